@@ -1,0 +1,2 @@
+//! Load and reports.
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The corelog program.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,2 @@
+//! Record batch v2.
+#![forbid(unsafe_code)]

@@ -1,0 +1,4 @@
+//! The log and one core's state. Knows nothing of sockets' protocols or clusters.
+#![deny(unsafe_code)]
+
+pub mod model;

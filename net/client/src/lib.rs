@@ -1,0 +1,2 @@
+//! Client.
+#![forbid(unsafe_code)]

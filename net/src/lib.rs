@@ -1,0 +1,2 @@
+//! Wire formats and connections.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Native protocol.
+#![forbid(unsafe_code)]

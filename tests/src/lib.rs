@@ -1,0 +1,2 @@
+//! Simulated world and end-to-end harness.
+#![forbid(unsafe_code)]

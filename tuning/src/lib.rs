@@ -1,0 +1,2 @@
+//! Host checks.
+#![forbid(unsafe_code)]
