@@ -1,2 +1,1 @@
 //! Bare loops.
-
