@@ -1,0 +1,196 @@
+//! How the records of a batch are compressed. Servers only look at the code; clients do the work (feature `codecs`).
+
+use crate::BatchError;
+use std::fmt;
+use std::str::FromStr;
+
+/// The codecs of record batch v2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Codec {
+    /// Records as they are.
+    #[default]
+    None,
+    /// RFC 1952, one or more members.
+    Gzip,
+    /// Snappy blocks in the framing of snappy-java ("xerial"); a bare block is read too.
+    Snappy,
+    /// LZ4 frame with independent blocks.
+    Lz4,
+    /// RFC 8878.
+    Zstd,
+}
+
+impl Codec {
+    /// Every codec, in the order of their codes.
+    pub const ALL: [Codec; 5] = [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd];
+
+    /// The codec with this code in a batch's attributes.
+    ///
+    /// # Errors
+    /// `UnknownCodec` where there is none.
+    pub fn from_code(code: u8) -> Result<Codec, BatchError> {
+        Codec::ALL.get(usize::from(code)).copied().ok_or(BatchError::UnknownCodec { code })
+    }
+
+    /// The code in a batch's attributes.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The name that settings and messages use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Codec::None => "none",
+            Codec::Gzip => "gzip",
+            Codec::Snappy => "snappy",
+            Codec::Lz4 => "lz4",
+            Codec::Zstd => "zstd",
+        }
+    }
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// No codec has this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown compression {name:?}: it is one of none, gzip, snappy, lz4, zstd")]
+pub struct UnknownCodecName {
+    name: String,
+}
+
+impl FromStr for Codec {
+    type Err = UnknownCodecName;
+
+    fn from_str(name: &str) -> Result<Codec, UnknownCodecName> {
+        let found = Codec::ALL.into_iter().find(|codec| codec.name() == name);
+        found.ok_or_else(|| UnknownCodecName { name: name.to_owned() })
+    }
+}
+
+/// Appends what `data` decompresses to, of which there may be no more than `max` bytes, to the empty `out`.
+#[cfg(feature = "codecs")]
+pub(crate) fn decompress(codec: Codec, data: &[u8], max: usize, out: &mut Vec<u8>) -> Result<(), BatchError> {
+    let whole = match codec {
+        Codec::None => {
+            out.extend_from_slice(data);
+            Ok(())
+        }
+        Codec::Gzip => read_bounded(flate2::read::MultiGzDecoder::new(data), max, out),
+        Codec::Snappy => snappy::decompress(data, max, out),
+        Codec::Lz4 => read_bounded(lz4_flex::frame::FrameDecoder::new(data), max, out),
+        Codec::Zstd => zstd_decoder(data, max).and_then(|decoder| read_bounded(decoder, max, out)),
+    };
+    whole.map_err(|_| BatchError::Compression { codec: codec.name() })?;
+    if out.len() > max { Err(BatchError::Bomb { max }) } else { Ok(()) }
+}
+
+#[cfg(not(feature = "codecs"))]
+pub(crate) fn decompress(codec: Codec, _: &[u8], _: usize, _: &mut Vec<u8>) -> Result<(), BatchError> {
+    Err(BatchError::CodecNotBuilt { codec: codec.name() })
+}
+
+/// Appends `data` compressed to `out`.
+#[cfg(feature = "codecs")]
+pub(crate) fn compress(codec: Codec, data: &[u8], out: &mut Vec<u8>) -> Result<(), BatchError> {
+    use std::io::Write;
+    let written = match codec {
+        Codec::None => out.write_all(data),
+        Codec::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(&mut *out, flate2::Compression::default());
+            encoder.write_all(data).and_then(|()| encoder.finish().map(drop))
+        }
+        Codec::Snappy => snappy::compress(data, out),
+        Codec::Lz4 => {
+            let mut encoder = lz4_flex::frame::FrameEncoder::new(&mut *out);
+            encoder.write_all(data).and_then(|()| encoder.finish().map(drop).map_err(std::io::Error::other))
+        }
+        Codec::Zstd => zstd::stream::copy_encode(data, &mut *out, zstd::DEFAULT_COMPRESSION_LEVEL),
+    };
+    written.map_err(|_| BatchError::Compression { codec: codec.name() })
+}
+
+#[cfg(not(feature = "codecs"))]
+pub(crate) fn compress(codec: Codec, _: &[u8], _: &mut Vec<u8>) -> Result<(), BatchError> {
+    Err(BatchError::CodecNotBuilt { codec: codec.name() })
+}
+
+/// Reads to the end, or to one byte beyond `max`, which is how the caller sees that there was more.
+#[cfg(feature = "codecs")]
+fn read_bounded(from: impl std::io::Read, max: usize, out: &mut Vec<u8>) -> std::io::Result<()> {
+    use std::io::Read;
+    from.take(max as u64 + 1).read_to_end(out).map(drop)
+}
+
+/// A zstd frame declares the window it needs, up to 2 GiB, and the decoder allocates it: no window may be much larger
+/// than the output may be. 8 MiB, which RFC 8878 asks every decoder to take, is allowed always.
+#[cfg(feature = "codecs")]
+fn zstd_decoder(data: &[u8], max: usize) -> std::io::Result<zstd::Decoder<'static, &[u8]>> {
+    let window_log_max = max.next_power_of_two().ilog2().clamp(23, 27);
+    let mut decoder = zstd::Decoder::with_buffer(data)?;
+    decoder.window_log_max(window_log_max)?;
+    Ok(decoder)
+}
+
+/// The framing of snappy-java: `82 "SNAPPY" 00`, two big endian words for version and oldest compatible version, then
+/// blocks, each behind its length as a big endian word.
+#[cfg(feature = "codecs")]
+mod snappy {
+    use std::io;
+
+    const MAGIC: &[u8] = b"\x82SNAPPY\0";
+    const VERSION_BYTES: usize = 8;
+    /// What snappy-java writes; its reader takes any.
+    const BLOCK_BYTES: usize = 32 << 10;
+    /// A copy of 64 bytes takes three: nothing honest expands more than this.
+    const EXPANSION_MAX: usize = 22;
+
+    pub(super) fn compress(data: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1]);
+        let mut encoder = snap::raw::Encoder::new();
+        for block in data.chunks(BLOCK_BYTES) {
+            let length_at = out.len();
+            let begin = length_at + 4;
+            out.resize(begin + snap::raw::max_compress_len(block.len()), 0);
+            let length = encoder.compress(block, &mut out[begin..])?;
+            out.truncate(begin + length);
+            out[length_at..begin].copy_from_slice(&(length as u32).to_be_bytes());
+        }
+        Ok(())
+    }
+
+    pub(super) fn decompress(data: &[u8], max: usize, out: &mut Vec<u8>) -> io::Result<()> {
+        let Some(mut rest) = data.strip_prefix(MAGIC) else {
+            return block(data, max, out);
+        };
+        rest = rest.get(VERSION_BYTES..).ok_or(io::ErrorKind::UnexpectedEof)?;
+        while !rest.is_empty() && out.len() <= max {
+            let (length, behind) = rest.split_first_chunk::<4>().ok_or(io::ErrorKind::UnexpectedEof)?;
+            let length = u32::from_be_bytes(*length) as usize;
+            let (compressed, behind) = behind.split_at_checked(length).ok_or(io::ErrorKind::UnexpectedEof)?;
+            block(compressed, max, out)?;
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    /// Appends one block. A block that would lead beyond `max` leaves `out` longer than `max` and is not expanded.
+    fn block(compressed: &[u8], max: usize, out: &mut Vec<u8>) -> io::Result<()> {
+        let begin = out.len();
+        let length = snap::raw::decompress_len(compressed)?;
+        if length / EXPANSION_MAX > compressed.len() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        if length > max - begin {
+            out.resize(max + 1, 0);
+            return Ok(());
+        }
+        out.resize(begin + length, 0);
+        snap::raw::Decoder::new().decompress(compressed, &mut out[begin..])?;
+        Ok(())
+    }
+}
