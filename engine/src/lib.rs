@@ -1,4 +1,5 @@
 //! The log and one core's state. Knows nothing of sockets' protocols or clusters.
 #![deny(unsafe_code)]
 
+pub mod metadata;
 pub mod model;
