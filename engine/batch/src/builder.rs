@@ -13,7 +13,7 @@ use crate::{BatchError, Codec, NONE, varint};
 /// builder.append(Some(b"key"), Some(b"value"), &[], 1_700_000_000_000)?;
 /// let mut batch = Vec::new();
 /// builder.build_into(&mut batch)?;
-/// assert_eq!(batch.len(), 61 + 16);
+/// assert_eq!(batch.len(), 61 + 15);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]

@@ -1,0 +1,193 @@
+//! What holds for every batch and for any bytes.
+#![cfg(feature = "codecs")]
+#![allow(clippy::unwrap_used, reason = "a test that meets what it did not expect should end there and then")]
+
+use corelog_batch::{
+    AppendRefused, BatchBuilder, BatchError, BatchView, Codec, Header, Limits, batches, frame_length, validate,
+};
+use proptest::prelude::*;
+
+const LIMITS: Limits = Limits { batch_bytes_max: 1 << 22 };
+const DECOMPRESSED_MAX: usize = 1 << 22;
+
+type OwnedRecord = (i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(Vec<u8>, Option<Vec<u8>>)>);
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    // Runs as well as noise, so that codecs meet both.
+    prop_oneof![
+        proptest::collection::vec(any::<u8>(), 0..40),
+        (any::<u8>(), 0..3000_usize).prop_map(|(byte, length)| vec![byte; length]),
+    ]
+}
+
+fn record() -> impl Strategy<Value = OwnedRecord> {
+    let header = (bytes(), proptest::option::of(bytes()));
+    let headers = proptest::collection::vec(header, 0..3);
+    (-1..5_000_000_000_000_i64, proptest::option::of(bytes()), proptest::option::of(bytes()), headers)
+}
+
+fn codec() -> impl Strategy<Value = Codec> {
+    proptest::sample::select(Codec::ALL.to_vec())
+}
+
+fn build(codec: Codec, records: &[OwnedRecord]) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(DECOMPRESSED_MAX, codec);
+    for (timestamp, key, value, headers) in records {
+        let headers = headers.iter().map(|(key, value)| Header { key, value: value.as_deref() }).collect::<Vec<_>>();
+        builder.append(key.as_deref(), value.as_deref(), &headers, *timestamp).unwrap();
+    }
+    builder.build().unwrap()
+}
+
+fn read(batch: &BatchView<'_>, max: usize) -> Result<Vec<OwnedRecord>, BatchError> {
+    let mut scratch = Vec::new();
+    let mut all = Vec::new();
+    for (index, record) in batch.records(&mut scratch, max)?.enumerate() {
+        let record = record?;
+        assert_eq!(record.offset, batch.base_offset() + index as i64);
+        let headers = record.headers.map(|header| (header.key.to_vec(), header.value.map(<[u8]>::to_vec)));
+        let (key, value) = (record.key.map(<[u8]>::to_vec), record.value.map(<[u8]>::to_vec));
+        all.push((record.timestamp, key, value, headers.collect()));
+    }
+    Ok(all)
+}
+
+/// Whatever the bytes are, nothing panics, and a walk ends.
+fn poke(bytes: &[u8]) {
+    let _ = validate(bytes, LIMITS);
+    let _ = frame_length(bytes);
+    for batch in batches(bytes).flatten() {
+        let mut scratch = Vec::new();
+        if let Ok(records) = batch.records(&mut scratch, 1 << 16) {
+            for record in records.flatten() {
+                record.headers.for_each(drop);
+            }
+        }
+        assert!(scratch.len() <= 1 << 17);
+    }
+}
+
+proptest! {
+    #[test]
+    fn built_is_valid_and_reads_back(codec in codec(), records in proptest::collection::vec(record(), 1..20)) {
+        let built = build(codec, &records);
+        let summary = validate(&built, LIMITS).unwrap();
+        prop_assert_eq!(summary.record_count as usize, records.len());
+        prop_assert_eq!(Some(summary.max_timestamp), records.iter().map(|record| record.0).max());
+        prop_assert_eq!((summary.length, summary.codec), (built.len(), codec));
+        let view = BatchView::first(&built).unwrap();
+        prop_assert_eq!(read(&view, DECOMPRESSED_MAX).unwrap(), records);
+    }
+
+    #[test]
+    fn any_flipped_bit_of_what_is_summed_is_refused(
+        codec in codec(), records in proptest::collection::vec(record(), 1..4), place: prop::sample::Index, bit in 0..8,
+    ) {
+        let mut built = build(codec, &records);
+        let at = 16 + place.index(built.len() - 16);
+        built[at] ^= 1_u8 << bit;
+        prop_assert!(validate(&built, LIMITS).is_err());
+        poke(&built);
+    }
+
+    #[test]
+    fn any_truncation_is_refused(codec in codec(), records in proptest::collection::vec(record(), 1..4)) {
+        let built = build(codec, &records);
+        for length in (0..built.len()).step_by(7) {
+            prop_assert!(validate(&built[..length], LIMITS).is_err());
+        }
+    }
+
+    #[test]
+    fn a_body_comes_apart_into_its_batches(bodies in proptest::collection::vec(record(), 1..5), cut: prop::sample::Index) {
+        let each = bodies.iter().map(|record| build(Codec::None, std::slice::from_ref(record))).collect::<Vec<_>>();
+        let body = each.concat();
+        let apart = batches(&body).map(|batch| batch.unwrap().bytes()).collect::<Vec<_>>();
+        prop_assert_eq!(apart, each.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let cut = cut.index(body.len());
+        let whole = batches(&body[..cut]).flatten().map(|batch| batch.bytes().len()).sum::<usize>();
+        prop_assert!(whole <= cut);
+        prop_assert_eq!(batches(&body[..cut]).any(|batch| batch.is_err()), whole < cut);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        poke(&bytes);
+    }
+
+    #[test]
+    fn a_lying_payload_never_panics(code in 0..8_u8, count in -2..9_i32, payload in bytes(), prefix in any::<bool>()) {
+        let mut batch = build(Codec::None, &[(5, None, None, vec![])]);
+        batch.truncate(61);
+        if prefix {
+            batch.extend_from_slice(b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01");
+        }
+        batch.extend_from_slice(&payload);
+        batch[22] = code;
+        batch[23..27].copy_from_slice(&(count - 1).to_be_bytes());
+        batch[57..61].copy_from_slice(&count.to_be_bytes());
+        let length = batch.len() as i32 - 12;
+        batch[8..12].copy_from_slice(&length.to_be_bytes());
+        let crc = corelog_batch::crc32c(&batch[21..]);
+        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+        poke(&batch);
+    }
+
+    #[test]
+    fn a_batch_never_outgrows_its_bound(max in 60..400_usize, sizes in proptest::collection::vec(0..300_usize, 1..30)) {
+        let mut builder = BatchBuilder::new(max, Codec::None);
+        for size in sizes {
+            match builder.append(None, Some(&vec![1; size]), &[], 1) {
+                Ok(()) => {}
+                Err(AppendRefused::Full) => prop_assert!(builder.build().unwrap().len() <= max),
+                Err(AppendRefused::TooLarge { size, .. }) => prop_assert!(size > max),
+                Err(refused) => prop_assert!(false, "{refused}"),
+            }
+            prop_assert!(builder.is_empty() || builder.size() <= max);
+        }
+    }
+}
+
+#[test]
+fn a_bomb_is_refused_by_every_codec() {
+    let record = (5, None, Some(vec![0; 1 << 20]), vec![]);
+    for codec in Codec::ALL.into_iter().skip(1) {
+        let built = build(codec, std::slice::from_ref(&record));
+        assert!(built.len() < 1 << 17, "{codec} leaves {}", built.len());
+        let view = BatchView::first(&built).unwrap();
+        assert_eq!(read(&view, 1 << 16), Err(BatchError::Bomb { max: 1 << 16 }), "{codec}");
+        assert_eq!(read(&view, 1 << 21).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn a_bare_snappy_block_is_read_too() {
+    let built = build(Codec::None, &[(5, None, Some(vec![3; 100]), vec![])]);
+    let block = snap::raw::Encoder::new().compress_vec(&built[61..]).unwrap();
+    let mut batch = [&built[..61], &block].concat();
+    batch[22] = Codec::Snappy.code();
+    let length = batch.len() as i32 - 12;
+    batch[8..12].copy_from_slice(&length.to_be_bytes());
+    let view = BatchView::first(&batch).unwrap();
+    assert_eq!(read(&view, 1 << 10).unwrap()[0].2.as_deref(), Some(&[3; 100][..]));
+    assert_eq!(read(&view, 50), Err(BatchError::Bomb { max: 50 }));
+}
+
+#[test]
+fn frames_are_those_that_other_clients_read() {
+    let built = |codec| build(codec, &[(5, None, Some(vec![3; 100]), vec![])]);
+    assert_eq!(built(Codec::Gzip)[61..63], [0x1f, 0x8b]);
+    assert_eq!(built(Codec::Snappy)[61..77], *b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01");
+    // LZ4 frame: magic, then version 1 with independent blocks and nothing that Kafka's Java reader refuses.
+    assert_eq!(built(Codec::Lz4)[61..66], [0x04, 0x22, 0x4d, 0x18, 0x60]);
+    assert_eq!(built(Codec::Zstd)[61..65], [0x28, 0xb5, 0x2f, 0xfd]);
+}
+
+#[test]
+fn names_of_codecs() {
+    for codec in Codec::ALL {
+        assert_eq!(codec.name().parse(), Ok(codec));
+        assert_eq!(Codec::from_code(codec.code()), Ok(codec));
+    }
+    assert!("lz5".parse::<Codec>().unwrap_err().to_string().contains("lz5"));
+}
