@@ -1,0 +1,142 @@
+//! The disk's own limits, on a scratch file beside the data that is measured.
+
+use crate::SPIN;
+use crate::memory::Memory;
+use crate::ring::Ring;
+use io_uring::{opcode, types};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Bytes of one piece of a sequential write.
+const PIECE: usize = 1 << 20;
+/// Pieces in flight in a sequential write.
+const DEPTH: usize = 8;
+
+/// A zero-filled scratch file without a name, opened for direct I/O, written from warm memory.
+pub struct Disk {
+    file: File,
+    length: u64,
+    position: u64,
+    ring: Ring,
+    memory: Memory,
+}
+
+impl Disk {
+    /// A scratch file of `length` bytes (a multiple of 1 MiB) in the file system of `directory`. It is zero-filled and
+    /// synced here, because a first write to a block costs the file system's journal as well, and that is not the disk.
+    ///
+    /// # Errors
+    /// What the file system answers; tmpfs and others refuse direct I/O.
+    pub fn new(directory: &Path, length: u64) -> io::Result<Disk> {
+        assert!(length >= PIECE as u64 && length.is_multiple_of(PIECE as u64), "a scratch file is whole pieces");
+        let file = scratch_file(directory)?;
+        file.set_len(length)?;
+        let memory = Memory::new(PIECE)?;
+        let mut disk = Disk { file, length, position: 0, ring: Ring::new(32, SPIN)?, memory };
+        disk.sequential_write(length)?;
+        disk.file.sync_all()?;
+        Ok(disk)
+    }
+
+    /// Writes `bytes` (a multiple of 4096, at most 1 MiB) durably, one write after the other for `duration`, and calls
+    /// `sample` with the nanoseconds each took.
+    ///
+    /// # Errors
+    /// What the disk answers.
+    pub fn flush(&mut self, bytes: usize, duration: Duration, mut sample: impl FnMut(u64)) -> io::Result<()> {
+        assert!(bytes.is_multiple_of(4096) && bytes <= PIECE, "direct writes are whole blocks of the warm piece");
+        let began = Instant::now();
+        while began.elapsed() < duration {
+            let start = Instant::now();
+            self.start_write(bytes, libc::RWF_DSYNC)?;
+            self.finish_write(bytes)?;
+            sample(start.elapsed().as_nanos() as u64);
+        }
+        Ok(())
+    }
+
+    /// Writes `bytes` (a multiple of 1 MiB) in pieces of 1 MiB, eight in flight, and flushes; answers bytes a second.
+    ///
+    /// # Errors
+    /// What the disk answers.
+    pub fn sequential_write(&mut self, bytes: u64) -> io::Result<f64> {
+        let pieces = usize::try_from(bytes / PIECE as u64).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let began = Instant::now();
+        for piece in 0..pieces {
+            self.start_write(PIECE, 0)?;
+            if piece >= DEPTH {
+                self.finish_write(PIECE)?;
+            }
+        }
+        for _ in 0..pieces.min(DEPTH) {
+            self.finish_write(PIECE)?;
+        }
+        self.file.sync_data()?;
+        Ok(pieces as f64 * PIECE as f64 / began.elapsed().as_secs_f64())
+    }
+
+    fn start_write(&mut self, bytes: usize, flags: libc::c_int) -> io::Result<()> {
+        if self.position + bytes as u64 > self.length {
+            self.position = 0;
+        }
+        let write = opcode::Write::new(types::Fd(self.file.as_raw_fd()), self.memory.as_ptr(), bytes as u32)
+            .offset(self.position)
+            .rw_flags(flags)
+            .build();
+        self.position += bytes as u64;
+        // SAFETY: the memory and the file live until `drop`, which drains the ring first; nobody writes to the memory.
+        unsafe { self.ring.push(&write) }
+    }
+
+    fn finish_write(&mut self, bytes: usize) -> io::Result<()> {
+        loop {
+            if let Some(done) = self.ring.next() {
+                return written(done.result(), bytes);
+            }
+            self.ring.wait(Duration::from_secs(1))?;
+        }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // A ring that cannot be drained leaves the kernel reading memory that is about to be unmapped: better to end.
+        assert!(self.ring.drain().is_ok(), "the ring drains");
+    }
+}
+
+/// Opens a file without a name, for direct I/O, on the file system of `directory`.
+pub(crate) fn scratch_file(directory: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(libc::O_TMPFILE | libc::O_DIRECT).open(directory)
+}
+
+/// Turns a write's completion into a result: a short write of a direct file is an error here.
+pub(crate) fn written(result: i32, bytes: usize) -> io::Result<()> {
+    match usize::try_from(result) {
+        Ok(written) if written == bytes => Ok(()),
+        Ok(_) => Err(io::ErrorKind::WriteZero.into()),
+        Err(_) => Err(io::Error::from_raw_os_error(-result)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn measures_the_disk_below_the_working_directory() {
+        let mut disk = Disk::new(Path::new("."), 8 << 20).expect("a scratch file");
+        let mut samples = 0;
+        disk.flush(4096, Duration::from_millis(20), |ns| {
+            assert!(ns > 0);
+            samples += 1;
+        })
+        .expect("flushes");
+        assert!(samples > 0);
+        assert!(disk.sequential_write(32 << 20).expect("writes") > 0.0);
+    }
+}
