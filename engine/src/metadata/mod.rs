@@ -16,3 +16,6 @@ pub use names::{NameError, TopicName};
 pub use records::{MetadataRecord, RecordError};
 pub use replay::{Replay, ReplayError};
 pub use settings::{Durability, SettingError, TopicSettings};
+
+#[cfg(test)]
+mod tests;

@@ -240,3 +240,108 @@ impl<'a> Input<'a> {
         Ok(TopicInfo { id, name, partitions, placement, settings: self.settings()? })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn topic() -> TopicInfo {
+        TopicInfo {
+            id: TopicId(Uuid::from_u128(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff)),
+            name: TopicName::parse("clicks").unwrap(),
+            partitions: 8,
+            placement: 0x0102,
+            settings: TopicSettings::parse(&[("durability", "write")]).unwrap(),
+        }
+    }
+
+    fn bytes(record: &MetadataRecord) -> Vec<u8> {
+        let mut out = Vec::new();
+        record.encode(&mut out);
+        out
+    }
+
+    fn hex(text: &str) -> Vec<u8> {
+        let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+        digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    }
+
+    const ID: &str = "00112233 44556677 8899aabb ccddeeff";
+    /// partitions, placement, name, one setting
+    const FIELDS: &str = "08000000 02010000 06 636c69636b73";
+    const SETTINGS: &str = "01 0a 6475726162696c697479 05 7772697465";
+
+    #[test]
+    fn golden_bytes() {
+        let TopicInfo { id, settings, .. } = topic();
+        for (record, golden) in [
+            (MetadataRecord::TopicCreated(topic()), format!("01 01 {ID} {FIELDS} {SETTINGS}")),
+            (MetadataRecord::TopicDeleted { id }, format!("02 01 {ID}")),
+            (MetadataRecord::SettingsChanged { id, settings }, format!("03 01 {ID} {SETTINGS}")),
+            (MetadataRecord::PartitionsAdded { id, partitions: 300 }, format!("04 01 {ID} 2c010000")),
+            (MetadataRecord::SnapshotBegin { topics: 2, next_placement: 9 }, "05 01 02000000 09000000".into()),
+            (MetadataRecord::SnapshotTopic(topic()), format!("06 01 {ID} {FIELDS} {SETTINGS}")),
+            (MetadataRecord::SnapshotEnd, "07 01".into()),
+        ] {
+            assert_eq!(bytes(&record), hex(&golden), "{record:?}");
+            assert_eq!(MetadataRecord::decode(&hex(&golden)), Ok(record));
+        }
+    }
+
+    #[test]
+    fn what_a_newer_program_wrote_is_refused_with_a_sentence() {
+        let mut newer = bytes(&MetadataRecord::SnapshotEnd);
+        newer[1] = 2;
+        let error = MetadataRecord::decode(&newer).unwrap_err();
+        assert_eq!(error, RecordError::UnknownVersion { kind: 7, version: 2 });
+        assert_eq!(
+            error.to_string(),
+            "metadata record kind 7 has version 2, this program knows 1; a newer corelog wrote it, use that one"
+        );
+        assert_eq!(MetadataRecord::decode(&[8, 1]), Err(RecordError::UnknownKind { kind: 8 }));
+        assert_eq!(MetadataRecord::decode(&[0, 1]), Err(RecordError::UnknownKind { kind: 0 }));
+    }
+
+    #[test]
+    fn impossible_names_and_settings_are_refused() {
+        let swap = |from: &str, to: &str| {
+            let bytes = bytes(&MetadataRecord::TopicCreated(topic()));
+            let at = bytes.windows(from.len()).position(|window| window == from.as_bytes()).unwrap();
+            MetadataRecord::decode(&[&bytes[..at], to.as_bytes(), &bytes[at + from.len()..]].concat())
+        };
+        assert!(matches!(swap("clicks", "cli/ks"), Err(RecordError::Name(_))));
+        assert!(matches!(swap("durability", "durabilit!"), Err(RecordError::Setting(_))));
+        assert!(matches!(swap("write", "wrote"), Err(RecordError::Setting(_))));
+    }
+
+    #[test]
+    fn every_cut_and_every_byte_too_many_is_told() {
+        let whole = bytes(&MetadataRecord::TopicCreated(topic()));
+        for end in 0..whole.len() {
+            assert_eq!(MetadataRecord::decode(&whole[..end]), Err(RecordError::Short), "{end}");
+        }
+        let longer = [&whole[..], &[0]].concat();
+        assert_eq!(MetadataRecord::decode(&longer), Err(RecordError::Trailing { kind: 1, bytes: 1 }));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic_and_what_decodes_encodes_to_the_same(
+            start in 1u8..=7, rest in proptest::collection::vec(any::<u8>(), 0..80)
+        ) {
+            let input = [&[start, VERSION][..], &rest].concat();
+            if let Ok(record) = MetadataRecord::decode(&input) {
+                prop_assert_eq!(MetadataRecord::decode(&bytes(&record)), Ok(record));
+            }
+        }
+
+        #[test]
+        fn a_flipped_bit_never_panics(bit in 0usize..8 * 57) {
+            let mut bytes = bytes(&MetadataRecord::TopicCreated(topic()));
+            let bit = bit % (8 * bytes.len());
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let _ = MetadataRecord::decode(&bytes);
+        }
+    }
+}
