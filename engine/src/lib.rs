@@ -2,5 +2,6 @@
 #![deny(unsafe_code)]
 
 pub mod metadata;
+pub mod log;
 pub mod model;
 pub mod reactor;
