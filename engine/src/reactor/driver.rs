@@ -3,6 +3,7 @@
 use super::door::Door;
 use super::ops::{Op, OpId, Ops};
 use super::ring::RingDriver;
+use super::sim::SimDriver;
 use super::socket::Chunk;
 use super::{Counters, Instant};
 use crate::model::Timestamp;
@@ -78,6 +79,8 @@ pub(crate) trait Drive {
 pub(crate) enum Driver {
     /// The Linux kernel, through io_uring.
     Ring(Box<RingDriver>),
+    /// A simulated world.
+    Sim(Box<SimDriver>),
 }
 
 /// Calls a method of the driver in hand.
@@ -85,6 +88,7 @@ macro_rules! with_driver {
     ($self:expr, $driver:ident => $call:expr) => {
         match $self {
             Driver::Ring($driver) => $call,
+            Driver::Sim($driver) => $call,
         }
     };
 }

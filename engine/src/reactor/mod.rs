@@ -14,6 +14,7 @@ mod ops;
 mod probe;
 mod provided;
 pub mod ring;
+pub mod sim;
 mod socket;
 mod timers;
 
@@ -245,6 +246,11 @@ impl Reactor {
     /// Gives the driver access to the operations: to take in completions.
     pub(crate) fn with_ops<R>(&self, act: impl FnOnce(&mut Driver, &mut Ops, &Counters) -> R) -> R {
         act(&mut self.0.driver.borrow_mut(), &mut self.0.ops.borrow_mut(), &self.0.counters)
+    }
+
+    /// Whether a task is ready to run.
+    pub(crate) fn has_ready(&self) -> bool {
+        self.0.executor.has_ready()
     }
 
     /// Whether [`Reactor::stop`] was called.
