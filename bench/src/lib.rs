@@ -1,2 +1,70 @@
-//! Load and reports.
+//! Load and reports: how fast corelog is, set against what the machine itself can do in the same minutes.
+//!
+//! [`run`] is `corelog bench`. Every run shows the machine's limits, measured in turns with it, and the ratio to them:
+//! figures of a shared or virtual machine mean little by themselves.
 #![forbid(unsafe_code)]
+
+mod cores;
+mod error;
+mod limits;
+mod report;
+
+pub use cores::{Cores, CpuClock};
+pub use error::BenchError;
+pub use limits::{Limits, LimitsArgs};
+pub use report::Latency;
+
+use clap::Subcommand;
+use error::Result;
+use serde::Serialize;
+use std::fmt::Display;
+
+/// Arguments of `corelog bench`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  corelog bench limits\n\nExit status: 0 measured, 1 could not be measured, 2 usage, \
+                        3 measured and a bar was not met."
+)]
+pub struct Args {
+    /// What to measure.
+    #[command(subcommand)]
+    pub what: What,
+    /// Print one JSON object instead of tables.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum What {
+    /// What the machine can do: flush, disk, loopback, checksum, memory.
+    Limits(LimitsArgs),
+}
+
+/// How a benchmark that could be run came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// There were figures to show, or all bars were met.
+    Measured,
+    /// At least one bar was not met: exit status 3.
+    BelowBar,
+}
+
+/// Runs a benchmark and prints its report to standard output.
+///
+/// # Errors
+/// When it could not be run.
+pub fn run(args: &Args) -> Result<Outcome> {
+    match &args.what {
+        What::Limits(limits) => show(args.json, &limits::run(limits)?),
+    }
+    Ok(Outcome::Measured)
+}
+
+fn show(json: bool, report: &(impl Serialize + Display)) {
+    // A report of numbers and texts always has a JSON form.
+    match serde_json::to_string_pretty(report) {
+        Ok(text) if json => println!("{text}"),
+        _ => println!("{report}"),
+    }
+}
