@@ -454,3 +454,86 @@ fn a_cut_is_the_same_for_the_same_seed() {
     assert!((0..SEEDS).all(|seed| run(seed) == run(seed)));
     assert!((1..SEEDS).any(|seed| run(seed) != run(0)));
 }
+
+#[test]
+fn an_unflushed_write_into_fallocated_blocks_is_never_torn() {
+    let (mut whole, mut none) = (0, 0);
+    for seed in 0..SEEDS {
+        let (mut disk, segment, _) = prepared(seed, false);
+        write(&mut disk, segment, 1, 7);
+        disk.power_cut();
+        let left = contents(&mut disk, "segment").unwrap();
+        match left[BLOCK..2 * BLOCK].iter().filter(|&&b| b == 7).count() {
+            0 => none += 1,
+            BLOCK => whole += 1,
+            count => panic!("{count} bytes: the conversion was committed before its data"),
+        }
+    }
+    assert!(none > 0 && whole > 0);
+}
+
+#[test]
+fn what_a_power_cut_left_is_there_to_stay() {
+    for seed in 0..SEEDS {
+        let (mut disk, segment, journal) = prepared(seed, false);
+        (0..6).for_each(|block| write(&mut disk, segment, block, 7));
+        write(&mut disk, journal, 1, 8);
+        disk.rename(path("journal"), path("elsewhere")).unwrap();
+        disk.power_cut();
+        let left = |disk: &mut Disk| ["segment", "journal", "elsewhere"].map(|name| contents(disk, name));
+        let (first, space) = (left(&mut disk), disk.space());
+        disk.power_cut();
+        assert_eq!(left(&mut disk), first, "seed {seed}");
+        assert_eq!(disk.space(), space);
+    }
+}
+
+#[test]
+fn a_file_renamed_twice_keeps_one_name() {
+    for seed in 0..SEEDS {
+        let mut disk = disk(seed);
+        let file = create(&mut disk, "a");
+        write(&mut disk, file, 0, 1);
+        sync_all(&mut disk);
+        disk.rename(path("a"), path("b")).unwrap();
+        disk.rename(path("b"), path("c")).unwrap();
+        disk.power_cut();
+        assert_eq!(disk.list_dir(path("")).unwrap().len(), 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_lost_directory_takes_no_space() {
+    let mut lost = 0;
+    for seed in 0..SEEDS {
+        let mut disk = disk(seed);
+        disk.create_dir(path("dir")).unwrap();
+        disk.create_dir(path("dir/sub")).unwrap();
+        let file = create(&mut disk, "dir/sub/file");
+        write(&mut disk, file, 0, 1);
+        sync_all(&mut disk);
+        disk.remove_file(path("dir/sub/file")).unwrap();
+        disk.remove_dir(path("dir/sub")).unwrap();
+        disk.remove_dir(path("dir")).unwrap();
+        disk.power_cut();
+        if disk.list_dir(path("dir")).is_err() {
+            assert_eq!(disk.space().0, CAPACITY);
+            lost += 1;
+        }
+    }
+    assert!(lost > 0);
+}
+
+#[test]
+fn a_second_power_cut_takes_nothing_from_before_the_first() {
+    for seed in 0..SEEDS {
+        let (mut disk, segment, _) = prepared(seed, true);
+        (4..8).for_each(|block| write(&mut disk, segment, block, 7));
+        disk.power_cut();
+        let left = contents(&mut disk, "segment").unwrap();
+        let segment = disk.open(path("segment"), Create::No).unwrap();
+        write(&mut disk, segment, 9, 8);
+        disk.power_cut();
+        assert!(contents(&mut disk, "segment").unwrap().starts_with(&left), "seed {seed}");
+    }
+}
