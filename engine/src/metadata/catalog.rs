@@ -3,6 +3,7 @@
 use super::names::{NameError, TopicName};
 use super::records::MetadataRecord;
 use super::settings::{SettingError, TopicSettings};
+use crate::limits::{NODE_PARTITIONS_MAX, TOPIC_PARTITIONS_MAX};
 use crate::model::{PartitionId, PartitionIndex, ShardId, TopicId};
 use std::collections::BTreeMap;
 
@@ -33,7 +34,7 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Bounds {
-        Bounds { partitions_per_topic: 10_000, partitions: 20_000 }
+        Bounds { partitions_per_topic: TOPIC_PARTITIONS_MAX, partitions: NODE_PARTITIONS_MAX }
     }
 }
 

@@ -3,6 +3,7 @@
 //! One table says for every key what it is allowed to be, how it is read and how it is shown; a second one names what
 //! of Kafka's is refused, and why. Nothing is accepted and then ignored.
 
+use crate::limits::{MESSAGE_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use std::fmt;
 
 /// The longest value that is looked at, in bytes. No setting needs as much; an error quotes what it was given.
@@ -155,7 +156,7 @@ const TABLE: [Setting; 9] = [
         key: "max.message.bytes",
         allowed: "a number of bytes from 1024 to 16777216",
         meaning: "largest record batch, as it is stored; one larger than segment.bytes is refused as well",
-        set: |to, text| within(text, 1 << 10, 16 << 20).map(|value| to.max_message_bytes = value),
+        set: |to, text| within(text, 1 << 10, MESSAGE_BYTES_MAX).map(|value| to.max_message_bytes = value),
         copy: |to, from| to.max_message_bytes = from.max_message_bytes,
         show: |of| of.max_message_bytes.to_string(),
     },
@@ -187,7 +188,7 @@ const TABLE: [Setting; 9] = [
         key: "segment.bytes",
         allowed: "a number of bytes from 65536 to 2147483648",
         meaning: "a segment is sealed before it would grow past this",
-        set: |to, text| within(text, 64 << 10, 2 << 30).map(|value| to.segment_bytes = value),
+        set: |to, text| within(text, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX).map(|value| to.segment_bytes = value),
         copy: |to, from| to.segment_bytes = from.segment_bytes,
         show: |of| of.segment_bytes.to_string(),
     },

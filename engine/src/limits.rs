@@ -1,0 +1,407 @@
+//! Every bound of a node, as numbers that the code uses and as a table that people read, and the memory budget: the sum
+//! of what each user of memory may take.
+
+use crate::metadata::names::TOPIC_NAME_BYTES_MAX;
+use std::fmt;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Shards of a node. Their mesh has a ring for every ordered pair.
+pub const SHARDS_MAX: u16 = 256;
+/// Partitions of one topic.
+pub const TOPIC_PARTITIONS_MAX: u32 = 10_000;
+/// Partitions of a node, whatever its memory.
+pub const NODE_PARTITIONS_MAX: u32 = 100_000;
+/// Largest value that `max.message.bytes` can have.
+pub const MESSAGE_BYTES_MAX: u32 = 16 << 20;
+/// Smallest value that `segment.bytes` can have. Far below what makes sense in production: tests roll segments quickly.
+pub const SEGMENT_BYTES_MIN: u32 = 64 << 10;
+/// Largest value that `segment.bytes` can have.
+pub const SEGMENT_BYTES_MAX: u32 = 2 << 30;
+
+/// Bytes of one journal entry: what a commit of one shard carries inline.
+pub const JOURNAL_ENTRY_BYTES_MAX: u32 = 4 << 20;
+/// Commits of a shard that are being written or flushed at once. With four p99 was measured at 1.4 to 1.7 times.
+pub const COMMITS_IN_FLIGHT_MAX: u16 = 2;
+/// Bytes of one partition in one commit from which on they go straight to the segment. The journal, which writes them
+/// twice, was measured ahead up to 64 KiB, level near 512 KiB and behind at 1 MiB.
+pub const DIRECT_BYTES_MIN: u32 = 256 << 10;
+/// Bytes of a shard's journal file unless configured. Replaying a full one takes a fraction of a second.
+pub const JOURNAL_BYTES_DEFAULT: u64 = 256 * MIB;
+/// Least bytes of a shard's journal file: commits in flight and a checkpoint's distance behind them.
+pub const JOURNAL_BYTES_MIN: u64 = 8 * JOURNAL_ENTRY_BYTES_MAX as u64;
+/// Most bytes of a shard's journal file; it bounds the time of recovery.
+pub const JOURNAL_BYTES_MAX: u64 = 64 * GIB;
+
+/// Memory of an idle partition, its index included.
+pub const PARTITION_BYTES: u64 = 16 * KIB;
+
+/// Buffers of a shard for what arrives on its sockets.
+pub const RECEIVE_BUFFERS: u16 = 512;
+/// Bytes of each of them.
+pub const RECEIVE_BUFFER_BYTES: usize = 16 << 10;
+/// Connections of one shard.
+pub const CONNECTIONS_MAX: u32 = 1024;
+/// Memory of one connection beside its frames; also what it may hold before its hello is accepted.
+pub const CONNECTION_BYTES: u64 = 16 * KIB;
+/// Time in which a connection has to say hello, in milliseconds.
+pub const HELLO_MS_MAX: u64 = 10_000;
+/// Requests of one connection that are not answered yet.
+pub const REQUESTS_IN_FLIGHT_MAX: u32 = 1024;
+/// Partitions that the connections of one shard hold open together.
+pub const HANDLES_MAX: u32 = 65_536;
+/// Memory of an open handle.
+const HANDLE_BYTES: u64 = 32;
+/// Requests of one shard that wait: for a commit, for data, for another shard.
+pub const WAITERS_MAX: u32 = 65_536;
+/// Memory of a waiter.
+const WAITER_BYTES: u64 = 64;
+
+/// Messages under way from one shard to another.
+pub const MESH_MESSAGES_MAX: usize = 1024;
+/// Memory of a message between shards; larger ones carry a pointer.
+pub const MESH_MESSAGE_BYTES: usize = 128;
+/// Submission entries of a ring.
+pub const RING_ENTRIES: u32 = 1024;
+/// Memory of a ring's queues and the operations in flight, generously.
+const RING_BYTES: u64 = RING_ENTRIES as u64 * KIB;
+
+/// The program, its threads' stacks and what the allocator wastes, of the whole node.
+const PROGRAM_BYTES: u64 = 32 * MIB;
+/// The part of the memory that partitions' state may take: one in so many.
+const PARTITIONS_SHARE: u64 = 4;
+
+/// Least bytes of a shard's buffer pool: one of everything that must be possible.
+const POOL_BYTES_MIN: u64 = POOL_JOURNAL_BYTES + POOL_FRAMES_BYTES_MIN + POOL_READS_BYTES_MIN + POOL_TAILS_BYTES_MIN;
+/// Entries in flight, the one being gathered, and a checkpoint's.
+const POOL_JOURNAL_BYTES: u64 = (COMMITS_IN_FLIGHT_MAX as u64 + 2) * JOURNAL_ENTRY_BYTES_MAX as u64;
+/// Blocks of the pool are powers of two: a frame with a batch of 16 MiB takes one of 32 MiB.
+const POOL_FRAMES_BYTES_MIN: u64 = 2 * MESSAGE_BYTES_MAX as u64;
+const POOL_READS_BYTES_MIN: u64 = 8 * MIB;
+const POOL_TAILS_BYTES_MIN: u64 = 8 * MIB;
+/// The pool is mapped in huge pages.
+const POOL_GRAIN: u64 = 2 * MIB;
+
+const _: () = assert!(JOURNAL_BYTES_MIN <= JOURNAL_BYTES_DEFAULT && JOURNAL_BYTES_DEFAULT <= JOURNAL_BYTES_MAX);
+const _: () = assert!(DIRECT_BYTES_MIN <= JOURNAL_ENTRY_BYTES_MAX / 4, "an entry has room for several partitions");
+const _: () = assert!(MESSAGE_BYTES_MAX <= SEGMENT_BYTES_MAX, "the largest batch fits a segment");
+const _: () = assert!(POOL_BYTES_MIN.is_multiple_of(POOL_GRAIN));
+const _: () = assert!(RING_ENTRIES.is_power_of_two() && RECEIVE_BUFFERS.is_power_of_two());
+const _: () = assert!(TOPIC_PARTITIONS_MAX <= NODE_PARTITIONS_MAX);
+const _: () = assert!(TOPIC_NAME_BYTES_MAX < 256, "metadata records store names with one byte of length");
+
+/// One bound, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// What is bounded, and of what there is one such bound.
+    pub name: &'static str,
+    /// The bound, or its default where it can be configured.
+    pub value: u64,
+    /// The unit of `value`.
+    pub unit: Unit,
+    /// What happens past it.
+    pub past: &'static str,
+}
+
+/// What a number counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes.
+    Bytes,
+    /// Things.
+    Count,
+    /// Milliseconds.
+    Milliseconds,
+}
+
+const fn limit(name: &'static str, value: u64, unit: Unit, past: &'static str) -> Limit {
+    Limit { name, value, unit, past }
+}
+
+/// Every bound of a node.
+pub const LIMITS: [Limit; 18] = [
+    limit("shards of a node", SHARDS_MAX as u64, Unit::Count, "the server does not start"),
+    limit("bytes of a topic's name", TOPIC_NAME_BYTES_MAX as u64, Unit::Count, "the topic is refused"),
+    limit("partitions of a topic", TOPIC_PARTITIONS_MAX as u64, Unit::Count, "the topic is refused"),
+    limit(
+        "partitions of a node (and less with little memory: see the budget)",
+        NODE_PARTITIONS_MAX as u64,
+        Unit::Count,
+        "the topic is refused",
+    ),
+    limit("a record batch (topic setting max.message.bytes)", 1_048_588, Unit::Bytes, "the produce is refused"),
+    limit("max.message.bytes itself", MESSAGE_BYTES_MAX as u64, Unit::Bytes, "the setting is refused"),
+    limit("segment.bytes itself", SEGMENT_BYTES_MAX as u64, Unit::Bytes, "the setting is refused"),
+    limit(
+        "a shard's journal (setting journal-bytes)",
+        JOURNAL_BYTES_DEFAULT,
+        Unit::Bytes,
+        "produces are refused as busy, retriable, until a checkpoint has freed a part",
+    ),
+    limit("a journal entry", JOURNAL_ENTRY_BYTES_MAX as u64, Unit::Bytes, "the rest waits for the next commit"),
+    limit("commits of a shard in flight", COMMITS_IN_FLIGHT_MAX as u64, Unit::Count, "the next one gathers meanwhile"),
+    limit("connections of a shard", CONNECTIONS_MAX as u64, Unit::Count, "a new connection is closed at once"),
+    limit("a connection before its hello", CONNECTION_BYTES, Unit::Bytes, "the connection is closed"),
+    limit("time to the hello", HELLO_MS_MAX, Unit::Milliseconds, "the connection is closed"),
+    limit(
+        "requests of a connection in flight",
+        REQUESTS_IN_FLIGHT_MAX as u64,
+        Unit::Count,
+        "nothing more is read from it until one is answered",
+    ),
+    limit("open handles of a shard", HANDLES_MAX as u64, Unit::Count, "the open is refused, retriable"),
+    limit("waiting requests of a shard", WAITERS_MAX as u64, Unit::Count, "the request is refused as busy, retriable"),
+    limit(
+        "received pieces of a shard not yet taken in",
+        RECEIVE_BUFFERS as u64,
+        Unit::Count,
+        "nothing more is read from sockets until one is free",
+    ),
+    limit(
+        "messages from one shard to another",
+        MESH_MESSAGES_MAX as u64,
+        Unit::Count,
+        "the request is refused as busy, retriable",
+    ),
+];
+
+/// Who may take how much memory. The lines add up to the memory given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryBudget {
+    /// What was given, in bytes.
+    pub memory: u64,
+    /// Among how many shards.
+    pub shards: u16,
+    /// Most partitions of the node.
+    pub partitions: u32,
+    /// The buffer pool of one shard, in bytes.
+    pub pool: PoolBudget,
+    /// One line per user.
+    pub lines: Vec<BudgetLine>,
+}
+
+/// How one shard's buffer pool is shared out, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolBudget {
+    /// All of it.
+    pub bytes: u64,
+    /// Journal entries in the making and in flight, and checkpoints.
+    pub journal: u64,
+    /// Frames that have arrived in part.
+    pub frames: u64,
+    /// What is read from the disk for readers, read-ahead included.
+    pub reads: u64,
+    /// Partitions' newest bytes, from which readers are served.
+    pub tails: u64,
+}
+
+/// One user of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BudgetLine {
+    /// Who.
+    pub what: &'static str,
+    /// At most, in bytes, of the whole node.
+    pub bytes: u64,
+}
+
+/// The memory given is too little. The operator has to give more or run fewer shards.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "memory is {}; with {shards} shard{} it must be at least {}",
+    Bytes(*.given), if *.shards == 1 { "" } else { "s" }, Bytes(*.least)
+)]
+pub struct MemoryTooSmall {
+    /// What was given, in bytes.
+    pub given: u64,
+    /// For how many shards.
+    pub shards: u16,
+    /// What would do, in bytes.
+    pub least: u64,
+}
+
+impl MemoryBudget {
+    /// Shares `memory` bytes out.
+    pub fn plan(memory: u64, shards: u16) -> Result<MemoryBudget, MemoryTooSmall> {
+        let least = least_memory(shards);
+        if memory < least {
+            return Err(MemoryTooSmall { given: memory, shards, least });
+        }
+        let partition_bytes = (memory / PARTITIONS_SHARE).min(u64::from(NODE_PARTITIONS_MAX) * PARTITION_BYTES);
+        let shared = memory - PROGRAM_BYTES - partition_bytes;
+        let fixed = fixed_lines(shards);
+        let pool = shared / u64::from(shards) - fixed.iter().map(|line| line.bytes).sum::<u64>();
+        let pool = PoolBudget::plan(pool / POOL_GRAIN * POOL_GRAIN);
+        let per_shard = fixed.into_iter().chain(pool.lines());
+        let mut lines: Vec<_> = per_shard.map(|line| line.times(shards)).collect();
+        lines.push(BudgetLine { what: "partitions' state and indexes", bytes: partition_bytes });
+        // What rounding the pools to huge pages leaves over is the program's.
+        let rest = memory - lines.iter().map(|line| line.bytes).sum::<u64>();
+        lines.push(BudgetLine { what: "program, stacks, allocator", bytes: rest });
+        let partitions = (partition_bytes / PARTITION_BYTES) as u32;
+        Ok(MemoryBudget { memory, shards, partitions, pool, lines })
+    }
+}
+
+/// The memory to use when none is configured: a quarter of what the machine (or its cgroup) has, at most 1 GiB a shard,
+/// and at least what the shards need. A quarter, because a log is rarely alone on a small machine; 1 GiB, because tails
+/// and read-ahead gain nothing from more unless readers lag by that much.
+pub fn default_memory(available: u64, shards: u16) -> u64 {
+    (available / 4).min(u64::from(shards) * GIB).max(least_memory(shards))
+}
+
+/// The least memory that `shards` shards can run in.
+pub fn least_memory(shards: u16) -> u64 {
+    let fixed = fixed_lines(shards).iter().map(|line| line.bytes).sum::<u64>();
+    let shared = PROGRAM_BYTES + u64::from(shards) * (fixed + POOL_BYTES_MIN);
+    // Partitions take a share of the whole, so that the rest has to do.
+    (shared * PARTITIONS_SHARE).div_ceil(PARTITIONS_SHARE - 1).next_multiple_of(MIB)
+}
+
+/// What a shard takes beside its pool and its partitions, whatever the memory.
+fn fixed_lines(shards: u16) -> [BudgetLine; 6] {
+    let mesh = u64::from(shards) * (MESH_MESSAGES_MAX * MESH_MESSAGE_BYTES) as u64;
+    [
+        BudgetLine { what: "receive buffers", bytes: u64::from(RECEIVE_BUFFERS) * RECEIVE_BUFFER_BYTES as u64 },
+        BudgetLine { what: "connections", bytes: u64::from(CONNECTIONS_MAX) * CONNECTION_BYTES },
+        BudgetLine { what: "open handles", bytes: u64::from(HANDLES_MAX) * HANDLE_BYTES },
+        BudgetLine { what: "waiting requests", bytes: u64::from(WAITERS_MAX) * WAITER_BYTES },
+        BudgetLine { what: "mesh between shards", bytes: mesh },
+        BudgetLine { what: "rings", bytes: RING_BYTES },
+    ]
+}
+
+impl PoolBudget {
+    fn plan(bytes: u64) -> PoolBudget {
+        let frames = (bytes / 8).max(POOL_FRAMES_BYTES_MIN);
+        let reads = (bytes / 8).max(POOL_READS_BYTES_MIN);
+        let journal = POOL_JOURNAL_BYTES;
+        PoolBudget { bytes, journal, frames, reads, tails: bytes - journal - frames - reads }
+    }
+
+    fn lines(&self) -> [BudgetLine; 4] {
+        [
+            BudgetLine { what: "buffers: journal entries, checkpoints", bytes: self.journal },
+            BudgetLine { what: "buffers: partly received frames", bytes: self.frames },
+            BudgetLine { what: "buffers: reads and read-ahead", bytes: self.reads },
+            BudgetLine { what: "buffers: partition tails", bytes: self.tails },
+        ]
+    }
+}
+
+impl BudgetLine {
+    fn times(self, shards: u16) -> BudgetLine {
+        BudgetLine { bytes: self.bytes * u64::from(shards), ..self }
+    }
+}
+
+/// Shows bytes in the largest unit that keeps the number exact to a tenth, as in `1.5 GiB`.
+#[derive(Debug, Clone, Copy)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (unit, name) = match self.0 {
+            GIB.. => (GIB, "GiB"),
+            MIB.. => (MIB, "MiB"),
+            KIB.. => (KIB, "KiB"),
+            bytes => return write!(f, "{bytes} B"),
+        };
+        if self.0.is_multiple_of(unit) {
+            return write!(f, "{} {name}", self.0 / unit);
+        }
+        write!(f, "{:.1} {name}", self.0 as f64 / unit as f64)
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.unit {
+            Unit::Bytes => Bytes(self.value).fmt(f),
+            Unit::Count => self.value.fmt(f),
+            Unit::Milliseconds => write!(f, "{} ms", self.value),
+        }
+    }
+}
+
+impl fmt::Display for MemoryBudget {
+    /// A line per user and their sum.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.lines {
+            writeln!(f, "{:>10}  {}", Bytes(line.bytes).to_string(), line.what)?;
+        }
+        let plural = if self.shards == 1 { "" } else { "s" };
+        write!(
+            f,
+            "{:>10}  in all: {} shard{plural}, at most {} partitions",
+            Bytes(self.memory).to_string(),
+            self.shards,
+            self.partitions
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_lines_add_up_to_the_memory(shards in 1u16..=SHARDS_MAX, more in 0u64..1 << 40) {
+            let memory = least_memory(shards) + more;
+            let budget = MemoryBudget::plan(memory, shards).unwrap();
+            prop_assert_eq!(budget.lines.iter().map(|line| line.bytes).sum::<u64>(), memory);
+            let PoolBudget { bytes, journal, frames, reads, tails } = budget.pool;
+            prop_assert_eq!(journal + frames + reads + tails, bytes);
+            prop_assert!(bytes >= POOL_BYTES_MIN && tails >= POOL_TAILS_BYTES_MIN);
+            prop_assert!(budget.partitions <= NODE_PARTITIONS_MAX);
+            let program = budget.lines.last().unwrap().bytes;
+            prop_assert!(program >= PROGRAM_BYTES && program < PROGRAM_BYTES + u64::from(shards) * POOL_GRAIN);
+        }
+
+        #[test]
+        fn the_least_memory_is_the_least(shards in 1u16..=SHARDS_MAX) {
+            let least = least_memory(shards);
+            prop_assert!(MemoryBudget::plan(least, shards).is_ok());
+            prop_assert_eq!(MemoryBudget::plan(least - 1, shards), Err(MemoryTooSmall { given: least - 1, shards, least }));
+        }
+
+        #[test]
+        fn the_default_is_always_enough(available: u64, shards in 1u16..=SHARDS_MAX) {
+            prop_assert!(MemoryBudget::plan(default_memory(available, shards), shards).is_ok());
+        }
+    }
+
+    #[test]
+    fn the_default_is_a_quarter_up_to_a_gibibyte_a_shard() {
+        assert_eq!(default_memory(2 * GIB, 1), GIB / 2);
+        assert_eq!(default_memory(1 << 40, 4), 4 * GIB);
+        assert_eq!(default_memory(MIB, 2), least_memory(2));
+    }
+
+    #[test]
+    fn ten_thousand_idle_partitions_fit_in_a_gibibyte() {
+        assert!(MemoryBudget::plan(GIB, 2).unwrap().partitions >= 10_000);
+    }
+
+    #[test]
+    fn too_little_memory_is_one_sentence() {
+        let error = MemoryBudget::plan(64 * MIB, 2).unwrap_err().to_string();
+        assert_eq!(error, "memory is 64 MiB; with 2 shards it must be at least 297 MiB");
+    }
+
+    #[test]
+    fn the_budget_is_shown_as_a_sum() {
+        let text = MemoryBudget::plan(2 * GIB, 2).unwrap().to_string();
+        assert!(text.starts_with("    16 MiB  receive buffers\n"), "{text}");
+        assert!(text.ends_with("     2 GiB  in all: 2 shards, at most 32768 partitions"), "{text}");
+    }
+
+    #[test]
+    fn bytes_are_shown_in_their_unit() {
+        let shown = [0, 1023, 1024, 1536, MIB, 16 * MIB, GIB + GIB / 2].map(|bytes| Bytes(bytes).to_string());
+        assert_eq!(shown, ["0 B", "1023 B", "1 KiB", "1.5 KiB", "1 MiB", "16 MiB", "1.5 GiB"]);
+    }
+}

@@ -1,0 +1,250 @@
+//! The sparse index of a segment: from an offset or a time to a position near and before it.
+//!
+//! Bounded: at most [`ENTRIES_MAX`] entries. When they are used up every other one goes and the distance between
+//! entries doubles, so that a lookup costs at most a scan of segment length / 256.
+
+use super::fields::{Fields, Put, checked, rule};
+use super::frame::Checksum;
+use super::{BLOCK, round_up};
+use crate::model::{Offset, PartitionId, Position, Timestamp};
+
+/// No index has more.
+pub const ENTRIES_MAX: usize = 512;
+/// Distance between entries before the first halving.
+pub const INTERVAL_BYTES_MIN: u64 = 4096;
+/// Bytes of the largest index file.
+pub const FILE_BYTES_MAX: usize = file_bytes(ENTRIES_MAX);
+
+const MAGIC: [u8; 4] = *b"CLIX";
+const VERSION: u16 = 1;
+const HEADER_BYTES: usize = 64;
+const ENTRY_BYTES: usize = 24;
+const CHECKSUM_BYTES: usize = 4;
+
+/// A batch's place, and what is before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// Base offset of the batch.
+    pub offset: Offset,
+    /// Where it begins.
+    pub position: Position,
+    /// The highest timestamp of all batches before it: a record of a later time lies here or behind.
+    pub max_timestamp_before: Timestamp,
+}
+
+/// The index of one segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SparseIndex {
+    base: Offset,
+    entries: Vec<Entry>,
+    interval: u64,
+    max_timestamp: Timestamp,
+}
+
+impl SparseIndex {
+    /// Of an empty segment. Allocates nothing.
+    pub fn new(base: Offset) -> Self {
+        SparseIndex { base, entries: Vec::new(), interval: INTERVAL_BYTES_MIN, max_timestamp: Timestamp(-1) }
+    }
+
+    /// The highest timestamp of all batches; an upper bound after [`truncate`](Self::truncate); -1 for none.
+    pub fn max_timestamp(&self) -> Timestamp {
+        self.max_timestamp
+    }
+
+    /// The entries, by offset.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Tells of the next batch. Every batch is told, in order.
+    pub fn note(&mut self, offset: Offset, position: Position, max_timestamp: Timestamp) {
+        let last = self.entries.last().map_or(Position(0), |entry| entry.position);
+        assert!(last <= position && self.base <= offset, "batches are told in order");
+        if position.0 - last.0 >= self.interval {
+            self.add(Entry { offset, position, max_timestamp_before: self.max_timestamp });
+        }
+        self.max_timestamp = self.max_timestamp.max(max_timestamp);
+    }
+
+    fn add(&mut self, entry: Entry) {
+        if self.entries.len() == ENTRIES_MAX {
+            self.halve();
+        }
+        // Growth by doubling that stops at the bound, also after a decoded index of any length.
+        if self.entries.len() == self.entries.capacity() {
+            let more = self.entries.len().max(4).min(ENTRIES_MAX - self.entries.len());
+            self.entries.reserve_exact(more);
+        }
+        self.entries.push(entry);
+    }
+
+    fn halve(&mut self) {
+        let mut keep = false;
+        self.entries.retain(|_| {
+            keep = !keep;
+            keep
+        });
+        self.interval *= 2;
+    }
+
+    /// Forgets what lay at `end` and behind it. The highest timestamp stays, as an upper bound.
+    pub fn truncate(&mut self, end: Position) {
+        let left = self.entries.partition_point(|entry| entry.position < end);
+        self.entries.truncate(left);
+    }
+
+    /// A batch from which a scan forward finds `offset`: its base offset and position.
+    pub fn lookup(&self, offset: Offset) -> (Offset, Position) {
+        self.floor(|entry| entry.offset <= offset)
+    }
+
+    /// A batch from which a scan forward finds the first record at or after `time`; `None` if there is none in the segment.
+    pub fn lookup_time(&self, time: Timestamp) -> Option<(Offset, Position)> {
+        (time <= self.max_timestamp).then(|| self.floor(|entry| entry.max_timestamp_before < time))
+    }
+
+    /// The last entry of those for which `before` holds, which are the first ones; else the beginning of the segment.
+    fn floor(&self, before: impl FnMut(&Entry) -> bool) -> (Offset, Position) {
+        let behind = self.entries.partition_point(before);
+        let entry = behind.checked_sub(1).and_then(|floor| self.entries.get(floor));
+        entry.map_or((self.base, Position(0)), |entry| (entry.offset, entry.position))
+    }
+}
+
+const fn file_bytes(entries: usize) -> usize {
+    round_up(HEADER_BYTES + entries * ENTRY_BYTES + CHECKSUM_BYTES)
+}
+
+/// What segment an index file is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Whose segment.
+    pub partition: PartitionId,
+    /// Its base offset.
+    pub base: Offset,
+    /// Where the batches that the index knows end.
+    pub end: Position,
+}
+
+/// Why an index file is of no use. It is rebuilt from its segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IndexFault {
+    /// It begins with something else.
+    #[error("it is not an index file")]
+    NotAnIndex,
+    /// It is shorter or longer than it says, or than any index can be.
+    #[error("its length is wrong")]
+    Length,
+    /// The checksum does not fit.
+    #[error("its checksum does not fit")]
+    Checksum,
+    /// Written by a program that knows another version.
+    #[error("its version {0} is not known to this program")]
+    UnknownVersion(u16),
+    /// Every byte is as it was written, and the content breaks a rule.
+    #[error("{0}")]
+    Malformed(&'static str),
+}
+
+impl SparseIndex {
+    /// Bytes of the file: whole blocks, at most [`FILE_BYTES_MAX`].
+    pub fn file_bytes(&self) -> usize {
+        file_bytes(self.entries.len())
+    }
+
+    /// Writes the whole file to the front of `out` and gives its length, [`file_bytes`](Self::file_bytes).
+    pub fn encode(&self, identity: &Identity, out: &mut [u8]) -> usize {
+        assert_eq!(self.base, identity.base, "an index of another segment");
+        checked(self.check(identity.end));
+        let length = self.file_bytes();
+        let (covered, checksum) = out[..length].split_at_mut(length - CHECKSUM_BYTES);
+        let header = Put::into(covered)
+            .bytes(&MAGIC)
+            .u16(VERSION)
+            .u16(HEADER_BYTES as u16)
+            .partition(identity.partition)
+            .u32(self.entries.len() as u32)
+            .offset(identity.base)
+            .position(identity.end)
+            .timestamp(self.max_timestamp)
+            .u64(self.interval);
+        self.entries.iter().fold(header, |put, entry| entry.put(put)).rest().fill(0);
+        checksum.copy_from_slice(&Checksum::of(covered).0.to_le_bytes());
+        length
+    }
+
+    fn check(&self, end: Position) -> Result<(), &'static str> {
+        rule(Offset(0) <= self.base, "the base offset is negative")?;
+        rule(self.entries.len() <= ENTRIES_MAX, "there are too many entries")?;
+        let doubled = self.interval / INTERVAL_BYTES_MIN;
+        rule(
+            self.interval.is_multiple_of(INTERVAL_BYTES_MIN) && doubled.is_power_of_two(),
+            "the interval is not one that halving leads to",
+        )?;
+        let sorted = self.entries.is_sorted_by(|one, other| {
+            one.offset < other.offset
+                && one.position < other.position
+                && one.max_timestamp_before <= other.max_timestamp_before
+        });
+        rule(sorted, "the entries are not in order")?;
+        rule(self.entries.first().is_none_or(|first| self.base <= first.offset), "an entry lies before the segment")?;
+        rule(
+            self.entries
+                .last()
+                .is_none_or(|last| last.position < end && last.max_timestamp_before <= self.max_timestamp),
+            "an entry lies behind the segment's end",
+        )
+    }
+}
+
+/// Reads a whole file. The caller compares the identity with the segment it has.
+pub fn decode(file: &[u8]) -> Result<(Identity, SparseIndex), IndexFault> {
+    if file.get(..4) != Some(MAGIC.as_slice()) {
+        return Err(IndexFault::NotAnIndex);
+    }
+    if !file.len().is_multiple_of(BLOCK) || file.len() > FILE_BYTES_MAX {
+        return Err(IndexFault::Length);
+    }
+    let (covered, checksum) = file.split_last_chunk::<CHECKSUM_BYTES>().ok_or(IndexFault::Length)?;
+    if Checksum::of(covered) != Checksum(u32::from_le_bytes(*checksum)) {
+        return Err(IndexFault::Checksum);
+    }
+    let version = u16::from_le_bytes([covered[4], covered[5]]);
+    if version != VERSION {
+        return Err(IndexFault::UnknownVersion(version));
+    }
+    let (identity, index) = take(covered).ok_or(IndexFault::Length)?;
+    index.check(identity.end).map_err(IndexFault::Malformed)?;
+    Ok((identity, index))
+}
+
+fn take(covered: &[u8]) -> Option<(Identity, SparseIndex)> {
+    let mut fields = Fields::of(&covered[6..]);
+    if usize::from(fields.u16()?) != HEADER_BYTES {
+        return None;
+    }
+    let (partition, count) = (fields.partition()?, fields.u32()? as usize);
+    let identity = Identity { partition, base: fields.offset()?, end: fields.position()? };
+    let (max_timestamp, interval) = (fields.timestamp()?, fields.u64()?);
+    if count > ENTRIES_MAX || file_bytes(count) != covered.len() + CHECKSUM_BYTES {
+        return None;
+    }
+    let entries = (0..count).map(|_| Entry::take(&mut fields)).collect::<Option<Vec<_>>>()?;
+    let padded = fields.rest().iter().all(|byte| *byte == 0);
+    padded.then_some((identity, SparseIndex { base: identity.base, entries, interval, max_timestamp }))
+}
+
+impl Entry {
+    fn put<'a>(&self, into: Put<'a>) -> Put<'a> {
+        into.offset(self.offset).position(self.position).timestamp(self.max_timestamp_before)
+    }
+
+    fn take(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Entry {
+            offset: fields.offset()?,
+            position: fields.position()?,
+            max_timestamp_before: fields.timestamp()?,
+        })
+    }
+}
