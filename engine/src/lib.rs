@@ -6,4 +6,5 @@ pub mod limits;
 pub mod log;
 pub mod metadata;
 pub mod model;
+pub mod planted;
 pub mod reactor;
