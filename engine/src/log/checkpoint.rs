@@ -756,3 +756,6 @@ fn take_journal_from(fields: &mut Fields<'_>) -> Option<JournalFrom> {
 fn take_sealed(fields: &mut Fields<'_>) -> Option<Sealed> {
     Some(Sealed { last: fields.offset()?, end: fields.position()?, max_timestamp: fields.timestamp()? })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! The sparse index of a segment: from an offset or a time to a position near and before it.
 //!
 //! Bounded: at most [`ENTRIES_MAX`] entries. When they are used up every other one goes and the distance between
-//! entries doubles, so that a lookup costs at most a scan of segment length / 256.
+//! entries doubles, so that a lookup leads to a scan of about a 256th of the segment.
 
 use super::fields::{Fields, Put, checked, rule};
 use super::frame::Checksum;
@@ -246,5 +246,182 @@ impl Entry {
             position: fields.position()?,
             max_timestamp_before: fields.timestamp()?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::testing::*;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    const BASE: Offset = Offset(1000);
+
+    /// A batch as the index sees it: records, bytes, highest timestamp.
+    type Batch = (u32, u64, i64);
+
+    fn any_batches() -> impl Strategy<Value = Vec<Batch>> {
+        let bytes = prop_oneof![61u64..500, 61u64..20_000, 1_000_000u64..9_000_000];
+        prop::collection::vec((1u32..50, bytes, -1i64..1_000), 0..3000)
+    }
+
+    /// The index, and what a scan would find: offset, position and timestamp of each batch.
+    fn indexed(batches: &[Batch]) -> (SparseIndex, Vec<(Offset, Position, i64)>, Identity) {
+        let mut index = SparseIndex::new(BASE);
+        let (mut offset, mut position) = (BASE, Position(0));
+        let mut all = Vec::new();
+        for (records, bytes, time) in batches {
+            index.note(offset, position, Timestamp(*time));
+            all.push((offset, position, *time));
+            (offset, position) = (offset.plus(*records), position.plus(*bytes));
+        }
+        (index, all, Identity { partition: partition(1, 2), base: BASE, end: position })
+    }
+
+    fn encoded(index: &SparseIndex, identity: &Identity) -> Vec<u8> {
+        let mut file = vec![0xee; FILE_BYTES_MAX];
+        let length = index.encode(identity, &mut file);
+        assert_eq!(length, index.file_bytes());
+        file.truncate(length);
+        file
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_lookup_leads_to_a_batch_at_or_before_the_offset(batches in any_batches(), back in 0i64..70_000) {
+            let (index, all, _) = indexed(&batches);
+            let wanted = Offset(BASE.0 + back);
+            let (offset, position) = index.lookup(wanted);
+            prop_assert!(offset <= wanted);
+            let first = (BASE, Position(0));
+            prop_assert!((offset, position) == first || all.iter().any(|batch| (batch.0, batch.1) == (offset, position)));
+        }
+
+        /// Nothing before the place found has the time, so that a scan from there meets the first record that has.
+        #[test]
+        fn a_lookup_by_time_passes_over_nothing(batches in any_batches(), time in -2i64..1_001) {
+            let (index, all, _) = indexed(&batches);
+            let first = all.iter().find(|batch| batch.2 >= time);
+            match index.lookup_time(Timestamp(time)) {
+                Some((offset, _)) => prop_assert!(first.is_none_or(|first| offset <= first.0)),
+                None => prop_assert_eq!(first, None),
+            }
+        }
+
+        #[test]
+        fn memory_and_scans_are_bounded(batches in any_batches()) {
+            let (index, all, identity) = indexed(&batches);
+            prop_assert!(index.entries.len() <= ENTRIES_MAX && index.entries.capacity() <= ENTRIES_MAX);
+            // Entries are first a batch or the least interval apart, and each halving doubles that.
+            let largest = batches.iter().map(|batch| batch.1).max().unwrap_or(0);
+            let bound = (index.interval / INTERVAL_BYTES_MIN) * (INTERVAL_BYTES_MIN + largest);
+            let places = [Position(0)].into_iter().chain(index.entries.iter().map(|entry| entry.position));
+            let next = index.entries.iter().map(|entry| entry.position).chain([identity.end]);
+            for (from, to) in places.zip(next) {
+                prop_assert!(to.0 - from.0 <= bound);
+            }
+            // Halving happens only when there was enough to fill half of the entries again.
+            prop_assert!(index.interval == INTERVAL_BYTES_MIN || index.entries.len() >= ENTRIES_MAX / 2);
+            prop_assert!(index.entries.len() <= all.len());
+        }
+
+        #[test]
+        fn a_file_comes_back(batches in any_batches()) {
+            let (index, _, identity) = indexed(&batches);
+            prop_assert_eq!(decode(&encoded(&index, &identity)), Ok((identity, index)));
+        }
+
+        #[test]
+        fn a_decoded_index_goes_on_as_the_first_would(batches in any_batches(), more in any_batches()) {
+            let (mut index, _, identity) = indexed(&batches);
+            let (_, mut decoded) = decode(&encoded(&index, &identity)).unwrap();
+            let (mut offset, mut position) = (Offset(1_000_000), identity.end);
+            for (records, bytes, time) in more {
+                index.note(offset, position, Timestamp(time));
+                decoded.note(offset, position, Timestamp(time));
+                (offset, position) = (offset.plus(records), position.plus(bytes));
+            }
+            prop_assert!(decoded.entries.capacity() <= ENTRIES_MAX);
+            prop_assert_eq!(decoded, index);
+        }
+
+        #[test]
+        fn a_flipped_bit_is_told(batches in any_batches(), bit: Index) {
+            let (index, _, identity) = indexed(&batches);
+            let mut file = encoded(&index, &identity);
+            let bit = bit.index(file.len() * 8);
+            file[bit / 8] ^= 1 << (bit % 8);
+            let fault = if bit < 32 { IndexFault::NotAnIndex } else { IndexFault::Checksum };
+            prop_assert_eq!(decode(&file), Err(fault));
+        }
+
+        #[test]
+        fn a_prefix_is_told(batches in any_batches(), cut: Index) {
+            let (index, _, identity) = indexed(&batches);
+            let file = encoded(&index, &identity);
+            let cut = cut.index(file.len());
+            let fault = match cut {
+                0..4 => IndexFault::NotAnIndex,
+                _ if cut % BLOCK != 0 => IndexFault::Length,
+                _ => IndexFault::Checksum,
+            };
+            prop_assert_eq!(decode(&file[..cut]), Err(fault));
+        }
+
+        #[test]
+        fn a_torn_file_is_told(batches in any_batches(), before in any_batches(), kept in any_arrival()) {
+            let (index, _, identity) = indexed(&batches);
+            let (old, _, was) = indexed(&before);
+            let new = encoded(&index, &identity);
+            let file = torn(&encoded(&old, &was), &new, |at| kept[at % kept.len()]);
+            match decode(&file) {
+                Ok(read) => prop_assert!(read == (identity, index) || read == (was, old)),
+                Err(fault) => prop_assert!(matches!(fault, IndexFault::NotAnIndex | IndexFault::Checksum), "{}", fault),
+            }
+        }
+
+        #[test]
+        fn truncation_forgets_what_lay_behind(batches in any_batches(), cut: Index) {
+            let (mut index, all, _) = indexed(&batches);
+            prop_assume!(!all.is_empty());
+            let end = all[cut.index(all.len())].1;
+            index.truncate(end);
+            prop_assert!(index.entries.iter().all(|entry| entry.position < end));
+            index.check(end).unwrap();
+        }
+
+        /// Every checksum fits and the content is anything.
+        #[test]
+        fn any_content_is_harmless(batches in any_batches(), changes in prop::collection::vec((any::<Index>(), any::<u8>()), 1..6)) {
+            let (index, _, identity) = indexed(&batches);
+            let mut file = encoded(&index, &identity);
+            for (at, byte) in changes {
+                file[6 + at.index(120)] = byte;
+            }
+            let (covered, checksum) = file.split_last_chunk_mut::<4>().unwrap();
+            *checksum = Checksum::of(covered).0.to_le_bytes();
+            if let Ok((identity, index)) = decode(&file) {
+                index.check(identity.end).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn an_idle_index_takes_no_memory() {
+        assert_eq!(SparseIndex::new(BASE).entries.capacity(), 0);
+        assert_eq!(SparseIndex::new(BASE).lookup(Offset(5000)), (BASE, Position(0)));
+        assert_eq!(SparseIndex::new(BASE).lookup_time(Timestamp(0)), None);
+    }
+
+    #[test]
+    fn files_are_written_as_they_always_were() {
+        let batches: Vec<Batch> = (0..600).map(|at| (3, 4096 + at, 1_700_000_000_000 + at as i64 * 7)).collect();
+        let (index, _, identity) = indexed(&batches);
+        assert_eq!(index.interval, 2 * INTERVAL_BYTES_MIN, "the example was halved once");
+        let stored = golden("index-v1.bin", &encoded(&index, &identity));
+        assert_eq!(decode(&stored), Ok((identity, index)));
     }
 }

@@ -512,3 +512,6 @@ fn check_small(section: &Section<'_>) -> Result<(), &'static str> {
         Section::HighWatermark(mark) => mark.check(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@ pub mod index;
 pub mod journal;
 pub mod paths;
 pub mod segment;
+#[cfg(test)]
+pub(crate) mod testing;
 
 /// Unit of alignment of everything that is written: the logical block of direct I/O and, on the devices met so far, what
 /// a power cut leaves either old or new in eight sectors of 512 bytes.

@@ -1,0 +1,68 @@
+//! What the formats' tests share: examples, arbitrary values, and what a power cut leaves.
+
+use crate::model::{LeaderEpoch, Offset, PartitionId, PartitionIndex, Position, Timestamp, TopicId};
+use proptest::prelude::*;
+use std::path::Path;
+use uuid::Uuid;
+
+/// What a disk writes whole or not at all.
+pub(crate) const SECTOR: usize = 512;
+
+pub(crate) fn partition(topic: u128, index: u32) -> PartitionId {
+    PartitionId { topic: TopicId(Uuid::from_u128(topic)), index: PartitionIndex(index) }
+}
+
+pub(crate) fn any_partition() -> impl Strategy<Value = PartitionId> {
+    (any::<u128>(), any::<u32>()).prop_map(|(topic, index)| partition(topic, index))
+}
+
+pub(crate) fn any_offset() -> impl Strategy<Value = Offset> {
+    prop_oneof![0i64..100_000, 0i64..=i64::MAX / 2].prop_map(Offset)
+}
+
+pub(crate) fn any_position() -> impl Strategy<Value = Position> {
+    prop_oneof![0u64..10_000_000, 0u64..=u64::MAX / 2].prop_map(Position)
+}
+
+pub(crate) fn any_epoch() -> impl Strategy<Value = LeaderEpoch> {
+    (0..=i32::MAX).prop_map(LeaderEpoch)
+}
+
+pub(crate) fn any_timestamp() -> impl Strategy<Value = Timestamp> {
+    any::<i64>().prop_map(Timestamp)
+}
+
+/// A write of `new` over `old` that a power cut stopped: for each sector `kept` says whether the new one arrived. Where
+/// `old` is shorter there were zeros.
+pub(crate) fn torn(old: &[u8], new: &[u8], kept: impl Fn(usize) -> bool) -> Vec<u8> {
+    let sector = |(at, new): (usize, &[u8])| {
+        let from = at * SECTOR;
+        let was = (from..from + new.len()).map(|at| old.get(at).copied().unwrap_or(0));
+        if kept(at) { new.to_vec() } else { was.collect() }
+    };
+    new.chunks(SECTOR).enumerate().flat_map(sector).collect()
+}
+
+/// Which sectors arrived: of every way as likely that few, many, the first ones or the last ones did.
+pub(crate) fn any_arrival() -> impl Strategy<Value = Vec<bool>> {
+    prop_oneof![
+        prop::collection::vec(any::<bool>(), 64),
+        (0usize..64).prop_map(|first| (0..64).map(|at| at < first).collect()),
+        (0usize..64).prop_map(|lost| (0..64).map(|at| at != lost).collect()),
+        (0usize..64).prop_map(|only| (0..64).map(|at| at == only).collect()),
+    ]
+}
+
+/// Compares with a file of `engine/golden`, or writes it when `CORELOG_WRITE_GOLDEN` is set: a change of a format is
+/// a change of these files, and needs a new version.
+pub(crate) fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
+    if std::env::var_os("CORELOG_WRITE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let stored = std::fs::read(&path).unwrap();
+    let differ = stored.iter().zip(bytes).position(|(stored, now)| stored != now);
+    assert_eq!((differ, stored.len()), (None, bytes.len()), "{name} is not written as it was");
+    stored
+}
