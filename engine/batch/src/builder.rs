@@ -1,7 +1,7 @@
 //! Collects records into one batch.
 
 use crate::codec::compress;
-use crate::header::{CRC_AT, HEADER_BYTES, MAGIC, MAGIC_AT, SUMMED_FROM};
+use crate::header::{HEADER_BYTES, MAGIC, MAGIC_AT, PAYLOAD_BYTES_MAX, seal};
 use crate::record::Header;
 use crate::{BatchError, Codec, NONE, varint};
 
@@ -51,7 +51,7 @@ pub enum AppendRefused {
 impl BatchBuilder {
     /// A builder of batches of at most `bytes_max` bytes, header included, before compression.
     pub fn new(bytes_max: usize, codec: Codec) -> BatchBuilder {
-        let bytes_max = bytes_max.min(i32::MAX as usize);
+        let bytes_max = bytes_max.min(PAYLOAD_BYTES_MAX);
         BatchBuilder { records: Vec::new(), count: 0, base_timestamp: NONE, max_timestamp: NONE, bytes_max, codec }
     }
 
@@ -158,12 +158,9 @@ impl BatchBuilder {
     }
 
     fn fill_header(&self, batch: &mut [u8]) {
-        let length = (batch.len() - 12) as i32;
         let mut put = |at: usize, bytes: &[u8]| batch[at..at + bytes.len()].copy_from_slice(bytes);
-        put(8, &length.to_be_bytes());
         put(12, &(-1_i32).to_be_bytes());
         put(MAGIC_AT, &MAGIC.to_be_bytes());
-        put(21, &u16::from(self.codec.code()).to_be_bytes());
         put(23, &(self.count - 1).to_be_bytes());
         put(27, &self.base_timestamp.to_be_bytes());
         put(35, &self.max_timestamp.to_be_bytes());
@@ -171,8 +168,7 @@ impl BatchBuilder {
         put(51, &(-1_i16).to_be_bytes());
         put(53, &(-1_i32).to_be_bytes());
         put(57, &self.count.to_be_bytes());
-        let crc = crate::crc32c(&batch[SUMMED_FROM..]);
-        batch[CRC_AT..SUMMED_FROM].copy_from_slice(&crc.to_be_bytes());
+        seal(batch, u16::from(self.codec.code()));
     }
 }
 

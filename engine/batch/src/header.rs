@@ -20,6 +20,9 @@ pub const LENGTH_PREFIX_BYTES: usize = 12;
 /// Leading bytes that [`stamp`] may change. The rest of a batch is stored as it came.
 pub const STAMPED_BYTES: usize = 16;
 
+/// The length field is signed.
+pub(crate) const PAYLOAD_BYTES_MAX: usize = i32::MAX as usize - HEADER_BYTES;
+
 pub(crate) const MAGIC: i8 = 2;
 pub(crate) const MAGIC_AT: usize = 16;
 pub(crate) const CRC_AT: usize = 17;
@@ -181,6 +184,15 @@ pub fn frame_length(prefix: &[u8]) -> Option<usize> {
 pub fn stamp(leading: &mut [u8; STAMPED_BYTES], base_offset: i64, leader_epoch: i32) {
     leading[..8].copy_from_slice(&base_offset.to_be_bytes());
     leading[12..].copy_from_slice(&leader_epoch.to_be_bytes());
+}
+
+/// Writes what depends on all of a batch: length, attributes, checksum.
+pub(crate) fn seal(batch: &mut [u8], attributes: u16) {
+    let length = (batch.len() - LENGTH_PREFIX_BYTES) as i32;
+    batch[8..LENGTH_PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());
+    batch[SUMMED_FROM..SUMMED_FROM + 2].copy_from_slice(&attributes.to_be_bytes());
+    let crc = crate::crc32c(&batch[SUMMED_FROM..]);
+    batch[CRC_AT..SUMMED_FROM].copy_from_slice(&crc.to_be_bytes());
 }
 
 /// `N` bytes from `at`, where the caller has checked that they are there.

@@ -6,7 +6,7 @@
 //! ```
 
 use crate::codec::decompress;
-use crate::header::BatchView;
+use crate::header::{BatchView, CODEC_BITS, HEADER_BYTES, PAYLOAD_BYTES_MAX, seal};
 use crate::{BatchError, Codec, NONE, varint};
 
 /// One record, borrowed from its batch.
@@ -85,6 +85,37 @@ impl<'a> BatchView<'a> {
         scratch.clear();
         decompress(codec, self.payload(), max, scratch)?;
         self.walk(scratch)
+    }
+
+    /// The records of a batch that is not compressed, without the scratch memory that others need.
+    ///
+    /// # Errors
+    /// `CodecNotBuilt` where it is compressed, `UnknownCodec`, `NegativeCount`.
+    pub fn plain_records(&self) -> Result<Records<'a>, BatchError> {
+        match self.codec()? {
+            Codec::None => self.walk(self.payload()),
+            codec => Err(BatchError::CodecNotBuilt { codec: codec.name() }),
+        }
+    }
+
+    /// Appends the same batch without compression to `out`: its records may take `max` bytes. Where it is not compressed
+    /// its bytes are copied as they are.
+    ///
+    /// # Errors
+    /// `UnknownCodec`, `CodecNotBuilt`, `Compression`, `Bomb`; then `out` is as it was.
+    pub fn decompress_into(&self, out: &mut Vec<u8>, max: usize) -> Result<(), BatchError> {
+        let codec = self.codec()?;
+        if codec == Codec::None {
+            out.extend_from_slice(self.bytes());
+            return Ok(());
+        }
+        let mut records = Vec::new();
+        decompress(codec, self.payload(), max.min(PAYLOAD_BYTES_MAX), &mut records)?;
+        let begin = out.len();
+        out.extend_from_slice(&self.bytes()[..HEADER_BYTES]);
+        out.extend_from_slice(&records);
+        seal(&mut out[begin..], self.attributes() & !CODEC_BITS);
+        Ok(())
     }
 
     pub(crate) fn walk<'s>(&self, records: &'s [u8]) -> Result<Records<'s>, BatchError> {

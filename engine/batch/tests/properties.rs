@@ -76,7 +76,11 @@ proptest! {
         prop_assert_eq!(Some(summary.max_timestamp), records.iter().map(|record| record.0).max());
         prop_assert_eq!((summary.length, summary.codec), (built.len(), codec));
         let view = BatchView::first(&built).unwrap();
-        prop_assert_eq!(read(&view, DECOMPRESSED_MAX).unwrap(), records);
+        prop_assert_eq!(&read(&view, DECOMPRESSED_MAX).unwrap(), &records);
+        prop_assert_eq!(view.plain_records().is_ok(), codec == Codec::None);
+        let mut plain = vec![1, 2, 3];
+        view.decompress_into(&mut plain, DECOMPRESSED_MAX).unwrap();
+        prop_assert_eq!(&plain[3..], build(Codec::None, &records));
     }
 
     #[test]
@@ -156,6 +160,9 @@ fn a_bomb_is_refused_by_every_codec() {
         assert!(built.len() < 1 << 17, "{codec} leaves {}", built.len());
         let view = BatchView::first(&built).unwrap();
         assert_eq!(read(&view, 1 << 16), Err(BatchError::Bomb { max: 1 << 16 }), "{codec}");
+        let mut plain = Vec::new();
+        assert_eq!(view.decompress_into(&mut plain, 1 << 16), Err(BatchError::Bomb { max: 1 << 16 }), "{codec}");
+        assert!(plain.is_empty());
         assert_eq!(read(&view, 1 << 21).unwrap().len(), 1);
     }
 }

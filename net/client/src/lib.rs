@@ -1,2 +1,23 @@
-//! Client.
+//! Client of corelog's native protocol.
+//!
+//! [`blocking`] is for programs with threads, `tokio` (a feature) for asynchronous ones. Both drive the same state
+//! machines, which are told the time and handed bytes, and never touch a socket or a clock themselves.
 #![forbid(unsafe_code)]
+
+pub mod blocking;
+mod error;
+mod fetched;
+mod options;
+mod partitioner;
+mod report;
+
+pub use corelog_batch::{Codec, Header, Record};
+pub use corelog_wire::{Detail, ListOffsets, Operation, Retry, Status};
+pub use error::{ClientError, Ended, ProduceError, Refusal, SendError};
+pub use fetched::{Fetched, FetchedRecords};
+pub use options::{ConnectOptions, ConsumerOptions, Mode, OutOfRange, ProducerOptions, RetryUnknown, Start};
+pub use partitioner::{murmur2, partition_of};
+pub use report::{
+    ClusterInfo, Delivery, EndpointInfo, FoundOffset, NewRecord, PartitionInfo, ProducerStats, Sent, SettingInfo,
+    Stored, TopicChanges, TopicDescription, TopicFacts, TopicInfo,
+};

@@ -1,0 +1,9 @@
+//! The client for programs with threads.
+
+mod admin;
+mod consumer;
+mod producer;
+
+pub use admin::Admin;
+pub use consumer::Consumer;
+pub use producer::Producer;
