@@ -83,10 +83,9 @@ pub fn parent(path: &Path) -> &Path {
 
 async fn write(reactor: &Reactor, path: &Path, text: &str) -> io::Result<()> {
     let file = reactor.open(path, Open::Create).await?;
-    // What a crash left there may be longer.
-    file.truncate(0).await?;
     let mut block = reactor.pool().buffer(text.len().next_multiple_of(PAGE)).ok_or(io::ErrorKind::OutOfMemory)?;
-    // Writes are whole blocks: the text is filled up with empty lines, then the file is cut to the text.
+    // Writes are whole blocks: the text is filled up with empty lines, then the file is cut to the text, which also
+    // takes away what a crash may have left behind it.
     block.fill(b'\n');
     block[..text.len()].copy_from_slice(text.as_bytes());
     file.write_at(0, block.freeze(), WriteSync::None).await?;

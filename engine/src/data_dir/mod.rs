@@ -97,7 +97,12 @@ pub async fn open(reactor: &Reactor, root: &Path, new: NodeFile) -> Result<Opene
     let lock = lock(reactor, root).await?;
     // Only now is the directory ours: another server may have made it between.
     let (node, is_new) = match refuse_foreign(reactor, root).await? {
-        Found::Node => (read_node(reactor, root).await?, false),
+        Found::Node => {
+            // A server that was killed may have renamed the file and not come to sync that: what is built on it now
+            // would be a foreign directory after a power cut.
+            reactor.sync_dir(root).await.map_err(failed("sync directory", root))?;
+            (read_node(reactor, root).await?, false)
+        }
         Found::Nothing => {
             // First, so that a directory with a node file cannot vanish from its parent.
             let above = parent(root);
@@ -204,3 +209,6 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDir
     let path = path.to_owned();
     move |source| DataDirError::Io { doing, path, source }
 }
+
+#[cfg(test)]
+mod tests;
