@@ -4,15 +4,24 @@
 //! figures of a shared or virtual machine mean little by themselves.
 #![forbid(unsafe_code)]
 
+mod connection;
 mod cores;
 mod error;
 mod limits;
+pub mod load;
+mod produce;
 mod report;
+mod rig;
+mod server;
 
+pub use connection::Connection;
 pub use cores::{Cores, CpuClock};
 pub use error::BenchError;
 pub use limits::{Limits, LimitsArgs};
+pub use produce::{ProduceArgs, ProduceReport, Side};
 pub use report::Latency;
+pub use rig::Place;
+pub use server::{Server, ServerOptions, free_address};
 
 use clap::Subcommand;
 use error::Result;
@@ -39,6 +48,8 @@ pub struct Args {
 pub enum What {
     /// What the machine can do: flush, disk, loopback, checksum, memory.
     Limits(LimitsArgs),
+    /// Producers: throughput, latency and CPU, beside a bare loop under the same load.
+    Produce(ProduceArgs),
 }
 
 /// How a benchmark that could be run came out.
@@ -57,6 +68,7 @@ pub enum Outcome {
 pub fn run(args: &Args) -> Result<Outcome> {
     match &args.what {
         What::Limits(limits) => show(args.json, &limits::run(limits)?),
+        What::Produce(produce) => show(args.json, &produce::run(produce)?),
     }
     Ok(Outcome::Measured)
 }

@@ -1,0 +1,425 @@
+//! The load driver: one thread, many connections that never block, frames built beforehand.
+//!
+//! It shares a small machine with what it measures, so it does as little as it can: a request is a copy of the same
+//! frame with another correlation, sent together with whatever else its connection has to send; an answer is looked up
+//! by its correlation. It speaks to the server and to the bare loop alike.
+
+use crate::error::{BenchError, Doing, Result};
+use crate::report::histogram;
+use corelog_wire::{HEADER_BYTES, Header, Operation, Retry, Status};
+use hdrhistogram::Histogram;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// Requests of an open loop that one connection may have unanswered. Past it they wait in the driver; their latency
+/// counts from when they should have been sent all the same.
+const OUTSTANDING_MAX: usize = 1024;
+const RECEIVE_BYTES: usize = 64 << 10;
+const EVENTS: usize = 128;
+/// How often an open loop looks at the sockets at least while it catches up with what is due.
+const DUE_AT_ONCE: usize = 64;
+
+/// A connection and the partitions its requests go to in turn.
+#[derive(Debug)]
+pub struct Lane {
+    /// Connected, its hello said.
+    pub stream: TcpStream,
+    /// Handles of open partitions.
+    pub handles: Vec<u32>,
+}
+
+/// When requests are sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pace {
+    /// Each connection keeps so many requests unanswered.
+    Closed {
+        /// How many.
+        window: usize,
+    },
+    /// So many requests a second over all connections, evenly spaced, whatever the answers do.
+    Open {
+        /// How many.
+        requests_per_second: f64,
+    },
+}
+
+/// How long a load runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Span {
+    /// Before anything counts.
+    pub warm_up: Duration,
+    /// While it counts.
+    pub measured: Duration,
+}
+
+/// What a load did in its measured time.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// Requests acknowledged.
+    pub requests: u64,
+    /// Requests refused with a status that says to try again.
+    pub refused: u64,
+    /// Measured time, seconds.
+    pub seconds: f64,
+    /// From the intended send time to the answer, nanoseconds.
+    pub latency: Histogram<u64>,
+    /// Part of the time in which the driver had nothing to do. Near 0 the driver was the bottleneck, not what it drove.
+    pub idle: f64,
+    /// What `probe` answered at the end less what it answered at the beginning of the measured time.
+    pub probed: Duration,
+}
+
+/// Loads `lanes` with produce requests of `body`. `probe` is asked at the beginning and the end of the measured time,
+/// for figures of the other side such as its CPU time.
+///
+/// # Errors
+/// When a connection breaks, or a request is refused for good.
+pub fn run(
+    lanes: Vec<Lane>,
+    body: &[u8],
+    pace: Pace,
+    span: Span,
+    mut probe: impl FnMut() -> Result<Duration>,
+) -> Result<Load> {
+    let mut driver = Driver::new(lanes, body, pace)?;
+    driver.start()?;
+    driver.run_until(span.warm_up)?;
+    driver.forget();
+    let (probed_before, began) = (probe()?, driver.now());
+    driver.run_until(Duration::from_nanos(began) + span.measured)?;
+    let took = driver.now() - began;
+    let probed = probe()?.saturating_sub(probed_before);
+    Ok(Load {
+        requests: driver.acknowledged,
+        refused: driver.refused,
+        seconds: took as f64 / 1e9,
+        latency: driver.latency,
+        idle: driver.idle as f64 / took as f64,
+        probed,
+    })
+}
+
+struct Driver {
+    connections: Vec<Connection>,
+    epoll: Epoll,
+    frame: Vec<u8>,
+    pace: Pace,
+    clock: Instant,
+    /// Of an open loop: number of the next request, and of the connection it goes to.
+    due: u64,
+    turn: usize,
+    acknowledged: u64,
+    refused: u64,
+    latency: Histogram<u64>,
+    /// Nanoseconds in which nothing was to be done.
+    idle: u64,
+}
+
+struct Connection {
+    stream: TcpStream,
+    handles: Vec<u32>,
+    turn: usize,
+    received: Vec<u8>,
+    filled: usize,
+    out: Vec<u8>,
+    sent: usize,
+    /// Whether the socket was full, and the poller tells when it is not.
+    blocked: bool,
+    /// Intended send time of each unanswered request by correlation, and the correlations that are free.
+    intended: Vec<u64>,
+    free: Vec<u32>,
+}
+
+impl Driver {
+    fn new(lanes: Vec<Lane>, body: &[u8], pace: Pace) -> Result<Driver> {
+        let outstanding = match pace {
+            Pace::Closed { window } => window,
+            Pace::Open { .. } => OUTSTANDING_MAX,
+        };
+        let mut frame = Header::request(Operation::Produce, 0, 0).to_bytes().to_vec();
+        frame[..4].copy_from_slice(&(body.len() as u32).to_le_bytes());
+        frame.extend_from_slice(body);
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(io::Error::from).doing("making a poller")?;
+        let connections: Vec<Connection> =
+            lanes.into_iter().map(|lane| Connection::new(lane, outstanding)).collect::<Result<_>>()?;
+        for (id, connection) in connections.iter().enumerate() {
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, id as u64);
+            epoll.add(&connection.stream, event).map_err(io::Error::from).doing("watching a connection")?;
+        }
+        Ok(Driver {
+            connections,
+            epoll,
+            frame,
+            pace,
+            clock: Instant::now(),
+            due: 0,
+            turn: 0,
+            acknowledged: 0,
+            refused: 0,
+            latency: histogram(),
+            idle: 0,
+        })
+    }
+
+    /// Nanoseconds since the driver was made.
+    fn now(&self) -> u64 {
+        self.clock.elapsed().as_nanos() as u64
+    }
+
+    /// Fills the windows of a closed loop.
+    fn start(&mut self) -> Result<()> {
+        let Pace::Closed { window } = self.pace else { return Ok(()) };
+        let now = self.now();
+        for id in 0..self.connections.len() {
+            (0..window).for_each(|_| self.connections[id].request(&self.frame, now));
+            self.flush(id)?;
+        }
+        Ok(())
+    }
+
+    /// Drops what was measured so far.
+    fn forget(&mut self) {
+        (self.acknowledged, self.refused, self.idle) = (0, 0, 0);
+        self.latency.clear();
+    }
+
+    fn run_until(&mut self, end: Duration) -> Result<()> {
+        let end = end.as_nanos() as u64;
+        let mut events = [EpollEvent::empty(); EVENTS];
+        let mut idle_since = None;
+        loop {
+            let now = self.now();
+            if now >= end {
+                self.idle += idle_since.map_or(0, |since| now - since);
+                return Ok(());
+            }
+            let sent = self.send_due(now)?;
+            let polled = self.epoll.wait(&mut events, EpollTimeout::ZERO);
+            let ready = polled.map_err(io::Error::from).doing("polling the connections")?;
+            if sent + ready == 0 {
+                idle_since.get_or_insert(now);
+                let _ = nix::sched::sched_yield();
+                continue;
+            }
+            self.idle += idle_since.take().map_or(0, |since| now - since);
+            for event in &events[..ready] {
+                self.serve(event.data() as usize, event.events())?;
+            }
+        }
+    }
+
+    /// Sends what an open loop should have sent by now, as far as connections can take it. Answers how many it sent.
+    fn send_due(&mut self, now: u64) -> Result<usize> {
+        let Pace::Open { requests_per_second } = self.pace else { return Ok(0) };
+        let mut sent = 0;
+        while sent < DUE_AT_ONCE {
+            let intended = (self.due as f64 * 1e9 / requests_per_second) as u64;
+            let connection = &mut self.connections[self.turn];
+            if intended > now || connection.free.is_empty() {
+                break;
+            }
+            connection.request(&self.frame, intended);
+            let id = self.turn;
+            self.turn = (self.turn + 1) % self.connections.len();
+            self.due += 1;
+            sent += 1;
+            self.flush(id)?;
+        }
+        Ok(sent)
+    }
+
+    fn serve(&mut self, id: usize, ready: EpollFlags) -> Result<()> {
+        if ready.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
+            self.receive(id)?;
+        }
+        if !self.connections[id].out.is_empty() { self.flush(id) } else { Ok(()) }
+    }
+
+    fn receive(&mut self, id: usize) -> Result<()> {
+        let closed = matches!(self.pace, Pace::Closed { .. });
+        let connection = &mut self.connections[id];
+        if !connection.fill()? {
+            return Ok(());
+        }
+        let now = self.clock.elapsed().as_nanos() as u64;
+        let mut at = 0;
+        while let Some((header, end)) = connection.answer(at)? {
+            at = end;
+            let intended = connection.settle(header.correlation)?;
+            if header.status == Status::Ok as u16 {
+                self.acknowledged += 1;
+                self.latency.saturating_record(now - intended);
+            } else {
+                may_try_again(header.status)?;
+                self.refused += 1;
+            }
+            if closed {
+                connection.request(&self.frame, now);
+            }
+        }
+        connection.keep_from(at);
+        Ok(())
+    }
+
+    fn flush(&mut self, id: usize) -> Result<()> {
+        let connection = &mut self.connections[id];
+        let blocked = connection.flush()?;
+        if blocked != connection.blocked {
+            connection.blocked = blocked;
+            let write = if blocked { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
+            let mut event = EpollEvent::new(EpollFlags::EPOLLIN | write, id as u64);
+            let watched = self.epoll.modify(&connection.stream, &mut event);
+            watched.map_err(io::Error::from).doing("watching a connection")?;
+        }
+        Ok(())
+    }
+}
+
+impl Connection {
+    fn new(lane: Lane, outstanding: usize) -> Result<Connection> {
+        lane.stream.set_nonblocking(true).doing("preparing a connection")?;
+        Ok(Connection {
+            stream: lane.stream,
+            handles: lane.handles,
+            turn: 0,
+            received: vec![0; RECEIVE_BYTES],
+            filled: 0,
+            out: Vec::new(),
+            sent: 0,
+            blocked: false,
+            intended: vec![0; outstanding],
+            free: (0..outstanding as u32).rev().collect(),
+        })
+    }
+
+    /// Queues a request to the partition whose turn it is.
+    fn request(&mut self, frame: &[u8], intended: u64) {
+        let Some(correlation) = self.free.pop() else { return };
+        self.intended[correlation as usize] = intended;
+        let begin = self.out.len();
+        self.out.extend_from_slice(frame);
+        self.out[begin + 4..begin + 8].copy_from_slice(&correlation.to_le_bytes());
+        self.out[begin + 12..begin + 16].copy_from_slice(&self.handles[self.turn].to_le_bytes());
+        self.turn = (self.turn + 1) % self.handles.len();
+    }
+
+    /// Sends what is queued, as far as the socket takes it. Answers whether something is left.
+    fn flush(&mut self) -> Result<bool> {
+        while self.sent < self.out.len() {
+            match self.stream.write(&self.out[self.sent..]) {
+                Ok(bytes) => self.sent += bytes,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
+                Err(error) => return Err(error).doing("sending requests"),
+            }
+        }
+        self.out.clear();
+        self.sent = 0;
+        Ok(false)
+    }
+
+    /// Receives once. Answers whether anything came.
+    fn fill(&mut self) -> Result<bool> {
+        match self.stream.read(&mut self.received[self.filled..]) {
+            Ok(0) => Err(BenchError::Server("the server closed a connection under load".into())),
+            Ok(bytes) => {
+                self.filled += bytes;
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error).doing("receiving answers"),
+        }
+    }
+
+    /// The answer that begins at `at`, and where it ends; `None` while it is not all there.
+    fn answer(&self, at: usize) -> Result<Option<(Header, usize)>> {
+        let Some(header) = self.received[at..self.filled].first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+        let header = Header::parse(header);
+        let end = at + HEADER_BYTES + header.length as usize;
+        if end - at > self.received.len() {
+            return Err(garbled(format!("an answer of {} bytes", header.length)));
+        }
+        Ok((end <= self.filled).then_some((header, end)))
+    }
+
+    /// Takes an answered request off the books: when it should have been sent.
+    fn settle(&mut self, correlation: u32) -> Result<u64> {
+        let intended = self.intended.get(correlation as usize).copied();
+        self.free.push(correlation);
+        intended.ok_or_else(|| garbled(format!("correlation {correlation} was not asked")))
+    }
+
+    fn keep_from(&mut self, at: usize) {
+        self.received.copy_within(at..self.filled, 0);
+        self.filled -= at;
+    }
+}
+
+fn garbled(why: String) -> BenchError {
+    BenchError::Garbled { what: "produce".into(), why }
+}
+
+fn may_try_again(status: u16) -> Result<()> {
+    let known = Status::from_code(status);
+    if known.is_some_and(|status| status.retry() == Retry::Yes) {
+        return Ok(());
+    }
+    let status = known.map_or_else(|| format!("status {status}"), |known| known.name().into());
+    Err(BenchError::Refused { what: "produce".into(), status, message: String::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use corelog_yardstick::bare::{Bare, Options};
+
+    fn bare(body: usize) -> Bare {
+        let directory = ".".into();
+        let frame_bytes = HEADER_BYTES + body;
+        Bare::start(Options {
+            directory,
+            file_bytes: 4 << 20,
+            frame_bytes,
+            ack_bytes: 24,
+            gather_bytes: 4 << 20,
+            cpu: None,
+        })
+        .expect("the yardstick starts")
+    }
+
+    fn lanes(bare: &Bare, count: usize) -> Vec<Lane> {
+        let lane = |_| Lane { stream: TcpStream::connect(bare.address()).expect("connects"), handles: vec![0] };
+        (0..count).map(lane).collect()
+    }
+
+    const SPAN: Span = Span { warm_up: Duration::from_millis(20), measured: Duration::from_millis(100) };
+
+    #[test]
+    fn a_closed_loop_is_answered_and_counted() {
+        let bare = bare(1000);
+        let load = run(lanes(&bare, 4), &[7; 1000], Pace::Closed { window: 3 }, SPAN, || Ok(Duration::ZERO));
+        let load = load.expect("runs");
+        assert!(load.requests > 0);
+        assert_eq!(load.requests, load.latency.len());
+        assert!(bare.stop().expect("stops").frames >= load.requests);
+    }
+
+    #[test]
+    fn an_open_loop_keeps_its_rate_and_counts_from_the_intended_time() {
+        let bare = bare(100);
+        let pace = Pace::Open { requests_per_second: 2000.0 };
+        let load = run(lanes(&bare, 2), &[7; 100], pace, SPAN, || Ok(Duration::ZERO)).expect("runs");
+        assert!((100..=240).contains(&load.requests), "2,000 a second for 0.1 s, not {}", load.requests);
+    }
+
+    #[test]
+    fn a_correlation_that_was_not_asked_is_an_error() {
+        let bare = bare(100);
+        let lane = lanes(&bare, 1).pop().expect("a lane");
+        let mut connection = Connection::new(lane, 2).expect("prepared");
+        connection.request(&[0; 16], 5);
+        assert_eq!(connection.settle(0).expect("asked"), 5);
+        assert!(connection.settle(2).is_err());
+    }
+}
