@@ -7,6 +7,7 @@ pub mod frame;
 pub mod index;
 pub mod journal;
 pub mod paths;
+pub mod retention;
 pub mod segment;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -54,6 +54,9 @@ fn bounds_of_partitions() {
     let full = MetadataError::NodeFull { asked: 5, has: 36, most: 40 };
     assert_eq!(catalog.decide_create(&BOUNDS, id(9), "a", 5, &NO_SETTINGS), Err(full));
     assert!(catalog.decide_create(&BOUNDS, id(9), "a", 4, &NO_SETTINGS).is_ok());
+    created(&mut catalog, 9, "a", 4);
+    let full = MetadataError::NodeFull { asked: 1, has: 40, most: 40 };
+    assert_eq!(catalog.decide_partitions(&BOUNDS, "t0", 10), Err(full));
 }
 
 #[test]
@@ -260,6 +263,23 @@ fn a_snapshot_that_differs_from_the_records_before_it_is_refused() {
         log.push(&record);
     }
     assert_eq!(log.replay_from(0), Err(ReplayError::SnapshotDiffers { offset: Offset(2) }));
+}
+
+#[test]
+fn a_snapshot_that_lacks_a_record_is_refused() {
+    let mut log = Log::default();
+    log.run(&Command::Create { name: "a".into(), partitions: 1, write: false }, 0);
+    let change = log.values[0].clone();
+    log.run(&Command::Snapshot { torn: false }, 1);
+    assert_eq!(log.values.len(), 4);
+    let lone = |offset| ReplayError::Apply { offset: Offset(offset), cause: catalog::ApplyError::Snapshot };
+    let topic = log.values.remove(2);
+    assert_eq!(log.replay_from(0), Err(lone(2)), "an end that comes too early");
+    log.values[1] = topic.clone();
+    assert_eq!(log.replay_from(0), Err(lone(1)), "no beginning");
+    log.run(&Command::Snapshot { torn: true }, 2);
+    log.values = vec![log.values[3].clone(), change, topic];
+    assert_eq!(log.replay_from(0), Err(lone(2)), "a change ended that snapshot");
 }
 
 #[test]
