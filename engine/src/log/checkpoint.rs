@@ -525,24 +525,29 @@ impl Replay {
     }
 
     fn apply(&mut self, record: Record) -> Result<(), &'static str> {
-        let (partition, change) = match record {
-            Record::JournalFrom(_) => return Ok(()),
-            Record::Gone { partition } => {
-                self.partitions.remove(&partition);
-                return Ok(());
-            }
-            Record::Partition { partition, extent } => {
-                let fresh = || PartitionState { extent, sealed: BTreeMap::new(), epochs: BTreeMap::new() };
-                self.partitions.entry(partition).or_insert_with(fresh).move_to(extent);
-                return Ok(());
-            }
-            Record::Sealed { partition, .. }
-            | Record::Dropped { partition, .. }
-            | Record::EpochStart { partition, .. }
-            | Record::Truncated { partition, .. } => (partition, record),
-        };
-        self.partitions.get_mut(&partition).ok_or("a record of a partition that is not known")?.change(change)
+        apply(&mut self.partitions, record)
     }
+}
+
+/// Changes `partitions` as a record says.
+fn apply(partitions: &mut BTreeMap<PartitionId, PartitionState>, record: Record) -> Result<(), &'static str> {
+    let (partition, change) = match record {
+        Record::JournalFrom(_) => return Ok(()),
+        Record::Gone { partition } => {
+            partitions.remove(&partition);
+            return Ok(());
+        }
+        Record::Partition { partition, extent } => {
+            let fresh = || PartitionState { extent, sealed: BTreeMap::new(), epochs: BTreeMap::new() };
+            partitions.entry(partition).or_insert_with(fresh).move_to(extent);
+            return Ok(());
+        }
+        Record::Sealed { partition, .. }
+        | Record::Dropped { partition, .. }
+        | Record::EpochStart { partition, .. }
+        | Record::Truncated { partition, .. } => (partition, record),
+    };
+    partitions.get_mut(&partition).ok_or("a record of a partition that is not known")?.change(change)
 }
 
 impl PartitionState {
@@ -586,6 +591,14 @@ impl PartitionState {
 }
 
 impl CheckpointState {
+    /// Takes over what a record says that was just added to the file.
+    pub fn apply(&mut self, record: &Record) {
+        if let Record::JournalFrom(from) = record {
+            self.journal = *from;
+        }
+        checked(apply(&mut self.partitions, *record));
+    }
+
     /// The records that say all of this, in the order in which they must be replayed.
     pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
         let partitions = self.partitions.iter().flat_map(|(partition, state)| state.records(*partition));

@@ -7,8 +7,10 @@ pub mod frame;
 pub mod index;
 pub mod journal;
 pub mod paths;
+pub mod recovery;
 pub mod retention;
 pub mod segment;
+pub mod tail;
 #[cfg(test)]
 pub(crate) mod testing;
 
