@@ -2,9 +2,12 @@
 #![deny(unsafe_code)]
 
 pub mod data_dir;
+pub mod error;
 pub mod limits;
 pub mod log;
 pub mod metadata;
 pub mod model;
+mod partition;
 pub mod planted;
 pub mod reactor;
+pub mod shard;

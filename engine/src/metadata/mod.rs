@@ -14,7 +14,7 @@ pub mod settings;
 pub use catalog::{Bounds, Catalog, MetadataError, TopicInfo};
 pub use names::{NameError, TopicName};
 pub use records::{MetadataRecord, RecordError};
-pub use replay::{Replay, ReplayError};
+pub use replay::{Replay, ReplayError, snapshot_due};
 pub use settings::{Durability, SettingError, TopicSettings};
 
 #[cfg(test)]

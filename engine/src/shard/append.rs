@@ -1,0 +1,200 @@
+//! Appending: batches are checked, get their offsets, and go to the tail; what waits for the disk waits in order.
+
+use super::{PartitionHandle, Session, Shard};
+use crate::error::AppendError;
+use crate::log::tail::{BLOCK, CHUNK_BYTES_MAX, Place, Tail};
+use crate::metadata::{Durability, TopicSettings};
+use crate::model::{Offset, Timestamp};
+use crate::partition::{Ack, Active, Partition, Run};
+use crate::reactor::AppendBuffer;
+use corelog_batch::{BatchError, Limits, batches, validate};
+use std::collections::VecDeque;
+
+/// An append that waits until its partition's segment is ready.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    /// Batches that were found valid.
+    pub(crate) bytes: Vec<u8>,
+    /// Where the outcome goes.
+    pub(crate) session: Session,
+    /// In whose name.
+    pub(crate) ticket: u64,
+}
+
+impl Shard {
+    /// Appends record batches to a partition of this shard.
+    ///
+    /// The bytes are checked and copied before this returns. The outcome arrives at the session under `ticket` when the
+    /// records are as durable as the topic asks; outcomes of one partition arrive in the order of its appends.
+    ///
+    /// # Errors
+    /// When nothing was written. Which of them can be tried again is [`AppendError`]'s to say.
+    pub fn append(
+        &self,
+        handle: PartitionHandle,
+        bytes: &[u8],
+        session: &Session,
+        ticket: u64,
+    ) -> Result<(), AppendError> {
+        self.check_running()?;
+        self.relieve_tails(bytes.len());
+        let mut partitions = self.0.partitions.borrow_mut();
+        let partition = partitions.get_mut(handle).ok_or(AppendError::UnknownPartition)?;
+        if let Some(why) = &partition.fenced {
+            return Err(AppendError::Fenced(why.clone()));
+        }
+        if self.0.storage_full.get() && !partition.id.is_metadata() {
+            return Err(AppendError::StorageFull);
+        }
+        check(bytes, &partition.settings)?;
+        if partition.preparing || !is_ready(partition, bytes.len(), self.reactor().wall_clock()) {
+            return self.defer(handle, partition, bytes, session, ticket);
+        }
+        self.place(handle, partition, bytes, session, ticket)?;
+        self.reserve_ahead(handle, partition);
+        Ok(())
+    }
+
+    /// Puts checked batches in the tail of a partition whose segment is ready for them.
+    pub(super) fn place(
+        &self,
+        handle: PartitionHandle,
+        partition: &mut Partition,
+        bytes: &[u8],
+        session: &Session,
+        ticket: u64,
+    ) -> Result<(), AppendError> {
+        self.make_room(partition, bytes.len())?;
+        let base = partition.next;
+        let run = self.copy_batches(partition, bytes);
+        partition.note_run(run);
+        partition.acks.push_back(Ack { base, next: partition.next, session: session.clone(), ticket });
+        if partition.settings.durability == Durability::Memory {
+            let end = partition.active_end().unwrap_or(partition.visible_end);
+            partition.show(partition.next, end);
+        }
+        self.queue_for_journal(handle, partition, bytes.len());
+        Ok(())
+    }
+
+    /// Takes the chunks that the bytes will need, so that copying them cannot fail half way.
+    fn make_room(&self, partition: &Partition, bytes: usize) -> Result<(), AppendError> {
+        let Some(active) = &partition.active else { return Err(AppendError::Busy) };
+        let mut spare = self.0.spare_chunks.borrow_mut();
+        assert!(spare.is_empty(), "chunks taken are used at once");
+        let mut room = partition.tail.room(active.base);
+        let mut chunk_bytes = partition.tail.next_chunk_bytes(bytes.saturating_sub(room).max(1));
+        while room < bytes {
+            let Some(chunk) = self.take_chunk(chunk_bytes) else {
+                spare.clear();
+                return Err(AppendError::Busy);
+            };
+            room += chunk_bytes;
+            chunk_bytes = (chunk_bytes * 2).min(CHUNK_BYTES_MAX);
+            spare.push_back(chunk);
+        }
+        Ok(())
+    }
+
+    /// Memory for one chunk of a tail, within the tails' budget; chunks that are on disk give way.
+    pub(super) fn take_chunk(&self, bytes: usize) -> Option<AppendBuffer> {
+        if self.0.tail_bytes.get() + bytes > self.0.config.tail_bytes_max {
+            return None;
+        }
+        let chunk = self.reactor().pool().append_buffer(bytes)?;
+        self.0.tail_bytes.set(self.0.tail_bytes.get() + bytes);
+        Some(chunk)
+    }
+
+    fn copy_batches(&self, partition: &mut Partition, bytes: &[u8]) -> Run {
+        let mut spare = self.0.spare_chunks.borrow_mut();
+        let Partition { tail, active, next, leader_epoch, .. } = partition;
+        let Some(active) = active else { unreachable!("make_room saw an active segment") };
+        let (start, base) = (active.end, *next);
+        let mut max_timestamp = Timestamp(-1);
+        for batch in batches(bytes) {
+            let Ok(batch) = batch else { unreachable!("the batches were checked") };
+            max_timestamp = max_timestamp.max(Timestamp(batch.max_timestamp()));
+            active.max_timestamp = active.max_timestamp.max(max_timestamp);
+            active.index.note(*next, active.end, active.max_timestamp);
+            open_chunk(tail, &mut spare, active);
+            tail.begin_batch(*next);
+            let stamped = batch.stamped(next.0, leader_epoch.0);
+            write(tail, &mut spare, active, &stamped);
+            write(tail, &mut spare, active, &batch.bytes()[stamped.len()..]);
+            *next = Offset(next.0 + i64::from(batch.last_offset_delta()) + 1);
+        }
+        if start.0 == 0 {
+            active.since = self.reactor().wall_clock();
+        }
+        Run { segment: active.base, start, end: active.end, base, next: *next, max_timestamp }
+    }
+
+    fn defer(
+        &self,
+        handle: PartitionHandle,
+        partition: &mut Partition,
+        bytes: &[u8],
+        session: &Session,
+        ticket: u64,
+    ) -> Result<(), AppendError> {
+        let waiting = self.0.waiting_bytes.get() + bytes.len();
+        if waiting > self.0.config.waiting_bytes_max {
+            return Err(AppendError::Busy);
+        }
+        self.0.waiting_bytes.set(waiting);
+        partition.deferred.push_back(Waiting { bytes: bytes.to_vec(), session: session.clone(), ticket });
+        if !partition.preparing {
+            partition.preparing = true;
+            self.spawn_prepare(handle);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the batches can go to the tail now: a segment with room, space reserved for them, and the block that they
+/// begin in at hand.
+pub(super) fn is_ready(partition: &Partition, bytes: usize, now: Timestamp) -> bool {
+    let Some(active) = &partition.active else { return false };
+    !partition.must_roll(bytes, now) && active.end.plus(bytes as u64) <= active.reserved && has_last_block(partition)
+}
+
+/// Whether the tail holds the block that the next batch begins in, or that block is empty.
+pub(super) fn has_last_block(partition: &Partition) -> bool {
+    let Some(active) = &partition.active else { return false };
+    let end = Place { segment: active.base, position: active.end };
+    active.end.0.is_multiple_of(BLOCK) || partition.tail.end() == Some(end)
+}
+
+/// Whether every batch of a produce body may be stored.
+fn check(bytes: &[u8], settings: &TopicSettings) -> Result<(), AppendError> {
+    let max = settings.max_message_bytes as usize;
+    if bytes.is_empty() {
+        return Err(AppendError::Invalid(BatchError::Empty));
+    }
+    for batch in batches(bytes) {
+        let bytes = batch?.bytes();
+        if bytes.len() > max {
+            return Err(AppendError::TooLarge { size: bytes.len(), max });
+        }
+        validate(bytes, Limits { batch_bytes_max: max })?;
+    }
+    Ok(())
+}
+
+/// Sees to it that the tail has room for at least one byte.
+fn open_chunk(tail: &mut Tail, spare: &mut VecDeque<AppendBuffer>, active: &Active) {
+    if tail.room(active.base) == 0 {
+        let Some(chunk) = spare.pop_front() else { unreachable!("make_room took enough") };
+        tail.push_chunk(Place { segment: active.base, position: active.end }, chunk);
+    }
+}
+
+fn write(tail: &mut Tail, spare: &mut VecDeque<AppendBuffer>, active: &mut Active, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        open_chunk(tail, spare, active);
+        let rest = tail.fill(bytes);
+        active.end = active.end.plus((bytes.len() - rest.len()) as u64);
+        bytes = rest;
+    }
+}

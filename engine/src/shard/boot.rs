@@ -1,0 +1,651 @@
+//! The start of a node: shard 0 opens the data directory, every shard recovers the journals that fall to it, shard 0
+//! reads the metadata log and spreads the catalog, and partitions go to the shards that the catalog gives them to.
+//!
+//! With another number of shards than before, everything goes to a directory of the next generation; the node file,
+//! replaced last, decides which generation counts.
+
+use super::commit::{Commits, Journal};
+use super::recover::{Found, Reader, ensure_journal, fresh_journal, settle};
+use super::remote::{Calls, Envelope};
+use super::{
+    Cursor, Event, Inner, PartitionHandle, Partitions, Read, Shard, ShardConfig, ShardCounters, State, checkpoint,
+    controller, segments, tend,
+};
+use crate::data_dir::{self, DataDir, NodeFile, Opened};
+use crate::error::{AppendError, ShardError};
+use crate::log::checkpoint::CheckpointState;
+use crate::log::frame::Sequence;
+use crate::log::index::SparseIndex;
+use crate::log::paths;
+use crate::log::recovery::Recovered;
+use crate::log::tail::{Place, block_ceil};
+use crate::metadata::{Catalog, MetadataRecord, Replay, TopicSettings};
+use crate::model::{Offset, PartitionId, Position, ShardId};
+use crate::partition::{Active, Mark, Partition, Sealed};
+use crate::reactor::mesh::MeshHandle;
+use crate::reactor::{Open, Outgoing, Reactor};
+use corelog_batch::batches;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// The time between two tries to reopen a log after an I/O error.
+const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
+const FIRST: ShardId = ShardId(0);
+
+/// Messages of the start.
+#[derive(Debug)]
+pub enum Boot {
+    /// From shard 0: what the data directory is.
+    Layout(DataDir),
+    /// From shard 0: the topics.
+    Catalog(Vec<MetadataRecord>),
+    /// Partitions that move to the receiver.
+    HandOver(Vec<(PartitionId, Recovered)>),
+    /// To shard 0: all that is mine is recovered.
+    Ready,
+    /// From shard 0: everybody is ready.
+    Go,
+}
+
+/// A shard on its way to serving.
+struct Start {
+    reactor: Reactor,
+    mesh: MeshHandle<Envelope>,
+    config: ShardConfig,
+    /// Messages that came before their time.
+    early: Vec<(ShardId, Envelope)>,
+}
+
+impl Shard {
+    /// Starts this shard of a node together with the others; done when all can serve.
+    ///
+    /// # Errors
+    /// One sentence for the operator. Nothing was changed on disk that the next start could not build on.
+    pub async fn start(reactor: Reactor, mesh: MeshHandle<Envelope>, config: ShardConfig) -> Result<Shard, ShardError> {
+        let mut start = Start { reactor, mesh, config, early: Vec::new() };
+        let opened = start.open_directory().await?;
+        let directory = match &opened {
+            Some(opened) => opened.dir.clone(),
+            None => start.wait_layout().await,
+        };
+        start.run(directory, opened).await
+    }
+}
+
+impl Start {
+    fn id(&self) -> ShardId {
+        self.reactor.shard()
+    }
+
+    fn others(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let me = self.id();
+        (0..self.reactor.shards()).map(ShardId).filter(move |shard| *shard != me)
+    }
+
+    async fn open_directory(&mut self) -> Result<Option<Opened>, ShardError> {
+        if self.id() != FIRST {
+            return Ok(None);
+        }
+        let random = u128::from(self.reactor.random()) << 64 | u128::from(self.reactor.random());
+        let cluster_id = uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid();
+        // Generation 0 has no shards: a directory that was made and nothing more.
+        let new = NodeFile { cluster_id, node_id: self.config.node, generation: 0, shards: 0 };
+        let opened = data_dir::open(&self.reactor, &self.config.data_dir, new).await.map_err(told)?;
+        opened.dir.remove_leftovers(&self.reactor).await.map_err(told)?;
+        let root = &self.config.data_dir;
+        for path in [paths::topics(root)] {
+            self.reactor.create_dir(&path).await.map_err(|error| ShardError::io("creating", &path, &error))?;
+        }
+        for shard in self.others() {
+            self.send(shard, Boot::Layout(opened.dir.clone())).await;
+        }
+        Ok(Some(opened))
+    }
+
+    async fn run(mut self, mut directory: DataDir, opened: Option<Opened>) -> Result<Shard, ShardError> {
+        let moves = directory.node.shards != self.reactor.shards();
+        let target = if moves { directory.next_generation(self.reactor.shards()) } else { directory.node };
+        self.config.generation = target.generation;
+        self.config.node = target.node_id;
+        let (found, checkpoint, entries) = self.recover_old(&directory).await?;
+        let own_directory = self.make_directory(target.generation).await?;
+        let shard = Shard(Rc::new(self.inner()?));
+        let mut found = self.take_metadata(&shard, found).await?;
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            found.drain(..).partition(|(id, _)| shard.catalog().topic(id.topic).is_some());
+        let mut known = known;
+        settle(&self.reactor, &self.config, &mut known).await?;
+        let mine = self.hand_over(&shard, known, moves).await?;
+        shard.restore(mine);
+        ensure_journal(&self.reactor, &self.config, &own_directory).await?;
+        shard.begin_journal(checkpoint).await?;
+        self.list_recycled(&shard, &own_directory).await?;
+        if entries > 0 {
+            eprintln!("corelog: shard {}: recovered {entries} journal entries", self.id());
+        }
+        drop(unknown);
+        self.meet(moves, &mut directory, target).await?;
+        if self.id() == FIRST {
+            directory.remove_leftovers(&self.reactor).await.map_err(told)?;
+            let orphans = directory.remove_orphans(&self.reactor, &shard.catalog().clone()).await;
+            orphans.map_err(told)?;
+        }
+        shard.spawn_tasks(opened);
+        for (from, envelope) in self.early {
+            shard.take_envelope(from, envelope);
+        }
+        Ok(shard)
+    }
+
+    /// Reads the journals of the old layout that fall to this shard. With the same layout that is its own.
+    async fn recover_old(&self, directory: &DataDir) -> Result<(Vec<(PartitionId, Recovered)>, u64, u64), ShardError> {
+        let (mut partitions, mut checkpoint, mut entries) = (BTreeMap::new(), 0, 0);
+        let node = directory.node;
+        let moves = node.shards != self.reactor.shards();
+        for old in (0..node.shards).filter(|old| old % self.reactor.shards() == self.id().0) {
+            let path = paths::shard(&self.config.data_dir, node.generation, ShardId(old));
+            let Found { recovery, checkpoint: number, damaged, entries: read } =
+                Reader::new(&self.reactor, &self.config, path.clone()).read(true).await?;
+            if damaged {
+                self.keep_damaged_journal(&path).await?;
+            }
+            // Only a shard that stays goes on with the numbers of its checkpoint files.
+            checkpoint = if moves { 0 } else { number };
+            entries += read;
+            partitions.extend(recovery.partitions);
+        }
+        Ok((partitions.into_iter().collect(), checkpoint, entries))
+    }
+
+    /// Sets a journal aside that acknowledged entries cannot be read from, for whoever repairs it.
+    async fn keep_damaged_journal(&self, directory: &Path) -> Result<(), ShardError> {
+        let kept = directory.join(format!("journal.damaged-{}", self.reactor.wall_clock().0));
+        eprintln!("corelog: shard {}: a damaged journal is kept as {}", self.id(), kept.display());
+        let path = directory.join(paths::JOURNAL);
+        self.copy_file(&path, &kept).await
+    }
+
+    async fn copy_file(&self, from: &Path, to: &Path) -> Result<(), ShardError> {
+        const PIECE_BYTES: usize = 1 << 20;
+        let failed = |error: std::io::Error| ShardError::io("copying", from, &error);
+        let source = self.reactor.open(from, Open::Read).await.map_err(failed)?;
+        let target = self.reactor.open(to, Open::Create).await.map_err(failed)?;
+        let mut at = 0;
+        loop {
+            let buffer = self.reactor.pool().buffer(PIECE_BYTES);
+            let buffer = buffer.ok_or(ShardError::Memory("no buffer is left to copy a file"))?;
+            let (read, buffer) = source.read_at(at, buffer).await;
+            let read = read.map_err(failed)?;
+            if read == 0 {
+                return target.sync_data().await.map_err(failed);
+            }
+            let whole = buffer.freeze().slice(0..read);
+            target.write_at(at, whole, crate::reactor::WriteSync::None).await.map_err(failed)?;
+            at += read as u64;
+        }
+    }
+
+    async fn make_directory(&self, generation: u64) -> Result<std::path::PathBuf, ShardError> {
+        let root = &self.config.data_dir;
+        let (all, mine) = (paths::shards(root, generation), paths::shard(root, generation, self.id()));
+        for path in [&all, &mine, &mine.join(paths::RECYCLED)] {
+            self.reactor.create_dir(path).await.map_err(|error| ShardError::io("creating", path, &error))?;
+        }
+        for path in [root, &all, &mine] {
+            self.reactor.sync_dir(path).await.map_err(|error| ShardError::io("flushing", path, &error))?;
+        }
+        Ok(mine)
+    }
+
+    /// A shard without partitions, and with a journal file that is not yet opened.
+    fn inner(&self) -> Result<Inner, ShardError> {
+        let config = self.config.clone();
+        if config.journal_bytes < 4 * config.entry_bytes_max as u64 {
+            return Err(ShardError::Memory("the journal must hold at least four entries"));
+        }
+        Ok(Inner {
+            reactor: self.reactor.clone(),
+            mesh: self.mesh.clone(),
+            config,
+            state: RefCell::new(State::Running),
+            state_changed: Event::default(),
+            stop_wanted: Cell::new(false),
+            catalog: RefCell::new(Catalog::default()),
+            partitions: RefCell::new(Partitions::default()),
+            journal: RefCell::new(Journal::closed()),
+            commits: Commits::default(),
+            checkpoints: checkpoint::Checkpoints::new(),
+            files: segments::Files::default(),
+            retention: tend::Retention::default(),
+            remote: Calls::new(),
+            controller: controller::Controller::default(),
+            counters: ShardCounters::default(),
+            spare_chunks: RefCell::default(),
+            tail_bytes: Cell::new(0),
+            waiting_bytes: Cell::new(0),
+            read_bytes: Rc::default(),
+            storage_full: Cell::new(false),
+        })
+    }
+
+    /// On shard 0: puts the metadata log in order, reads it, and spreads the catalog. On others: waits for it.
+    async fn take_metadata(
+        &mut self,
+        shard: &Shard,
+        mut found: Vec<(PartitionId, Recovered)>,
+    ) -> Result<Vec<(PartitionId, Recovered)>, ShardError> {
+        if self.id() != FIRST {
+            let records = self.wait(|boot| match boot {
+                Boot::Catalog(records) => Ok(records),
+                other => Err(other),
+            });
+            shard.load_catalog(&records.await)?;
+            return Ok(found);
+        }
+        let at = found.iter().position(|(id, _)| id.is_metadata());
+        let mut metadata = match at {
+            Some(at) => vec![found.swap_remove(at)],
+            None => vec![(PartitionId::METADATA, Recovered::empty())],
+        };
+        settle(&self.reactor, &self.config, &mut metadata).await?;
+        shard.restore(metadata);
+        shard.read_metadata().await?;
+        let records: Vec<MetadataRecord> = shard.catalog().snapshot().collect();
+        for other in self.others() {
+            self.send(other, Boot::Catalog(records.clone())).await;
+        }
+        Ok(found)
+    }
+
+    /// Gives partitions to the shards they belong to, and takes those that belong here.
+    async fn hand_over(
+        &mut self,
+        shard: &Shard,
+        found: Vec<(PartitionId, Recovered)>,
+        moves: bool,
+    ) -> Result<Vec<(PartitionId, Recovered)>, ShardError> {
+        if !moves {
+            return Ok(found);
+        }
+        let mut of: BTreeMap<ShardId, Vec<_>> = BTreeMap::new();
+        for (id, recovered) in found {
+            let owner = shard.owner(id.topic, id.index).unwrap_or(self.id());
+            of.entry(owner).or_default().push((id, recovered));
+        }
+        let mut mine = of.remove(&self.id()).unwrap_or_default();
+        for other in self.others() {
+            self.send(other, Boot::HandOver(of.remove(&other).unwrap_or_default())).await;
+        }
+        for _ in self.others() {
+            let more = self.wait(|boot| match boot {
+                Boot::HandOver(partitions) => Ok(partitions),
+                other => Err(other),
+            });
+            mine.extend(more.await);
+        }
+        if !mine.is_empty() {
+            eprintln!("corelog: shard {}: took over {} partitions of another layout", self.id(), mine.len());
+        }
+        Ok(mine)
+    }
+
+    async fn list_recycled(&self, shard: &Shard, directory: &Path) -> Result<(), ShardError> {
+        let recycled = directory.join(paths::RECYCLED);
+        let failed = |error: std::io::Error| ShardError::io("listing", &recycled, &error);
+        // Files of an earlier run are few and their numbers would meet those of this one: they go.
+        for entry in self.reactor.list_dir(&recycled).await.map_err(failed)? {
+            let _ = self.reactor.remove_file(&recycled.join(entry.name)).await;
+        }
+        shard.0.files.recycled.borrow_mut().clear();
+        Ok(())
+    }
+
+    /// Waits until every shard is ready. With a new layout shard 0 then makes it the one that counts.
+    async fn meet(&mut self, moves: bool, directory: &mut DataDir, target: NodeFile) -> Result<(), ShardError> {
+        if self.id() != FIRST {
+            self.send(FIRST, Boot::Ready).await;
+            self.wait(|boot| if matches!(boot, Boot::Go) { Ok(()) } else { Err(boot) }).await;
+            return Ok(());
+        }
+        for _ in self.others() {
+            self.wait(|boot| if matches!(boot, Boot::Ready) { Ok(()) } else { Err(boot) }).await;
+        }
+        if moves {
+            let (from, to) = (directory.node.shards, target.shards);
+            directory.replace_node(&self.reactor, target).await.map_err(told)?;
+            if from > 0 {
+                eprintln!("corelog: the number of shards changed from {from} to {to}; partitions were moved");
+            }
+        }
+        for shard in self.others() {
+            self.send(shard, Boot::Go).await;
+        }
+        Ok(())
+    }
+
+    async fn wait_layout(&mut self) -> DataDir {
+        self.wait(|boot| match boot {
+            Boot::Layout(directory) => Ok(directory),
+            other => Err(other),
+        })
+        .await
+    }
+
+    async fn send(&self, to: ShardId, boot: Boot) {
+        let mut envelope = Envelope::Boot(Box::new(boot));
+        while let Err(back) = self.mesh.try_send(to, envelope) {
+            envelope = back;
+            self.reactor.sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Waits for a message of one kind; others are kept for whoever waits for them.
+    async fn wait<T>(&mut self, mut take: impl FnMut(Boot) -> Result<T, Boot>) -> T {
+        let mut kept = std::mem::take(&mut self.early);
+        let mut taken = None;
+        kept.retain_mut(|(_, envelope)| {
+            let Envelope::Boot(boot) = envelope else { return true };
+            if taken.is_some() {
+                return true;
+            }
+            match take(std::mem::replace(&mut **boot, Boot::Go)) {
+                Ok(value) => {
+                    taken = Some(value);
+                    false
+                }
+                Err(other) => {
+                    **boot = other;
+                    true
+                }
+            }
+        });
+        self.early = kept;
+        if let Some(taken) = taken {
+            return taken;
+        }
+        loop {
+            let (from, envelope) = self.mesh.receive().await;
+            match envelope {
+                Envelope::Boot(boot) => match take(*boot) {
+                    Ok(value) => return value,
+                    Err(other) => self.early.push((from, Envelope::Boot(Box::new(other)))),
+                },
+                other => self.early.push((from, other)),
+            }
+        }
+    }
+}
+
+fn told(error: impl std::fmt::Display) -> ShardError {
+    ShardError::DataDir(error.to_string().into())
+}
+
+impl Shard {
+    fn load_catalog(&self, records: &[MetadataRecord]) -> Result<(), ShardError> {
+        let mut replay = Replay::new(Offset(0));
+        for record in records {
+            replay.record(Offset(0), record).map_err(told)?;
+        }
+        *self.0.catalog.borrow_mut() = replay.finish().map_err(told)?;
+        Ok(())
+    }
+
+    /// Reads the metadata log from its first offset to its end.
+    async fn read_metadata(&self) -> Result<(), ShardError> {
+        let handle = self.handle_of(PartitionId::METADATA).ok_or(ShardError::DataDir("no metadata log".into()))?;
+        let mut from = self.describe(handle).map_or(Offset(0), |status| status.first);
+        let mut replay = Replay::new(from);
+        let (mut cursor, mut out) = (Cursor::default(), Outgoing::new());
+        loop {
+            out.clear();
+            let read = self.read_disk(handle, from, 1 << 20, &mut cursor, &mut out).await.map_err(told)?;
+            let Read::Data { next, .. } = read else { break };
+            let bytes: Vec<u8> = out.pieces().iter().flat_map(|piece| piece.iter().copied()).collect();
+            for batch in batches(&bytes) {
+                let batch = batch.map_err(told)?;
+                for record in batch.records(&mut Vec::new(), 0).map_err(told)? {
+                    let record = record.map_err(told)?;
+                    if record.offset >= from.0 {
+                        replay.value(Offset(record.offset), record.value.unwrap_or_default()).map_err(told)?;
+                    }
+                }
+            }
+            from = next;
+        }
+        *self.0.catalog.borrow_mut() = replay.finish().map_err(told)?;
+        Ok(())
+    }
+
+    /// Puts recovered partitions in the table, and adds those that the catalog has and the disk has nothing of.
+    fn restore(&self, found: Vec<(PartitionId, Recovered)>) {
+        for (id, recovered) in found {
+            let settings = match self.catalog().topic(id.topic) {
+                Some(topic) => topic.settings,
+                None => TopicSettings::default(),
+            };
+            let settings = if id.is_metadata() { metadata_settings() } else { settings };
+            let partition = Partition::restored(id, settings, recovered);
+            let known = self.handle_of(id);
+            match known {
+                Some(handle) => self.replace_partition(handle, partition),
+                None => {
+                    self.0.partitions.borrow_mut().insert(partition);
+                }
+            }
+        }
+        self.add_partitions();
+    }
+
+    /// After a reopening: the state is that of the disk; who waits goes on waiting.
+    fn replace_partition(&self, handle: PartitionHandle, mut fresh: Partition) {
+        if let Some(partition) = self.0.partitions.borrow_mut().get_mut(handle) {
+            fresh.watchers = std::mem::take(&mut partition.watchers);
+            (fresh.preparing, fresh.reserving) = (partition.preparing, partition.reserving);
+            *partition = fresh;
+        }
+    }
+
+    /// Opens the journal as one that nothing of is needed, and says so in a new checkpoint file.
+    async fn begin_journal(&self, checkpoint: u64) -> Result<(), ShardError> {
+        let config = &self.0.config;
+        let from = fresh_journal(self.reactor(), config);
+        let path = paths::shard(&config.data_dir, config.generation, self.id()).join(paths::JOURNAL);
+        let file = self.reactor().open(&path, Open::ReadWrite).await;
+        let file = file.map_err(|error| ShardError::io("opening", &path, &error))?;
+        let partitions = self.0.partitions.borrow().checkpoint_states();
+        let state = CheckpointState { journal: from, partitions };
+        let begun = self.begin_checkpoint_file(checkpoint + 1, state).await?;
+        *self.0.checkpoints.file.borrow_mut() = Some(begun);
+        *self.0.journal.borrow_mut() = Journal {
+            file: Some(Rc::new(file)),
+            path,
+            bytes: from.size,
+            nonce: from.nonce,
+            next: from.position,
+            sequence: from.sequence,
+            previous: from.previous,
+            durable: Sequence(from.sequence.0 - 1),
+            free_from: from.position,
+        };
+        Ok(())
+    }
+
+    fn spawn_tasks(&self, opened: Option<Opened>) {
+        let shard = self.clone();
+        let tasks = [
+            self.reactor().spawn({
+                let shard = shard.clone();
+                async move { shard.run_mesh().await }
+            }),
+            self.reactor().spawn({
+                let shard = shard.clone();
+                async move { shard.run_answers().await }
+            }),
+        ];
+        let supervisor = async move {
+            shard.supervise().await;
+            drop(tasks);
+            // The lock is the last thing to go.
+            drop(opened);
+            shard.0.remote.ended.set(true);
+            shard.0.state_changed.notify();
+        };
+        self.reactor().spawn(supervisor).detach();
+    }
+
+    /// Runs the shard's tasks; after an I/O error reads the log again from disk and goes on, until told to stop.
+    async fn supervise(&self) {
+        loop {
+            self.run_tasks().await;
+            if !self.has_failed() {
+                if let Err(error) = self.checkpoint().await {
+                    eprintln!("corelog: shard {}: no checkpoint at the end: {error}", self.id());
+                }
+                return;
+            }
+            self.give_up_pending();
+            while let Err(error) = self.reopen().await {
+                eprintln!("corelog: shard {}: reopening failed: {error}", self.id());
+                if self.0.stop_wanted.get() {
+                    return;
+                }
+                self.reactor().sleep(REOPEN_INTERVAL).await;
+            }
+            self.0.counters.reopenings.set(self.0.counters.reopenings.get() + 1);
+            eprintln!("corelog: shard {}: the log is open again", self.id());
+            let next = if self.0.stop_wanted.get() { State::Stopping } else { State::Running };
+            *self.0.state.borrow_mut() = next;
+            self.wake_all();
+        }
+    }
+
+    async fn run_tasks(&self) {
+        let mut tasks = Vec::new();
+        for _ in 0..self.0.config.commits_in_flight {
+            let shard = self.clone();
+            tasks.push(self.reactor().spawn(async move { shard.run_lane().await }));
+        }
+        let shard = self.clone();
+        tasks.push(self.reactor().spawn(async move { shard.run_checkpoints().await }));
+        let shard = self.clone();
+        tasks.push(self.reactor().spawn(async move { shard.run_retention().await }));
+        let shard = self.clone();
+        tasks.push(self.reactor().spawn(async move { shard.run_space_watch().await }));
+        for task in tasks {
+            task.await;
+        }
+    }
+
+    /// Tells everybody with something under way that its outcome is not known.
+    fn give_up_pending(&self) {
+        self.forget_pending();
+        self.0.checkpoints.forget();
+        self.0.files.close_all();
+        let handles = self.0.partitions.borrow().handles();
+        for handle in handles {
+            let mut partitions = self.0.partitions.borrow_mut();
+            let Some(partition) = partitions.get_mut(handle) else { continue };
+            for ack in std::mem::take(&mut partition.acks) {
+                ack.session.refused(ack.ticket, AppendError::OutcomeUnknown);
+            }
+            self.refuse_deferred(partition, &AppendError::Reopening);
+            self.drop_tail(partition);
+        }
+    }
+
+    async fn reopen(&self) -> Result<(), ShardError> {
+        let config = &self.0.config;
+        let directory = paths::shard(&config.data_dir, config.generation, self.id());
+        self.0.journal.borrow_mut().file = None;
+        let found = Reader::new(self.reactor(), config, directory.clone()).read(true).await?;
+        let mut partitions: Vec<_> = found.recovery.partitions.into_iter().collect();
+        partitions.retain(|(id, _)| id.is_metadata() || self.handle_of(*id).is_some());
+        settle(self.reactor(), config, &mut partitions).await?;
+        let seen: Vec<PartitionId> = partitions.iter().map(|(id, _)| *id).collect();
+        self.restore(partitions);
+        self.reset_unseen(&seen);
+        ensure_journal(self.reactor(), config, &directory).await?;
+        self.begin_journal(found.checkpoint).await
+    }
+
+    /// Partitions that the disk has nothing of are empty.
+    fn reset_unseen(&self, seen: &[PartitionId]) {
+        for handle in self.0.partitions.borrow().handles() {
+            let partition = self.0.partitions.borrow().get(handle).map(|partition| (partition.id, partition.settings));
+            let Some((id, settings)) = partition.filter(|(id, _)| !seen.contains(id)) else { continue };
+            self.replace_partition(handle, Partition::new(id, settings));
+        }
+    }
+}
+
+impl Partitions {
+    fn checkpoint_states(&self) -> BTreeMap<PartitionId, crate::log::checkpoint::PartitionState> {
+        let state = |(_, (_, partition)): (usize, &(u32, Partition))| (partition.id, partition.checkpoint_state());
+        self.slots.iter().filter(|(_, (_, partition))| partition.next > Offset(0)).map(state).collect()
+    }
+}
+
+/// The metadata log: never dropped by retention, in segments that are small enough to be dropped after a snapshot.
+fn metadata_settings() -> TopicSettings {
+    let mut settings = TopicSettings::default();
+    (settings.retention_ms, settings.retention_bytes) = (None, None);
+    settings.segment_bytes = 16 << 20;
+    settings
+}
+
+impl Partition {
+    /// A partition as recovery found it, everything of it in its segments.
+    fn restored(id: PartitionId, settings: TopicSettings, recovered: Recovered) -> Partition {
+        let mut partition = Partition::new(id, settings);
+        let extent = recovered.state.extent;
+        let end = Place { segment: extent.segment_base, position: extent.end };
+        partition.first = extent.first;
+        partition.next = extent.next;
+        partition.visible = extent.next;
+        partition.visible_end = end;
+        partition.leader_epoch = extent.leader_epoch;
+        partition.journaled = Mark { first: extent.first, next: extent.next, end, max_timestamp: extent.max_timestamp };
+        partition.sealed = sealed_segments(&recovered);
+        partition.active = (extent.end > Position(0)).then(|| Active {
+            end: extent.end,
+            reserved: block_ceil(extent.end),
+            linked: true,
+            indexed_from: extent.end,
+            max_timestamp: extent.max_timestamp,
+            // Not known any more; the age of the newest record is the nearest there is.
+            since: extent.max_timestamp,
+            index: SparseIndex::new(extent.segment_base),
+            ..Active::new(extent.segment_base, Position(0))
+        });
+        partition.checkpoint.next = extent.next;
+        partition.checkpoint.end = Some(end);
+        partition.checkpoint.first = extent.first;
+        partition.checkpoint.sealed_before = extent.segment_base;
+        partition.fenced = recovered.fenced.map(Into::into);
+        partition.epochs = recovered.state.epochs;
+        partition
+    }
+
+    fn checkpoint_state(&self) -> crate::log::checkpoint::PartitionState {
+        let mark = self.journaled;
+        crate::log::checkpoint::PartitionState {
+            extent: checkpoint::extent(self, &mark),
+            sealed: self.sealed.iter().map(|sealed| (sealed.base, checkpoint::sealed_state(sealed))).collect(),
+            epochs: self.epochs.clone(),
+        }
+    }
+}
+
+fn sealed_segments(recovered: &Recovered) -> std::collections::VecDeque<Sealed> {
+    let sealed = |(base, sealed): (&Offset, &crate::log::checkpoint::Sealed)| Sealed {
+        base: *base,
+        next: sealed.last.plus(1),
+        bytes: sealed.end,
+        max_timestamp: sealed.max_timestamp,
+        index: None,
+    };
+    recovered.state.sealed.iter().map(sealed).collect()
+}

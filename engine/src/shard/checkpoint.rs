@@ -1,0 +1,437 @@
+//! Checkpoints: what the journal holds goes to the segments in large aligned pieces, one barrier makes all of it
+//! durable, one record says so, and the journal behind it is free.
+//!
+//! A checkpoint's boundary lies between two journal entries. Its cost is in proportion to the partitions that changed
+//! since the last one, and it runs beside the commits, a few writes at a time.
+
+use super::event::Event;
+use super::{PartitionHandle, Shard};
+use crate::error::ShardError;
+use crate::log::checkpoint::{
+    self, CheckpointState, Extent, FileHeader, GroupWriter, JournalFrom, Next, Record, Sealed as SealedRecord,
+};
+use crate::log::paths;
+use crate::log::tail::{BLOCK, block_ceil, block_floor};
+use crate::model::{Offset, PartitionId};
+use crate::partition::{Captured, Mark, Partition, Sealed, Span};
+use crate::reactor::{Buffer, Slice};
+use crate::reactor::{File, Open, WriteSync};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::rc::Rc;
+use uuid::Uuid;
+
+/// Groups are built in a buffer of this many bytes; larger checkpoints take several.
+const GROUP_BYTES: usize = 64 << 10;
+/// The checkpoint file grows in steps of this many bytes, so that a group is seldom more than one write and one flush.
+const FILE_STEP_BYTES: u64 = 256 << 10;
+/// Partitions that are written to their segments at the same time. More would be felt by the commits.
+const WRITERS: usize = 4;
+
+/// The checkpoint file of a shard, and when to add to it.
+#[derive(Debug)]
+pub(super) struct Checkpoints {
+    /// Counts boundaries; partitions compare theirs with it.
+    pub(super) boundary: Cell<u64>,
+    /// Partitions that changed since the last boundary.
+    listed: RefCell<Vec<PartitionHandle>>,
+    /// Partitions whose topic was deleted since the last checkpoint.
+    pub(super) gone: RefCell<Vec<PartitionId>>,
+    requested: Cell<bool>,
+    /// Bytes appended since the last boundary.
+    dirty: Cell<u64>,
+    pub(super) wanted: Event,
+    pub(super) file: RefCell<Option<CheckpointFile>>,
+}
+
+/// The file that records are added to, and all that it says.
+#[derive(Debug)]
+pub(super) struct CheckpointFile {
+    pub(super) file: Rc<File>,
+    pub(super) path: PathBuf,
+    pub(super) header: FileHeader,
+    pub(super) next: Next,
+    pub(super) state: CheckpointState,
+    /// Space reserved in the file.
+    pub(super) reserved: u64,
+    /// Bytes of the snapshot that the file began with.
+    pub(super) snapshot_bytes: u64,
+}
+
+impl Checkpoints {
+    pub(super) fn new() -> Checkpoints {
+        Checkpoints {
+            boundary: Cell::new(1),
+            listed: RefCell::default(),
+            gone: RefCell::default(),
+            requested: Cell::new(false),
+            dirty: Cell::new(0),
+            wanted: Event::default(),
+            file: RefCell::new(None),
+        }
+    }
+
+    /// Asks for a checkpoint soon.
+    pub(super) fn request(&self) {
+        if !self.requested.replace(true) {
+            self.wanted.notify();
+        }
+    }
+
+    /// Counts bytes that the next checkpoint will have to write; returns how many there are.
+    pub(super) fn add_dirty(&self, bytes: usize) -> u64 {
+        self.dirty.set(self.dirty.get() + bytes as u64);
+        self.dirty.get()
+    }
+
+    /// Notes that a partition has something for the next checkpoint.
+    pub(super) fn list(&self, handle: PartitionHandle, partition: &mut Partition) {
+        if !partition.checkpoint.listed {
+            partition.checkpoint.listed = true;
+            self.listed.borrow_mut().push(handle);
+        }
+    }
+
+    /// Forgets what was listed; the partitions are read again from disk.
+    pub(super) fn forget(&self) {
+        self.listed.borrow_mut().clear();
+    }
+
+    fn is_due(&self) -> bool {
+        self.requested.get()
+    }
+}
+
+/// What one checkpoint covers.
+struct Cut {
+    journal: JournalFrom,
+    partitions: VecDeque<PartitionHandle>,
+    records: Vec<Record>,
+    sealed: Vec<(PartitionId, Sealed)>,
+    covered: Vec<PartitionHandle>,
+}
+
+impl Shard {
+    /// Takes checkpoints until the shard stops or fails.
+    pub(super) async fn run_checkpoints(&self) {
+        loop {
+            let wanted = self.0.checkpoints.wanted.wait();
+            if self.has_failed() || self.is_idle_at_the_end() {
+                return;
+            }
+            if !self.0.checkpoints.is_due() && !self.journal_is_filling() {
+                super::either(wanted, self.reactor().sleep(self.0.config.checkpoint_interval)).await;
+            }
+            if self.has_failed() || self.is_idle_at_the_end() {
+                return;
+            }
+            if let Err(error) = self.checkpoint().await {
+                self.fail(error);
+            }
+        }
+    }
+
+    /// Until the lanes have written all that is pending they may need space in the journal.
+    fn is_idle_at_the_end(&self) -> bool {
+        self.is_stopping() && !self.is_committing()
+    }
+
+    fn journal_is_filling(&self) -> bool {
+        let journal = self.0.journal.borrow();
+        journal.used() * 3 > journal.bytes
+    }
+
+    /// Makes everything in the journal so far durable in the segments, and frees it.
+    pub(super) async fn checkpoint(&self) -> Result<(), ShardError> {
+        self.0.checkpoints.requested.set(false);
+        self.release_idle();
+        let Some(mut cut) = self.cut() else { return Ok(()) };
+        if !self.durable_before(cut.journal.sequence).await {
+            return Ok(());
+        }
+        self.write_partitions(&mut cut).await?;
+        self.write_indexes(&cut).await?;
+        let root = &self.0.config.data_dir;
+        self.reactor().sync_fs(root).await.map_err(|error| ShardError::io("flushing", root, &error))?;
+        cut.records.extend(self.take_gone());
+        cut.records.push(Record::JournalFrom(cut.journal));
+        self.record(&cut.records).await?;
+        self.finish_checkpoint(&cut);
+        Ok(())
+    }
+
+    /// Draws the boundary. None if nothing changed since the last one.
+    fn cut(&self) -> Option<Cut> {
+        let checkpoints = &self.0.checkpoints;
+        let journal = self.0.journal.borrow();
+        if journal.used() == 0 && checkpoints.gone.borrow().is_empty() {
+            return None;
+        }
+        checkpoints.boundary.set(checkpoints.boundary.get() + 1);
+        checkpoints.dirty.set(0);
+        Some(Cut {
+            journal: JournalFrom {
+                nonce: journal.nonce,
+                size: journal.bytes,
+                position: journal.next,
+                sequence: journal.sequence,
+                previous: journal.previous,
+            },
+            partitions: checkpoints.listed.take().into(),
+            records: Vec::new(),
+            sealed: Vec::new(),
+            covered: Vec::new(),
+        })
+    }
+
+    async fn write_partitions(&self, cut: &mut Cut) -> Result<(), ShardError> {
+        let boundary = self.0.checkpoints.boundary.get();
+        let queue = Rc::new(RefCell::new(std::mem::take(&mut cut.partitions)));
+        let done = Rc::new(RefCell::new(Vec::new()));
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|_| {
+                let (shard, queue, done) = (self.clone(), queue.clone(), done.clone());
+                self.reactor().spawn(async move {
+                    loop {
+                        let Some(handle) = queue.borrow_mut().pop_front() else { return Ok(()) };
+                        if let Some(captured) = shard.capture(handle, boundary) {
+                            shard.write_spans(handle, &captured.unwritten).await?;
+                            done.borrow_mut().push((handle, captured));
+                        }
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.await?;
+        }
+        for (handle, captured) in done.take() {
+            self.describe_captured(cut, handle, &captured);
+        }
+        Ok(())
+    }
+
+    fn capture(&self, handle: PartitionHandle, boundary: u64) -> Option<Captured> {
+        let mut partitions = self.0.partitions.borrow_mut();
+        let partition = partitions.get_mut(handle)?;
+        partition.notice_boundary(boundary);
+        partition.checkpoint.captured.take()
+    }
+
+    async fn write_spans(&self, handle: PartitionHandle, spans: &[Span]) -> Result<(), ShardError> {
+        for span in spans {
+            let Some(file) = self.segment_file(handle, span.segment).await? else { return Ok(()) };
+            let Some(pieces) = self.pieces(handle, span)? else { return Ok(()) };
+            for (position, slice) in pieces {
+                let written = file.write_at(position, slice, WriteSync::None).await;
+                written.map_err(|error| ShardError::io("writing a segment in", &self.0.config.data_dir, &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The blocks that a span lies in: whole ones as they are in the tail, the last partly filled one as a copy, for the
+    /// tail goes on filling it while it is written.
+    fn pieces(&self, handle: PartitionHandle, span: &Span) -> Result<Option<Vec<(u64, Slice)>>, ShardError> {
+        let partitions = self.0.partitions.borrow();
+        let Some(partition) = partitions.get(handle) else { return Ok(None) };
+        let (from, whole_to) = (block_floor(span.from), block_floor(span.to));
+        let mut pieces = Vec::new();
+        let mut at = from.0;
+        if from < whole_to {
+            partition.tail.slices(span.segment, from..whole_to, |slice| {
+                let length = slice.len() as u64;
+                pieces.push((at, slice));
+                at += length;
+            });
+        }
+        if whole_to < span.to {
+            let mut last = self.scratch_block()?;
+            let (filled, rest) = last.split_at_mut((span.to.0 - whole_to.0) as usize);
+            partition.tail.copy(span.segment, whole_to..span.to, filled);
+            rest.fill(0);
+            pieces.push((whole_to.0, last.freeze()));
+        }
+        Ok(Some(pieces))
+    }
+
+    fn scratch_block(&self) -> Result<Buffer, ShardError> {
+        self.reactor().pool().buffer(BLOCK as usize).ok_or(ShardError::Memory("no block is left for a checkpoint"))
+    }
+
+    /// What the checkpoint file is to say of a partition.
+    fn describe_captured(&self, cut: &mut Cut, handle: PartitionHandle, captured: &Captured) {
+        let mut partitions = self.0.partitions.borrow_mut();
+        let Some(partition) = partitions.get_mut(handle) else { return };
+        let (id, mark) = (partition.id, captured.mark);
+        cut.records.push(Record::Partition { partition: id, extent: extent(partition, &mark) });
+        let newly_sealed =
+            |sealed: &&Sealed| sealed.base >= partition.checkpoint.sealed_before && sealed.base < mark.end.segment;
+        for sealed in partition.sealed.iter().filter(newly_sealed) {
+            cut.records.push(Record::Sealed { partition: id, base: sealed.base, sealed: sealed_state(sealed) });
+            cut.sealed.push((id, sealed.clone()));
+        }
+        if mark.first > partition.checkpoint.first {
+            let below = first_segment(partition, mark.first);
+            cut.records.push(Record::Dropped { partition: id, below });
+        }
+        let side = &mut partition.checkpoint;
+        side.sealed_before = mark.end.segment;
+        side.first = mark.first;
+        cut.covered.push(handle);
+    }
+
+    /// Writes the index of every newly sealed segment, and cuts off the space that was reserved behind it.
+    async fn write_indexes(&self, cut: &Cut) -> Result<(), ShardError> {
+        for (id, sealed) in &cut.sealed {
+            self.finish_segment(*id, sealed).await?;
+        }
+        Ok(())
+    }
+
+    fn take_gone(&self) -> Vec<Record> {
+        let known = |id: &PartitionId| {
+            let file = self.0.checkpoints.file.borrow();
+            file.as_ref().is_some_and(|file| file.state.partitions.contains_key(id))
+        };
+        let gone = self.0.checkpoints.gone.take();
+        gone.into_iter().filter(known).map(|partition| Record::Gone { partition }).collect()
+    }
+
+    /// Adds records to the checkpoint file, durably; begins a new file when this one has become long.
+    async fn record(&self, records: &[Record]) -> Result<(), ShardError> {
+        let Some(mut file) = self.0.checkpoints.file.borrow_mut().take() else { return Ok(()) };
+        for record in records {
+            file.state.apply(record);
+        }
+        let outgrown = file.next.position > 2 * file.snapshot_bytes + FILE_STEP_BYTES;
+        let outcome = match outgrown {
+            true => self.begin_checkpoint_file(file.header.sequence + 1, file.state).await,
+            false => self.add_groups(file, records).await,
+        };
+        *self.0.checkpoints.file.borrow_mut() = Some(outcome?);
+        Ok(())
+    }
+
+    async fn add_groups(&self, mut file: CheckpointFile, records: &[Record]) -> Result<CheckpointFile, ShardError> {
+        let mut rest = records;
+        while !rest.is_empty() {
+            let Some(mut buffer) = self.reactor().pool().buffer(GROUP_BYTES) else {
+                return Err(ShardError::Memory("no buffer is left for a checkpoint"));
+            };
+            let mut group = GroupWriter::new(&mut buffer, &file.next);
+            let fits = rest.iter().take_while(|record| group.push(record).is_ok()).count();
+            let finished = group.finish();
+            rest = &rest[fits..];
+            buffer.truncate(finished.length);
+            self.write_group(&mut file, buffer.freeze()).await?;
+            file.next = file.next.after(finished);
+        }
+        file.file.sync_data().await.map_err(|error| ShardError::io("flushing", &file.path, &error))?;
+        file.next = file.next.synced();
+        Ok(file)
+    }
+
+    async fn write_group(&self, file: &mut CheckpointFile, group: Slice) -> Result<(), ShardError> {
+        let failed = |error| ShardError::io("writing", &file.path, &error);
+        let end = file.next.position + group.len() as u64;
+        if end > file.reserved {
+            let more = (end - file.reserved).next_multiple_of(FILE_STEP_BYTES);
+            file.file.allocate(file.reserved, more).await.map_err(failed)?;
+            file.reserved += more;
+        }
+        file.file.write_at(file.next.position, group, WriteSync::None).await.map_err(failed)
+    }
+
+    /// Begins a checkpoint file that says `state`, and makes it the one that counts.
+    pub(super) async fn begin_checkpoint_file(
+        &self,
+        sequence: u64,
+        state: CheckpointState,
+    ) -> Result<CheckpointFile, ShardError> {
+        let config = &self.0.config;
+        let header = FileHeader {
+            nonce: crate::log::frame::Nonce(self.reactor().random()),
+            sequence,
+            generation: config.generation,
+            node: config.node,
+            shard: self.id(),
+        };
+        let (bytes, next) = checkpoint::snapshot(&state, &header, GROUP_BYTES);
+        let directory = paths::shard(&config.data_dir, config.generation, self.id());
+        let path = directory.join(paths::checkpoint_name(sequence));
+        let temporary = directory.join("checkpoint.new");
+        let file = self.write_file(&temporary, &bytes).await?;
+        let reactor = self.reactor();
+        reactor.rename(&temporary, &path).await.map_err(|error| ShardError::io("renaming to", &path, &error))?;
+        reactor.sync_dir(&directory).await.map_err(|error| ShardError::io("flushing", &directory, &error))?;
+        if let Some(old) = sequence.checked_sub(1).filter(|old| *old > 0) {
+            // The new file is the one that counts from here on; if the old one stays, the next start removes it.
+            let _ = reactor.remove_file(&directory.join(paths::checkpoint_name(old))).await;
+        }
+        let snapshot_bytes = bytes.len() as u64;
+        Ok(CheckpointFile { file: Rc::new(file), path, header, next, state, reserved: snapshot_bytes, snapshot_bytes })
+    }
+
+    /// Writes a whole file of whole blocks and makes its content durable.
+    pub(super) async fn write_file(&self, path: &std::path::Path, bytes: &[u8]) -> Result<File, ShardError> {
+        let file = self.reactor().open(path, Open::Create).await;
+        let file = file.map_err(|error| ShardError::io("creating", path, &error))?;
+        let failed = |error| ShardError::io("writing", path, &error);
+        file.truncate(0).await.map_err(failed)?;
+        for (index, piece) in bytes.chunks(GROUP_BYTES).enumerate() {
+            let Some(mut buffer) = self.reactor().pool().buffer(piece.len().next_multiple_of(BLOCK as usize)) else {
+                return Err(ShardError::Memory("no buffer is left to write a file"));
+            };
+            buffer[..piece.len()].copy_from_slice(piece);
+            buffer[piece.len()..].fill(0);
+            let position = (index * GROUP_BYTES) as u64;
+            file.write_at(position, buffer.freeze(), WriteSync::None).await.map_err(failed)?;
+        }
+        file.sync_data().await.map_err(failed)?;
+        Ok(file)
+    }
+
+    fn finish_checkpoint(&self, cut: &Cut) {
+        self.0.journal.borrow_mut().free_from = cut.journal.position;
+        let mut partitions = self.0.partitions.borrow_mut();
+        let file = self.0.checkpoints.file.borrow();
+        for handle in &cut.covered {
+            let Some(partition) = partitions.get_mut(*handle) else { continue };
+            let Some(state) = file.as_ref().and_then(|file| file.state.partitions.get(&partition.id)) else { continue };
+            partition.note_checkpointed(&state.extent);
+            let segment = state.extent.segment_base;
+            if let Some(active) = partition.active.as_mut().filter(|active| active.base == segment) {
+                active.linked = true;
+                active.initialised = active.initialised.max(block_ceil(state.extent.end));
+            }
+        }
+        self.0.counters.checkpoints.set(self.0.counters.checkpoints.get() + 1);
+        self.0.commits.work.notify();
+    }
+}
+
+pub(super) fn extent(partition: &Partition, mark: &Mark) -> Extent {
+    Extent {
+        first: mark.first,
+        next: mark.next,
+        // One replica: what is durable here is on enough replicas.
+        high_watermark: mark.next,
+        segment_base: mark.end.segment,
+        end: mark.end.position,
+        max_timestamp: mark.max_timestamp,
+        leader_epoch: partition.leader_epoch,
+        replica: Uuid::nil(),
+    }
+}
+
+pub(super) fn sealed_state(sealed: &Sealed) -> SealedRecord {
+    SealedRecord { last: Offset(sealed.next.0 - 1), end: sealed.bytes, max_timestamp: sealed.max_timestamp }
+}
+
+/// Base of the segment that holds `first`: those before it are dropped.
+fn first_segment(partition: &Partition, first: Offset) -> Offset {
+    let holds = |sealed: &&Sealed| sealed.next > first;
+    partition.sealed.iter().find(holds).map_or(partition.journaled.end.segment, |sealed| sealed.base)
+}

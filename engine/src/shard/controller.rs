@@ -1,0 +1,278 @@
+//! Changes of the catalog. Shard 0 decides, logs, and tells all shards; a change that is not in the metadata log did not
+//! happen, one that is will be everywhere after a restart at the latest.
+
+use super::Shard;
+use super::event::Event;
+use super::remote::{Remote, Reply};
+use super::session::{Completed, Session};
+use crate::error::AppendError;
+use crate::log::paths;
+use crate::metadata::{MetadataError, MetadataRecord, TopicInfo, snapshot_due};
+use crate::model::{Offset, PartitionId, ShardId, TopicId};
+use crate::partition::Partition;
+use corelog_batch::{BatchBuilder, Codec};
+use std::cell::Cell;
+use std::time::Duration;
+
+/// A wish to change the catalog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// A new topic.
+    CreateTopic {
+        /// Its name.
+        name: String,
+        /// How many partitions.
+        partitions: u32,
+        /// Its settings as keys and values.
+        settings: Vec<(String, String)>,
+    },
+    /// The end of a topic.
+    DeleteTopic {
+        /// Its name.
+        name: String,
+    },
+    /// Other settings: values to set, or None to go back to the default.
+    AlterTopic {
+        /// Its name.
+        name: String,
+        /// The changes.
+        changes: Vec<(String, Option<String>)>,
+    },
+    /// More partitions.
+    AddPartitions {
+        /// The topic's name.
+        name: String,
+        /// How many it is to have in all.
+        partitions: u32,
+    },
+}
+
+/// Why the catalog was not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The wish cannot be granted; the caller's to mend.
+    #[error("{0}")]
+    Refused(#[from] MetadataError),
+    /// It could not be logged.
+    #[error("the metadata log takes no records: {0}")]
+    Log(AppendError),
+    /// A bound was reached; try again.
+    #[error("the controller is at one of its bounds; try again")]
+    Busy,
+}
+
+/// What the controller remembers.
+#[derive(Debug, Default)]
+pub(super) struct Controller {
+    /// One change at a time, so that the log has them in the order in which they were decided.
+    busy: Cell<bool>,
+    free: Event,
+    /// Bytes of the metadata log since its last snapshot, and of that snapshot.
+    pub(super) bytes_since: Cell<u64>,
+    pub(super) bytes_of_last: Cell<u64>,
+}
+
+const CONTROLLER: ShardId = ShardId(0);
+/// A metadata batch holds at most so many bytes of records.
+const BATCH_BYTES: usize = 512 << 10;
+
+impl Shard {
+    /// Changes the catalog; done when every shard knows.
+    ///
+    /// # Errors
+    /// Nothing has changed then, unless the log stopped in the midst ([`AppendError::OutcomeUnknown`]).
+    pub async fn command(&self, command: Command) -> Result<(), CommandError> {
+        if self.id() == CONTROLLER {
+            return self.control(command).await;
+        }
+        match self.ask(CONTROLLER, Remote::Command(command)).await {
+            Reply::Command(outcome) => outcome,
+            _ => Err(CommandError::Busy),
+        }
+    }
+
+    /// Decides, logs and spreads a change. On the controller only.
+    pub(super) async fn control(&self, command: Command) -> Result<(), CommandError> {
+        let controller = &self.0.controller;
+        while controller.busy.get() {
+            controller.free.wait().await;
+        }
+        controller.busy.set(true);
+        let outcome = self.change(command).await;
+        controller.busy.set(false);
+        controller.free.notify();
+        outcome
+    }
+
+    async fn change(&self, command: Command) -> Result<(), CommandError> {
+        let record = self.decide(&command)?;
+        self.log_records(std::slice::from_ref(&record)).await.map_err(CommandError::Log)?;
+        self.spread(&record).await;
+        self.snapshot_if_due().await;
+        Ok(())
+    }
+
+    fn decide(&self, command: &Command) -> Result<MetadataRecord, MetadataError> {
+        let catalog = self.catalog();
+        let bounds = &self.0.config.bounds;
+        match command {
+            Command::CreateTopic { name, partitions, settings } => {
+                catalog.decide_create(bounds, self.fresh_id(), name, *partitions, settings)
+            }
+            Command::DeleteTopic { name } => catalog.decide_delete(name),
+            Command::AlterTopic { name, changes } => catalog.decide_alter(name, changes),
+            Command::AddPartitions { name, partitions } => catalog.decide_partitions(bounds, name, *partitions),
+        }
+    }
+
+    fn fresh_id(&self) -> TopicId {
+        let random = u128::from(self.reactor().random()) << 64 | u128::from(self.reactor().random());
+        TopicId(uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid())
+    }
+
+    /// Appends records to the metadata log, all in one batch or several; done when they are durable.
+    async fn log_records(&self, records: &[MetadataRecord]) -> Result<Offset, AppendError> {
+        let handle = self.handle_of(PartitionId::METADATA).ok_or(AppendError::UnknownPartition)?;
+        let (session, now) = (Session::new(1), self.reactor().wall_clock());
+        let mut values = records.iter().map(encoded).peekable();
+        let mut base = None;
+        while values.peek().is_some() {
+            let mut builder = BatchBuilder::new(BATCH_BYTES, Codec::None);
+            while let Some(value) = values.peek() {
+                if builder.append(None, Some(value), &[], now.0).is_err() {
+                    break;
+                }
+                values.next();
+            }
+            let bytes = builder.build()?;
+            self.0.controller.bytes_since.set(self.0.controller.bytes_since.get() + bytes.len() as u64);
+            self.append(handle, &bytes, &session, 0)?;
+            base = base.or(Some(outcome(&session).await?));
+        }
+        base.ok_or(AppendError::Invalid(corelog_batch::BatchError::Empty))
+    }
+
+    /// Tells every shard of a logged change. One that cannot be reached now is tried again: it must not be left behind.
+    async fn spread(&self, record: &MetadataRecord) {
+        self.apply_change(record);
+        for shard in (0..self.shards()).map(ShardId).filter(|shard| *shard != self.id()) {
+            while !matches!(self.ask(shard, Remote::Apply(Box::new(record.clone()))).await, Reply::Applied) {
+                self.reactor().sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+
+    async fn snapshot_if_due(&self) {
+        let controller = &self.0.controller;
+        if !snapshot_due(controller.bytes_since.get(), controller.bytes_of_last.get()) {
+            return;
+        }
+        let records: Vec<MetadataRecord> = self.catalog().snapshot().collect();
+        controller.bytes_since.set(0);
+        // If the snapshot cannot be logged now, the log stays as long as it is; the next change tries again.
+        let Ok(base) = self.log_records(&records).await else { return };
+        controller.bytes_of_last.set(controller.bytes_since.replace(0));
+        if let Some(handle) = self.handle_of(PartitionId::METADATA) {
+            let _ = self.delete_records(handle, base).await;
+        }
+    }
+
+    /// Takes a change of the catalog over, and makes this shard's partitions fit it.
+    pub(super) fn apply_change(&self, record: &MetadataRecord) {
+        let before = self.removed_topic(record);
+        if let Err(error) = self.0.catalog.borrow_mut().apply(record) {
+            eprintln!("corelog: shard {} cannot follow the catalog: {error}", self.id());
+            return;
+        }
+        if let Some(topic) = before {
+            self.remove_partitions(&topic);
+        }
+        self.add_partitions();
+        self.update_settings();
+    }
+
+    fn removed_topic(&self, record: &MetadataRecord) -> Option<TopicInfo> {
+        match record {
+            MetadataRecord::TopicDeleted { id } => self.catalog().topic(*id).cloned(),
+            _ => None,
+        }
+    }
+
+    /// Adds the partitions that the catalog gives this shard and that it lacks.
+    pub(super) fn add_partitions(&self) {
+        let catalog = self.catalog();
+        let mut partitions = self.0.partitions.borrow_mut();
+        for (id, topic) in catalog.owned_by(self.id(), self.shards()) {
+            if !partitions.by_id.contains_key(&id) {
+                partitions.insert(Partition::new(id, topic.settings));
+            }
+        }
+    }
+
+    fn update_settings(&self) {
+        let catalog = self.catalog();
+        for (_, (_, partition)) in &mut self.0.partitions.borrow_mut().slots {
+            if let Some(topic) = catalog.topic(partition.id.topic) {
+                partition.settings = topic.settings;
+            }
+        }
+    }
+
+    fn remove_partitions(&self, topic: &TopicInfo) {
+        let mine: Vec<PartitionId> = topic.owned_by(self.id(), self.shards()).collect();
+        for id in &mine {
+            if let Some(partition) = self.0.partitions.borrow_mut().remove(*id) {
+                self.dissolve(partition);
+            }
+            self.0.files.forget(*id);
+            self.0.checkpoints.gone.borrow_mut().push(*id);
+        }
+        let shard = self.clone();
+        let task = async move {
+            for id in mine {
+                shard.remove_files(id).await;
+            }
+        };
+        self.reactor().spawn(task).detach();
+    }
+
+    /// Tells everybody who waits for a partition that it is gone.
+    pub(super) fn dissolve(&self, mut partition: Partition) {
+        self.drop_tail(&mut partition);
+        for ack in &partition.acks {
+            ack.session.refused(ack.ticket, AppendError::UnknownPartition);
+        }
+        for watcher in &partition.watchers {
+            watcher.session.readable(watcher.ticket);
+        }
+        self.refuse_deferred(&mut partition, &AppendError::UnknownPartition);
+    }
+
+    /// Removes a deleted partition's files. What cannot be removed now is removed at the next start.
+    async fn remove_files(&self, id: PartitionId) {
+        let (root, reactor) = (&self.0.config.data_dir, self.reactor());
+        let directory = paths::partition(root, id);
+        for entry in reactor.list_dir(&directory).await.unwrap_or_default() {
+            let _ = reactor.remove_file(&directory.join(&entry.name)).await;
+        }
+        let _ = reactor.remove_dir(&directory).await;
+        let _ = reactor.remove_dir(&paths::topic(root, id.topic)).await;
+    }
+}
+
+fn encoded(record: &MetadataRecord) -> Vec<u8> {
+    let mut value = Vec::new();
+    record.encode(&mut value);
+    value
+}
+
+async fn outcome(session: &Session) -> Result<Offset, AppendError> {
+    loop {
+        session.completed().await;
+        match session.pop() {
+            Some(Completed::Appended { base, .. }) => return Ok(base),
+            Some(Completed::Refused { error, .. }) => return Err(error),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! Recovery: the newest checkpoint, and the journal behind it; time in proportion to the journal's tail.
+//!
+//! What is found is written to the segments, made durable with one barrier, and said in a new checkpoint file; only then
+//! does the shard take requests. Nothing is changed before that, so that a crash in the midst changes nothing.
+
+use super::ShardConfig;
+use crate::error::ShardError;
+use crate::log::checkpoint::{CheckpointState, JournalFrom, Replayed, replay};
+use crate::log::frame::{Checksum, Nonce, Sequence};
+use crate::log::journal::{self, AppendSection, EntryFault, Expected, JournalPosition, Section};
+use crate::log::paths;
+use crate::log::recovery::{Piece, Recovered, Recovery};
+use crate::log::tail::BLOCK;
+use crate::model::PartitionId;
+use crate::reactor::{File, Open, Reactor, WriteSync};
+use std::cell::RefCell;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// Bytes read or written at once.
+const PIECE_BYTES: usize = 1 << 20;
+/// Partitions whose tails are written to their segments at the same time.
+const WRITERS: usize = 16;
+
+/// What was found in a shard's directory.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) recovery: Recovery,
+    /// Number of the checkpoint file that counts; 0 if there is none yet.
+    pub(super) checkpoint: u64,
+    /// Whether the journal must be kept as it is, for whoever repairs what was acknowledged and is damaged.
+    pub(super) damaged: bool,
+    /// How many entries were replayed.
+    pub(super) entries: u64,
+}
+
+/// Reads a shard's directory.
+pub(super) struct Reader<'a> {
+    reactor: &'a Reactor,
+    config: &'a ShardConfig,
+    directory: PathBuf,
+}
+
+/// Entries read one after another; the last two may not have been acknowledged.
+struct Journal<'a> {
+    reader: &'a Reader<'a>,
+    file: File,
+    size: u64,
+    /// Bytes from `start` on.
+    window: Vec<u8>,
+    start: JournalPosition,
+}
+
+enum Next {
+    Entry,
+    Torn,
+    Damaged(String),
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(reactor: &'a Reactor, config: &'a ShardConfig, directory: PathBuf) -> Reader<'a> {
+        Reader { reactor, config, directory }
+    }
+
+    /// Reads checkpoint and journal. `must_exist`: the directory was completed once, so that nothing may be missing.
+    pub(super) async fn read(&self, must_exist: bool) -> Result<Found, ShardError> {
+        let Some((number, checkpoint)) = self.newest_checkpoint().await? else {
+            if must_exist {
+                return Err(self.damaged(&self.directory, "its checkpoint file is missing".into()));
+            }
+            return Ok(Found { recovery: Recovery::default(), checkpoint: 0, damaged: false, entries: 0 });
+        };
+        let mut found =
+            Found { recovery: Recovery::new(&checkpoint.state), checkpoint: number, damaged: false, entries: 0 };
+        self.read_journal(&checkpoint.state, &mut found).await?;
+        Ok(found)
+    }
+
+    async fn newest_checkpoint(&self) -> Result<Option<(u64, Replayed)>, ShardError> {
+        let listed = self.reactor.list_dir(&self.directory).await;
+        let listed = listed.map_err(|error| ShardError::io("listing", &self.directory, &error))?;
+        let Some(number) = listed.iter().filter_map(|entry| paths::parse_checkpoint_name(&entry.name)).max() else {
+            return Ok(None);
+        };
+        let path = self.directory.join(paths::checkpoint_name(number));
+        let bytes = self.read_file(&path).await?;
+        let replayed = replay(&bytes).map_err(|error| self.damaged(&path, error.to_string()))?;
+        Ok(Some((number, replayed)))
+    }
+
+    async fn read_journal(&self, state: &CheckpointState, found: &mut Found) -> Result<(), ShardError> {
+        let path = self.directory.join(paths::JOURNAL);
+        let file = self.reactor.open(&path, Open::Read).await;
+        let file = match file {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(self.damaged(&path, "it is missing".into()));
+            }
+            file => file.map_err(|error| ShardError::io("opening", &path, &error))?,
+        };
+        let size = file.length().await.map_err(|error| ShardError::io("reading", &path, &error))?;
+        if size != state.journal.size {
+            // The journal was to be made anew in another size, and nothing was written to the new one yet.
+            return Ok(());
+        }
+        let start = state.journal.position;
+        let mut journal = Journal { reader: self, file, size, window: Vec::new(), start };
+        let mut expected = state.journal.expected();
+        loop {
+            match self.take_entry(&mut journal, &mut expected, found, start).await? {
+                Next::Entry => found.entries += 1,
+                Next::Torn => return Ok(()),
+                Next::Damaged(why) => {
+                    found.damaged = true;
+                    found.recovery.fence_all(&why);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn take_entry(
+        &self,
+        journal: &mut Journal<'_>,
+        expected: &mut Expected,
+        found: &mut Found,
+        start: JournalPosition,
+    ) -> Result<Next, ShardError> {
+        if expected.position.0 - start.0 >= journal.size {
+            return Ok(Next::Torn);
+        }
+        let path = self.directory.join(paths::JOURNAL);
+        let length = match journal::inspect(journal.bytes(expected.position, BLOCK as usize).await?) {
+            Ok(head) => head.length,
+            Err(fault) => return self.judge(journal, expected, fault).await,
+        };
+        let unproven = self.proven(journal, expected, length).await?.is_none();
+        let bytes = journal.bytes(expected.position, length).await?;
+        let entry = match journal::parse(bytes, expected) {
+            Ok(entry) => entry,
+            Err(fault @ (EntryFault::UnknownVersion { .. } | EntryFault::UnknownSection { .. })) => {
+                return Err(self.damaged(&path, fault.to_string()));
+            }
+            Err(fault) => return self.judge(journal, expected, fault).await,
+        };
+        if unproven {
+            let appends: Vec<AppendSection> = entry.sections().filter_map(direct).collect();
+            for append in &appends {
+                if !self.direct_is_whole(append).await? {
+                    return Ok(Next::Torn);
+                }
+            }
+        }
+        for section in entry.sections() {
+            found.recovery.section(expected.sequence, &section);
+        }
+        *expected = entry.next();
+        Ok(Next::Entry)
+    }
+
+    /// Whether a broken entry was acknowledged: one of those behind it says so.
+    async fn judge(
+        &self,
+        journal: &mut Journal<'_>,
+        expected: &Expected,
+        fault: EntryFault,
+    ) -> Result<Next, ShardError> {
+        if matches!(fault, EntryFault::UnknownVersion { .. }) {
+            return Err(self.damaged(&self.directory.join(paths::JOURNAL), fault.to_string()));
+        }
+        match self.proven(journal, expected, 0).await? {
+            None => Ok(Next::Torn),
+            Some(by) => Ok(Next::Damaged(format!(
+                "{} at byte {}: entry {} was acknowledged (entry {} says so) and is damaged: {fault}",
+                self.directory.join(paths::JOURNAL).display(),
+                expected.position.0 % journal.size,
+                expected.sequence.0,
+                by.0
+            ))),
+        }
+    }
+
+    /// The entry, behind the first `skip` bytes from the expected one on, that says the expected one was durable.
+    async fn proven(
+        &self,
+        journal: &mut Journal<'_>,
+        expected: &Expected,
+        skip: usize,
+    ) -> Result<Option<Sequence>, ShardError> {
+        let window = journal::proof_window(self.config.entry_bytes_max).min(journal.size as usize);
+        let position = expected.position.plus(skip as u64);
+        let mut at = 0;
+        while at < window {
+            let piece = PIECE_BYTES.min(window - at);
+            let here = position.plus(at as u64);
+            let bytes = journal.bytes(here, piece).await?;
+            if let Some(proof) = journal::proof_of_damage(bytes, here, expected) {
+                return Ok(Some(proof.head.header.sequence));
+            }
+            at += piece;
+        }
+        Ok(None)
+    }
+
+    /// Whether the blocks that an append wrote to its segment directly are there.
+    async fn direct_is_whole(&self, append: &AppendSection) -> Result<bool, ShardError> {
+        let path = paths::segment(&self.config.data_dir, append.partition, append.segment_base);
+        let Ok(file) = self.reactor.open(&path, Open::Read).await else { return Ok(false) };
+        let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+        let mut at = append.direct_from.0;
+        while at < append.direct_to.0 {
+            let length = PIECE_BYTES.min((append.direct_to.0 - at) as usize);
+            let buffer = self.buffer(length)?;
+            let (read, buffer) = file.read_at(at, buffer).await;
+            let read = read.map_err(|error| ShardError::io("reading", &path, &error))?;
+            if read < length {
+                return Ok(false);
+            }
+            digest.update(&buffer[..length]);
+            at += length as u64;
+        }
+        Ok(digest.finalize() as u32 == append.direct_crc)
+    }
+
+    async fn read_file(&self, path: &Path) -> Result<Vec<u8>, ShardError> {
+        let failed = |error| ShardError::io("reading", path, &error);
+        let file = self.reactor.open(path, Open::Read).await.map_err(failed)?;
+        let mut bytes = Vec::new();
+        loop {
+            let (read, buffer) = file.read_at(bytes.len() as u64, self.buffer(PIECE_BYTES)?).await;
+            let read = read.map_err(failed)?;
+            bytes.extend_from_slice(&buffer[..read]);
+            if read < PIECE_BYTES {
+                return Ok(bytes);
+            }
+        }
+    }
+
+    fn buffer(&self, length: usize) -> Result<crate::reactor::Buffer, ShardError> {
+        self.reactor.pool().buffer(length).ok_or(ShardError::Memory("no buffer is left for recovery"))
+    }
+
+    fn damaged(&self, path: &Path, why: String) -> ShardError {
+        ShardError::Damaged { path: path.display().to_string().into(), why: why.into() }
+    }
+}
+
+impl Journal<'_> {
+    /// Bytes from a logical position on; the file is circular.
+    async fn bytes(&mut self, from: JournalPosition, length: usize) -> Result<&[u8], ShardError> {
+        if from.0 - self.start.0 >= 4 * PIECE_BYTES as u64 {
+            // What lies before is never asked for again.
+            let behind = ((from.0 - self.start.0) as usize).min(self.window.len());
+            self.window.drain(..behind);
+            self.start = self.start.plus(behind as u64);
+        }
+        let to = (from.0 - self.start.0) as usize + length;
+        while self.window.len() < to {
+            self.read_on().await?;
+        }
+        Ok(&self.window[to - length..to])
+    }
+
+    async fn read_on(&mut self) -> Result<(), ShardError> {
+        let at = (self.start.0 + self.window.len() as u64) % self.size;
+        let length = PIECE_BYTES.min((self.size - at) as usize);
+        let (read, buffer) = self.file.read_at(at, self.reader.buffer(length)?).await;
+        let path = self.reader.directory.join(paths::JOURNAL);
+        let read = read.map_err(|error| ShardError::io("reading", &path, &error))?;
+        if read < length {
+            return Err(self.reader.damaged(&path, format!("it ends at byte {}", at + read as u64)));
+        }
+        self.window.extend_from_slice(&buffer[..length]);
+        Ok(())
+    }
+}
+
+fn direct(section: Section<'_>) -> Option<AppendSection> {
+    match section {
+        Section::Append { append, .. } if !append.is_inline() => Some(append),
+        _ => None,
+    }
+}
+
+/// Writes what was found to the segments, and makes it durable together with all that was written before the crash: an
+/// entry that was read may have been in the device's cache only.
+pub(super) async fn settle(
+    reactor: &Reactor,
+    config: &ShardConfig,
+    found: &mut Vec<(PartitionId, Recovered)>,
+) -> Result<(), ShardError> {
+    let queue: Vec<(PartitionId, Piece)> =
+        found.iter_mut().flat_map(|(id, found)| found.pieces.drain(..).map(|piece| (*id, piece))).collect();
+    let queue = Rc::new(RefCell::new(queue.into_iter()));
+    let root: Rc<Path> = config.data_dir.as_path().into();
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|_| {
+            let (reactor, queue, root) = (reactor.clone(), queue.clone(), root.clone());
+            let inner = reactor.clone();
+            inner.spawn(async move {
+                loop {
+                    let Some((id, piece)) = queue.borrow_mut().next() else { return Ok(()) };
+                    write_piece(&reactor, &root, id, &piece).await?;
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await?;
+    }
+    reactor.sync_fs(&root).await.map_err(|error| ShardError::io("flushing", &root, &error))
+}
+
+async fn write_piece(reactor: &Reactor, root: &Path, id: PartitionId, piece: &Piece) -> Result<(), ShardError> {
+    let path = paths::segment(root, id, piece.segment);
+    let failed = |error: io::Error| ShardError::io("writing", &path, &error);
+    reactor.create_dir(&paths::topic(root, id.topic)).await.map_err(failed)?;
+    reactor.create_dir(&paths::partition(root, id)).await.map_err(failed)?;
+    let file = reactor.open(&path, Open::Create).await.map_err(failed)?;
+    if !piece.from.0.is_multiple_of(BLOCK) {
+        let why = format!("the journal lacks the beginning of the block at byte {}", piece.from);
+        return Err(ShardError::Damaged { path: path.display().to_string().into(), why: why.into() });
+    }
+    let mut at = piece.from.0;
+    for part in piece.bytes.chunks(PIECE_BYTES) {
+        let length = part.len().next_multiple_of(BLOCK as usize);
+        let buffer = reactor.pool().buffer(length);
+        let mut buffer = buffer.ok_or(ShardError::Memory("no buffer is left for recovery"))?;
+        buffer[..part.len()].copy_from_slice(part);
+        buffer[part.len()..].fill(0);
+        file.write_at(at, buffer.freeze(), WriteSync::None).await.map_err(failed)?;
+        at += length as u64;
+    }
+    Ok(())
+}
+
+/// Makes sure that there is a journal file of the configured size; true if it was made anew. A new one is zero-filled,
+/// so that writing to it changes no metadata of the file system.
+pub(super) async fn ensure_journal(
+    reactor: &Reactor,
+    config: &ShardConfig,
+    directory: &Path,
+) -> Result<(), ShardError> {
+    let path = directory.join(paths::JOURNAL);
+    let failed = |error: io::Error| ShardError::io("making", &path, &error);
+    if let Ok(file) = reactor.open(&path, Open::Read).await {
+        if file.length().await.map_err(failed)? == config.journal_bytes {
+            return Ok(());
+        }
+    }
+    let temporary = directory.join("journal.new");
+    let file = reactor.open(&temporary, Open::Create).await.map_err(failed)?;
+    file.truncate(0).await.map_err(failed)?;
+    let buffer = reactor.pool().buffer(PIECE_BYTES);
+    let mut buffer = buffer.ok_or(ShardError::Memory("no buffer is left for a journal"))?;
+    buffer.fill(0);
+    let zeros = buffer.freeze();
+    let mut at = 0;
+    while at < config.journal_bytes {
+        let length = PIECE_BYTES.min((config.journal_bytes - at) as usize);
+        file.write_at(at, zeros.slice(0..length), WriteSync::None).await.map_err(failed)?;
+        at += length as u64;
+    }
+    file.sync_data().await.map_err(failed)?;
+    drop(file);
+    reactor.rename(&temporary, &path).await.map_err(failed)?;
+    reactor.sync_dir(directory).await.map_err(failed)
+}
+
+/// Where a journal begins that nothing of is needed: a new nonce, so that nothing written before can pass as new.
+pub(super) fn fresh_journal(reactor: &Reactor, config: &ShardConfig) -> JournalFrom {
+    JournalFrom {
+        nonce: Nonce(reactor.random()),
+        size: config.journal_bytes,
+        position: JournalPosition(0),
+        sequence: Sequence(1),
+        previous: Checksum(0),
+    }
+}

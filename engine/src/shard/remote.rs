@@ -1,0 +1,361 @@
+//! Between shards of a node: a request that arrived at the wrong one crosses once, and its answer returns.
+
+use super::controller::{Command, CommandError};
+use super::event::Event;
+use super::session::{Completed, Session};
+use super::{Cursor, OffsetQuery, PartitionStatus, Read, Shard, boot, either};
+use crate::error::{AppendError, ReadError};
+use crate::metadata::MetadataRecord;
+use crate::model::{Offset, PartitionId, ShardId, Timestamp};
+use crate::reactor::Outgoing;
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Requests under way from one shard to all others; each answer needs a place in the mesh's rings.
+const CALLS_MAX: usize = 400;
+
+/// A message between shards.
+#[derive(Debug)]
+pub enum Envelope {
+    /// Of the start of the node.
+    Boot(Box<boot::Boot>),
+    /// Asks.
+    Request {
+        /// The asker's number for it.
+        call: u32,
+        /// What for.
+        remote: Remote,
+    },
+    /// Answers.
+    Answer {
+        /// The asker's number for the request.
+        call: u32,
+        /// What came of it.
+        reply: Reply,
+    },
+}
+
+/// What a shard can be asked by another.
+#[derive(Debug)]
+pub enum Remote {
+    /// Append batches to a partition.
+    Append {
+        /// Which.
+        partition: PartitionId,
+        /// The batches.
+        bytes: Box<[u8]>,
+    },
+    /// Read from a partition.
+    Fetch {
+        /// Which.
+        partition: PartitionId,
+        /// From which offset.
+        from: Offset,
+        /// At most so many bytes, but at least one batch.
+        max_bytes: usize,
+        /// If there is nothing, wait so long.
+        wait: Duration,
+    },
+    /// Look up an offset.
+    ListOffset {
+        /// In which partition.
+        partition: PartitionId,
+        /// By what.
+        query: OffsetQuery,
+    },
+    /// Describe a partition.
+    Describe {
+        /// Which.
+        partition: PartitionId,
+    },
+    /// Advance a partition's first offset.
+    DeleteRecords {
+        /// Of which.
+        partition: PartitionId,
+        /// To where.
+        before: Offset,
+    },
+    /// Change the catalog; for the controller.
+    Command(Command),
+    /// Take a change of the catalog over; from the controller.
+    Apply(Box<MetadataRecord>),
+}
+
+/// What came of a [`Remote`].
+#[derive(Debug)]
+pub enum Reply {
+    /// Records were appended.
+    Appended {
+        /// Offset of the first.
+        base: Offset,
+        /// Offset of the last.
+        last: Offset,
+    },
+    /// Records were not appended.
+    AppendRefused(AppendError),
+    /// Batches.
+    Fetched {
+        /// Whole batches.
+        bytes: Vec<u8>,
+        /// The offset after the last record of them.
+        next: Offset,
+        /// Records below this are shown to readers.
+        high_watermark: Offset,
+    },
+    /// There is nothing at the offset yet.
+    End {
+        /// Records below this are shown to readers.
+        high_watermark: Offset,
+    },
+    /// Nothing can be read.
+    ReadRefused(ReadError),
+    /// An offset, with the timestamp that it was found by.
+    Offset(Option<(Offset, Timestamp)>),
+    /// A partition.
+    Status(PartitionStatus),
+    /// The new first offset.
+    Deleted {
+        /// Which.
+        first: Offset,
+    },
+    /// The catalog was changed, everywhere; or not.
+    Command(Result<(), CommandError>),
+    /// The change was taken over.
+    Applied,
+    /// A bound was reached; try again.
+    Busy,
+}
+
+/// Requests under way to other shards, and from them.
+#[derive(Debug)]
+pub(super) struct Calls {
+    waiting: RefCell<Slab<Asker>>,
+    /// Appends for others: where their outcomes go. The ticket is the number in `answering`.
+    session: Session,
+    answering: RefCell<Slab<(ShardId, u32)>>,
+    /// Answers that found a ring full; bounded by the askers' bounds.
+    overflow: RefCell<VecDeque<(ShardId, Envelope)>>,
+    /// The shard's tasks have ended.
+    pub(super) ended: Cell<bool>,
+}
+
+#[derive(Debug)]
+enum Asker {
+    Session(Session, u64),
+    Task(Rc<Slot>),
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    reply: RefCell<Option<Reply>>,
+    arrived: Event,
+}
+
+impl Calls {
+    pub(super) fn new() -> Calls {
+        Calls {
+            waiting: RefCell::default(),
+            session: Session::new(0),
+            answering: RefCell::default(),
+            overflow: RefCell::default(),
+            ended: Cell::new(false),
+        }
+    }
+}
+
+impl Shard {
+    /// Asks another shard on behalf of a session; the answer arrives there as [`Completed::Remote`] under `ticket`.
+    /// Answers of several requests may come in any order, but appends to one partition are done in the order asked.
+    ///
+    /// # Errors
+    /// The request, if too many are under way.
+    pub fn forward(&self, to: ShardId, remote: Remote, session: &Session, ticket: u64) -> Result<(), Remote> {
+        self.call(to, remote, Asker::Session(session.clone(), ticket))
+    }
+
+    /// Asks any shard, also this one, and waits for the answer.
+    pub async fn ask(&self, to: ShardId, remote: Remote) -> Reply {
+        let slot = Rc::new(Slot::default());
+        if self.call(to, remote, Asker::Task(slot.clone())).is_err() {
+            return Reply::Busy;
+        }
+        loop {
+            let arrived = slot.arrived.wait();
+            if let Some(reply) = slot.reply.take() {
+                return reply;
+            }
+            arrived.await;
+        }
+    }
+
+    fn call(&self, to: ShardId, remote: Remote, asker: Asker) -> Result<(), Remote> {
+        let mut waiting = self.0.remote.waiting.borrow_mut();
+        if waiting.len() >= CALLS_MAX {
+            return Err(remote);
+        }
+        let call = waiting.insert(asker);
+        match self.0.mesh.try_send(to, Envelope::Request { call: call as u32, remote }) {
+            Ok(()) => Ok(()),
+            Err(Envelope::Request { remote, .. }) => {
+                waiting.remove(call);
+                Err(remote)
+            }
+            Err(_) => unreachable!("the message comes back as it was"),
+        }
+    }
+
+    /// Takes messages of other shards for as long as the node runs.
+    pub(super) async fn run_mesh(&self) {
+        loop {
+            let (from, envelope) = self.0.mesh.receive().await;
+            self.take_envelope(from, envelope);
+        }
+    }
+
+    pub(super) fn take_envelope(&self, from: ShardId, envelope: Envelope) {
+        match envelope {
+            Envelope::Request { call, remote } => self.take_request(from, call, remote),
+            Envelope::Answer { call, reply } => self.take_answer(call, reply),
+            Envelope::Boot(_) => {}
+        }
+        self.send_overflow();
+    }
+
+    fn take_request(&self, from: ShardId, call: u32, remote: Remote) {
+        self.0.counters.crossings.set(self.0.counters.crossings.get() + 1);
+        match remote {
+            Remote::Append { partition, bytes } => self.append_for(from, call, partition, &bytes),
+            remote => {
+                let shard = self.clone();
+                let task = async move {
+                    let reply = shard.answer(remote).await;
+                    shard.send_answer(from, call, reply);
+                };
+                self.reactor().spawn(task).detach();
+            }
+        }
+    }
+
+    fn append_for(&self, from: ShardId, call: u32, partition: PartitionId, bytes: &[u8]) {
+        let calls = &self.0.remote;
+        let ticket = calls.answering.borrow_mut().insert((from, call));
+        let handle = self.open(partition).ok_or(AppendError::UnknownPartition);
+        let appended = handle.and_then(|handle| self.append(handle, bytes, &calls.session, ticket as u64));
+        if let Err(error) = appended {
+            calls.answering.borrow_mut().remove(ticket);
+            self.send_answer(from, call, Reply::AppendRefused(error));
+        }
+    }
+
+    /// Answers appends of other shards as they are completed, for as long as the node runs.
+    pub(super) async fn run_answers(&self) {
+        loop {
+            self.0.remote.session.completed().await;
+            while let Some(completed) = self.0.remote.session.pop() {
+                let (ticket, reply) = match completed {
+                    Completed::Appended { ticket, base, last } => (ticket, Reply::Appended { base, last }),
+                    Completed::Refused { ticket, error } => (ticket, Reply::AppendRefused(error)),
+                    Completed::Readable { .. } | Completed::Remote { .. } => continue,
+                };
+                let asker = self.0.remote.answering.borrow_mut().try_remove(ticket as usize);
+                if let Some((from, call)) = asker {
+                    self.send_answer(from, call, reply);
+                }
+            }
+        }
+    }
+
+    async fn answer(&self, remote: Remote) -> Reply {
+        match remote {
+            Remote::Append { .. } => Reply::Busy,
+            Remote::Fetch { partition, from, max_bytes, wait } => {
+                self.fetch_for(partition, from, max_bytes, wait).await
+            }
+            Remote::ListOffset { partition, query } => match self.open(partition) {
+                None => Reply::ReadRefused(ReadError::UnknownPartition),
+                Some(handle) => self.list_offset(handle, query).await.map_or_else(Reply::ReadRefused, Reply::Offset),
+            },
+            Remote::Describe { partition } => match self.open(partition).and_then(|handle| self.describe(handle)) {
+                None => Reply::ReadRefused(ReadError::UnknownPartition),
+                Some(status) => Reply::Status(status),
+            },
+            Remote::DeleteRecords { partition, before } => match self.open(partition) {
+                None => Reply::ReadRefused(ReadError::UnknownPartition),
+                Some(handle) => match self.delete_records(handle, before).await {
+                    Ok(first) => Reply::Deleted { first },
+                    Err(error) => Reply::ReadRefused(error),
+                },
+            },
+            Remote::Command(command) => Reply::Command(self.control(command).await),
+            Remote::Apply(record) => {
+                self.apply_change(&record);
+                Reply::Applied
+            }
+        }
+    }
+
+    async fn fetch_for(&self, partition: PartitionId, from: Offset, max_bytes: usize, wait: Duration) -> Reply {
+        let Some(handle) = self.open(partition) else { return Reply::ReadRefused(ReadError::UnknownPartition) };
+        let until = self.reactor().now().plus(wait);
+        let session = Session::new(1);
+        loop {
+            let (mut cursor, mut out) = (Cursor::default(), Outgoing::new());
+            match self.read_disk(handle, from, max_bytes, &mut cursor, &mut out).await {
+                Err(error) => return Reply::ReadRefused(error),
+                Ok(Read::Data { next, high_watermark, .. }) => {
+                    let bytes = out.pieces().iter().flat_map(|piece| piece.iter().copied()).collect();
+                    return Reply::Fetched { bytes, next, high_watermark };
+                }
+                Ok(Read::End { high_watermark }) if self.reactor().now() >= until => {
+                    return Reply::End { high_watermark };
+                }
+                Ok(_) => {}
+            }
+            if let Err(error) = self.watch(handle, from, &session, 0) {
+                return Reply::ReadRefused(error);
+            }
+            either(session.completed(), self.reactor().sleep_until(until)).await;
+            self.unwatch(handle, &session, 0);
+            session.pop();
+        }
+    }
+
+    fn take_answer(&self, call: u32, reply: Reply) {
+        match self.0.remote.waiting.borrow_mut().try_remove(call as usize) {
+            Some(Asker::Session(session, ticket)) => session.push(Completed::Remote { ticket, reply }),
+            Some(Asker::Task(slot)) => {
+                slot.reply.replace(Some(reply));
+                slot.arrived.notify();
+            }
+            None => {}
+        }
+    }
+
+    fn send_answer(&self, to: ShardId, call: u32, reply: Reply) {
+        if let Err(envelope) = self.0.mesh.try_send(to, Envelope::Answer { call, reply }) {
+            self.0.remote.overflow.borrow_mut().push_back((to, envelope));
+            let shard = self.clone();
+            let task = async move {
+                while !shard.send_overflow() {
+                    shard.reactor().sleep(Duration::from_micros(100)).await;
+                }
+            };
+            self.reactor().spawn(task).detach();
+        }
+    }
+
+    /// True when nothing is left to send.
+    fn send_overflow(&self) -> bool {
+        let mut overflow = self.0.remote.overflow.borrow_mut();
+        while let Some((to, envelope)) = overflow.pop_front() {
+            if let Err(envelope) = self.0.mesh.try_send(to, envelope) {
+                overflow.push_front((to, envelope));
+                return false;
+            }
+        }
+        true
+    }
+}

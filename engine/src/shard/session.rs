@@ -1,0 +1,101 @@
+//! Where the outcomes of one connection's requests arrive.
+
+use super::event::Event;
+use super::remote::Reply;
+use crate::error::AppendError;
+use crate::model::Offset;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// The outcome of something a connection asked for, named by the ticket it gave.
+#[derive(Debug)]
+pub enum Completed {
+    /// The records are in the log, as durable as their topic asks for.
+    Appended {
+        /// The asker's own number for the request.
+        ticket: u64,
+        /// Offset of the first record.
+        base: Offset,
+        /// Offset of the last record.
+        last: Offset,
+    },
+    /// The records were refused, or their outcome is not known (the error says which).
+    Refused {
+        /// The asker's own number for the request.
+        ticket: u64,
+        /// Why.
+        error: AppendError,
+    },
+    /// A watched partition has something to read, or came to an end (a read then tells).
+    Readable {
+        /// The asker's own number for the watch.
+        ticket: u64,
+    },
+    /// Another shard answered.
+    Remote {
+        /// The asker's own number for the request.
+        ticket: u64,
+        /// Its answer.
+        reply: Reply,
+    },
+}
+
+/// A mailbox of outcomes. Outcomes of one partition's appends arrive in the order of their offsets.
+///
+/// Its length is bounded by what its owner has asked for and not yet taken.
+#[derive(Debug, Clone)]
+pub struct Session(Rc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    completed: RefCell<VecDeque<Completed>>,
+    arrived: Event,
+}
+
+impl Session {
+    /// A mailbox with room for `capacity` outcomes before it first grows.
+    pub fn new(capacity: usize) -> Session {
+        let completed = RefCell::new(VecDeque::with_capacity(capacity));
+        Session(Rc::new(Inner { completed, arrived: Event::default() }))
+    }
+
+    /// Takes the oldest outcome.
+    pub fn pop(&self) -> Option<Completed> {
+        self.0.completed.borrow_mut().pop_front()
+    }
+
+    /// Waits until there is an outcome to take, or somebody called [`Session::wake`].
+    pub async fn completed(&self) {
+        if self.0.completed.borrow().is_empty() {
+            self.0.arrived.wait().await;
+        }
+    }
+
+    /// Ends a wait in [`Session::completed`] although nothing came: the owner has other work for the waiter.
+    pub fn wake(&self) {
+        self.0.arrived.notify();
+    }
+
+    /// Whether this is the same mailbox.
+    pub fn is(&self, other: &Session) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+
+    pub(crate) fn appended(&self, ticket: u64, base: Offset, next: Offset) {
+        self.push(Completed::Appended { ticket, base, last: Offset(next.0 - 1) });
+    }
+
+    pub(crate) fn refused(&self, ticket: u64, error: AppendError) {
+        self.push(Completed::Refused { ticket, error });
+    }
+
+    pub(crate) fn readable(&self, ticket: u64) {
+        self.push(Completed::Readable { ticket });
+    }
+
+    pub(crate) fn push(&self, outcome: Completed) {
+        self.0.completed.borrow_mut().push_back(outcome);
+        self.0.arrived.notify();
+    }
+}

@@ -1,0 +1,157 @@
+//! Housekeeping: what an idle partition holds is released, old segments are dropped, and the disk's space is watched.
+
+use super::event::Event;
+use super::{PartitionHandle, Shard, either};
+use crate::log::retention::{Rest, Segment, expired, seal_due};
+use crate::model::Offset;
+use crate::partition::{Partition, Sealed};
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+/// How often free space is looked at: space that was freed lets writing resume within this time.
+const SPACE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Partitions whose first offset advanced.
+#[derive(Debug, Default)]
+pub(super) struct Retention {
+    dropped: RefCell<Vec<PartitionHandle>>,
+    wanted: Event,
+    files_clock: Cell<u64>,
+}
+
+impl Retention {
+    pub(super) fn dropped(&self, handle: PartitionHandle) {
+        self.dropped.borrow_mut().push(handle);
+        self.wanted.notify();
+    }
+}
+
+impl Shard {
+    /// Applies retention, and removes what fell out of it, until the shard stops.
+    pub(super) async fn run_retention(&self) {
+        let mut next = self.reactor().now().plus(self.0.config.retention_interval);
+        while !self.is_stopping() && !self.has_failed() {
+            let wanted = self.0.retention.wanted.wait();
+            let stopped = self.0.state_changed.wait();
+            if self.0.retention.dropped.borrow().is_empty() {
+                either(either(wanted, self.reactor().sleep_until(next)), stopped).await;
+            }
+            let dropped = self.0.retention.dropped.take();
+            for handle in dropped {
+                self.drop_segments(handle).await;
+            }
+            if self.reactor().now() >= next {
+                next = self.reactor().now().plus(self.0.config.retention_interval);
+                self.apply_retention().await;
+            }
+        }
+    }
+
+    async fn apply_retention(&self) {
+        let handles = self.0.partitions.borrow().handles();
+        for handle in handles {
+            self.retain(handle);
+            // Segments that could not be dropped before a checkpoint knew them can be now.
+            self.drop_segments(handle).await;
+        }
+    }
+
+    fn retain(&self, handle: PartitionHandle) {
+        let now = self.reactor().wall_clock();
+        let mut partitions = self.0.partitions.borrow_mut();
+        let Some(partition) = partitions.get_mut(handle).filter(|partition| !partition.id.is_metadata()) else {
+            return;
+        };
+        let active = partition.active.as_ref().filter(|active| active.end.0 > 0);
+        if active
+            .is_some_and(|active| seal_due(&partition.settings, now, active.end.0, active.since, active.max_timestamp))
+        {
+            partition.seal();
+        }
+        let segment = |sealed: &Sealed| Segment {
+            base: sealed.base,
+            last: Offset(sealed.next.0 - 1),
+            bytes: sealed.bytes.0,
+            max_timestamp: sealed.max_timestamp,
+        };
+        let sealed: Vec<Segment> = partition.sealed.iter().map(segment).collect();
+        let rest = Rest {
+            first: partition.first,
+            high_watermark: partition.visible,
+            active_bytes: partition.active.as_ref().map_or(0, |active| active.end.0),
+        };
+        let expired = expired(&partition.settings, now, &sealed, &rest);
+        if let Some(last) = expired.checked_sub(1).and_then(|last| sealed.get(last)) {
+            self.advance_first(handle, partition, last.last.plus(1));
+        }
+    }
+
+    /// Refuses appends while the disk is full to its reserve, and takes them again when it is not.
+    pub(super) async fn run_space_watch(&self) {
+        let reserve = self.0.config.disk_reserve_bytes;
+        while !self.is_stopping() && !self.has_failed() {
+            if let Ok(space) = self.reactor().free_space(&self.0.config.data_dir).await {
+                let was_full = self.0.storage_full.get();
+                // Writing resumes a little above the reserve, so that it does not stop again at the next append.
+                let enough = if was_full { reserve + reserve / 8 } else { reserve };
+                let is_full = space.free < enough;
+                self.0.storage_full.set(is_full);
+                if is_full != was_full {
+                    let what = if is_full { "full to its reserve: appends are refused" } else { "no longer full" };
+                    eprintln!("corelog: shard {}: the disk is {what} ({} bytes free)", self.id(), space.free);
+                }
+            }
+            either(self.reactor().sleep(SPACE_INTERVAL), self.0.state_changed.wait()).await;
+        }
+    }
+
+    /// Gives back what partitions hold that nothing was appended to since the last checkpoint.
+    pub(super) fn release_idle(&self) {
+        let boundary = self.0.checkpoints.boundary.get();
+        let mut released = 0;
+        for (_, (_, partition)) in &mut self.0.partitions.borrow_mut().slots {
+            let idle = partition.checkpoint.boundary < boundary && !partition.has_journal_work();
+            if idle && partition.tail.bytes() > 0 {
+                released += release(partition, usize::MAX);
+            }
+        }
+        self.0.tail_bytes.set(self.0.tail_bytes.get() - released);
+        let clock = &self.0.retention.files_clock;
+        clock.set(self.0.files.close_idle(clock.get()));
+    }
+
+    /// Sees to it that tails have room for `bytes` more: drops chunks that are on disk when the budget is nearly used,
+    /// and asks for a checkpoint when half of it is used by what is not.
+    pub(super) fn relieve_tails(&self, bytes: usize) {
+        let max = self.0.config.tail_bytes_max;
+        let wanted = self.0.tail_bytes.get() + bytes;
+        if wanted > max / 8 * 7 {
+            self.evict_tails(wanted - max / 4 * 3);
+        }
+        if self.0.checkpoints.add_dirty(bytes) > max as u64 / 2 {
+            self.0.checkpoints.request();
+        }
+    }
+
+    fn evict_tails(&self, bytes: usize) {
+        let mut released = 0;
+        let mut partitions = self.0.partitions.borrow_mut();
+        for (_, (_, partition)) in &mut partitions.slots {
+            if released >= bytes {
+                break;
+            }
+            released += release(partition, bytes - released);
+        }
+        self.0.tail_bytes.set(self.0.tail_bytes.get() - released);
+    }
+}
+
+fn release(partition: &mut Partition, bytes: usize) -> usize {
+    let Some(clean) = partition.clean_before() else { return 0 };
+    let mut released = 0;
+    while released < bytes {
+        let Some(freed) = partition.tail.release_front(clean) else { break };
+        released += freed;
+    }
+    released
+}
