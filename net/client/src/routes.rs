@@ -1,0 +1,251 @@
+//! One topic: who owns its partitions, and which handles are open where.
+
+use crate::cluster::{Cluster, LinkId, Token};
+use crate::error::Refusal;
+use corelog_wire::{
+    Detail, List, Metadata, MetadataRequest, Open, Opened, Operation, Retry, Selection, Status, Text, Topic,
+};
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// How old the owners may be before they are asked for again.
+const AGE_MAX: Duration = Duration::from_secs(60);
+
+/// A link and an open handle on it.
+pub(crate) type Lane = (LinkId, u32);
+
+/// The topic's partitions and the way to each. A partition keeps its lane until that is lost or given up: changing it with
+/// requests under way would change their order.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    topic: String,
+    id: Option<Uuid>,
+    routes: Vec<Route>,
+    /// The link that the owners are being asked for by.
+    asking: Option<LinkId>,
+    /// Owners may have changed: lanes wait for the answer.
+    stale: bool,
+    ask_after: Instant,
+    asked_at: Instant,
+    pause: Duration,
+    trouble: Option<Refusal>,
+    waiting_for: String,
+}
+
+#[derive(Debug)]
+struct Route {
+    owner: (u32, u16),
+    lane: State,
+    opened: Option<Opened>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Shut { not_before: Instant },
+    Opening(LinkId),
+    Open(LinkId, u32),
+}
+
+impl Routes {
+    pub(crate) fn new(topic: &str, pause: Duration, now: Instant) -> Routes {
+        Routes {
+            topic: topic.to_owned(),
+            id: None,
+            routes: Vec::new(),
+            asking: None,
+            stale: true,
+            ask_after: now,
+            asked_at: now,
+            pause,
+            trouble: None,
+            waiting_for: String::new(),
+        }
+    }
+
+    /// Number of partitions, once it is known.
+    pub(crate) fn partitions(&self) -> Option<u32> {
+        self.id.map(|_| self.routes.len() as u32)
+    }
+
+    /// Why there is no use in waiting: the topic is not there, or not the one it was.
+    pub(crate) fn trouble(&self) -> Option<&Refusal> {
+        self.trouble.as_ref()
+    }
+
+    /// The latest reason to wait, for messages.
+    pub(crate) fn waiting_for(&self) -> &str {
+        &self.waiting_for
+    }
+
+    /// Facts from when the partition was opened last.
+    pub(crate) fn opened(&self, partition: u32) -> Option<Opened> {
+        self.routes.get(partition as usize)?.opened
+    }
+
+    /// When `pump` has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let asks = (self.asking.is_none() && self.trouble.is_none()).then_some(());
+        let ask = asks.map(|()| if self.stale { self.ask_after } else { self.asked_at + AGE_MAX });
+        let shut = self.routes.iter().filter_map(|route| match route.lane {
+            State::Shut { not_before } => Some(not_before),
+            _ => None,
+        });
+        // Partitions that were never wanted have a time long past; what is wanted now is opened without a timer.
+        ask.into_iter().chain(shut.filter(|&at| at > self.asked_at)).min()
+    }
+
+    /// Asks for the owners where they are unknown or may have changed.
+    pub(crate) fn pump(&mut self, cluster: &mut Cluster, now: Instant) {
+        if self.asked_at + AGE_MAX <= now && self.asking.is_none() {
+            self.stale = true;
+            self.asked_at = now;
+        }
+        if !self.stale || self.asking.is_some() || self.trouble.is_some() || self.ask_after > now {
+            return;
+        }
+        let Some(link) = cluster.any(now) else { return };
+        let name = [Text::truncated(&self.topic)];
+        let request = MetadataRequest { topics: Selection::Named(List::of(&name)) };
+        cluster.request((link, 0), Operation::Metadata, &request, Token::Metadata, now);
+        self.asking = Some(link);
+    }
+
+    /// The way to a partition. Where there is none yet, has it made and says None; events lead on.
+    pub(crate) fn lane(&mut self, partition: u32, cluster: &mut Cluster, now: Instant) -> Option<Lane> {
+        let route = self.routes.get_mut(partition as usize)?;
+        match route.lane {
+            State::Open(link, handle) => return Some((link, handle)),
+            State::Opening(_) => return None,
+            State::Shut { not_before } if not_before > now || self.stale => return None,
+            State::Shut { .. } => {}
+        }
+        let owner = cluster.endpoint(route.owner.0, route.owner.1);
+        let link = cluster.near(owner, now).filter(|&link| cluster.has_room(link, 0))?;
+        let topic = self.id.map_or(Topic::Name(Text::truncated(&self.topic)), Topic::Id);
+        cluster.request((link, 0), Operation::Open, &Open { topic, partition }, Token::Open { partition }, now);
+        route.lane = State::Opening(link);
+        None
+    }
+
+    /// Gives the partition's lane up, to be opened again after the pause.
+    pub(crate) fn shut(&mut self, partition: u32, cluster: &mut Cluster, now: Instant) {
+        let Some(route) = self.routes.get_mut(partition as usize) else { return };
+        if let State::Open(link, handle) = route.lane {
+            cluster.request((link, handle), Operation::Close, &(), Token::Close, now);
+            route.lane = State::Shut { not_before: now };
+        }
+    }
+
+    /// The server answered an open.
+    pub(crate) fn opened_by(
+        &mut self,
+        partition: u32,
+        link: LinkId,
+        outcome: Result<(u32, Opened), Refusal>,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let Some(route) = self.routes.get_mut(partition as usize) else { return Ok(()) };
+        if route.lane != State::Opening(link) {
+            return Ok(());
+        }
+        match outcome {
+            Ok((handle, opened)) => {
+                route.lane = State::Open(link, handle);
+                route.opened = Some(opened);
+                Ok(())
+            }
+            Err(refusal) => {
+                let pause = refusal.retry_after().unwrap_or(self.pause);
+                route.lane = State::Shut { not_before: now + pause };
+                self.refused(refusal, now)
+            }
+        }
+    }
+
+    /// The server answered who owns what. True when partitions were added.
+    pub(crate) fn learned(
+        &mut self,
+        outcome: Result<Metadata<'_>, Refusal>,
+        link: LinkId,
+        cluster: &mut Cluster,
+        now: Instant,
+    ) -> bool {
+        self.asking = None;
+        let metadata = match outcome {
+            Ok(metadata) => metadata,
+            Err(refusal) => {
+                self.ask_after = now + refusal.retry_after().unwrap_or(self.pause);
+                if let Err(refusal) = self.refused(refusal, now) {
+                    self.trouble = Some(refusal);
+                }
+                return false;
+            }
+        };
+        cluster.learn(&metadata, link, now);
+        let Some(entry) = metadata.topics.iter().find(|entry| entry.name.as_str() == self.topic) else {
+            self.trouble = Some(self.gone(Status::UnknownTopic as u16, ""));
+            return false;
+        };
+        if entry.status != 0 {
+            self.trouble = Some(self.gone(entry.status, ""));
+            return false;
+        }
+        if self.id.is_some_and(|id| id != entry.id) {
+            self.trouble = Some(self.gone(Status::UnknownTopic as u16, "the topic was deleted and created again"));
+            return false;
+        }
+        self.id = Some(entry.id);
+        (self.stale, self.asked_at) = (false, now);
+        let shut = Route { owner: (0, 0), lane: State::Shut { not_before: now }, opened: None };
+        let before = self.routes.len();
+        for (partition, owner) in entry.owners.iter().enumerate() {
+            if partition == self.routes.len() {
+                self.routes.push(Route { owner: (0, 0), ..shut });
+            }
+            self.routes[partition].owner = (owner.node, owner.shard);
+        }
+        self.routes.len() > before
+    }
+
+    /// A link is gone, and with it the lanes on it. Owners may have changed.
+    pub(crate) fn lost(&mut self, link: LinkId, now: Instant) {
+        let mut used = self.asking == Some(link);
+        if used {
+            self.asking = None;
+        }
+        for route in &mut self.routes {
+            if matches!(route.lane, State::Opening(on) | State::Open(on, _) if on == link) {
+                route.lane = State::Shut { not_before: now };
+                used = true;
+            }
+        }
+        if used {
+            self.stale = true;
+        }
+    }
+
+    /// Links that lanes are open on, or are being opened.
+    #[cfg(test)]
+    pub(crate) fn is_open(&self, partition: u32) -> bool {
+        matches!(self.routes[partition as usize].lane, State::Open(..))
+    }
+
+    /// What a refusal means for the way to a partition: an error where there is no use in trying again.
+    fn refused(&mut self, refusal: Refusal, now: Instant) -> Result<(), Refusal> {
+        self.waiting_for = refusal.to_string();
+        match refusal.retry() {
+            Retry::Yes | Retry::MayRepeat => Ok(()),
+            Retry::No => {
+                // It may have been deleted: the next answer about its owners tells.
+                self.stale = true;
+                self.ask_after = self.ask_after.max(now + self.pause);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn gone(&self, code: u16, message: &str) -> Refusal {
+        let message = if message.is_empty() { format!("there is no topic {:?}", self.topic) } else { message.to_owned() };
+        Refusal { operation: Operation::Metadata, code, detail: Detail::None, message }
+    }
+}
