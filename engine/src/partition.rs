@@ -64,6 +64,8 @@ pub(crate) struct Partition {
     pub(crate) queued: bool,
     /// An advance of the first offset that is to be journaled.
     pub(crate) first_due: Option<Offset>,
+    /// Requests since the start that arrived at another shard and crossed to this one.
+    pub(crate) crossings: u64,
     /// Why the partition takes no writes, if it is damaged.
     pub(crate) fenced: Option<Arc<str>>,
 }
@@ -232,6 +234,7 @@ impl Partition {
             reserving: false,
             queued: false,
             first_due: None,
+            crossings: 0,
             fenced: None,
         }
     }

@@ -112,7 +112,7 @@ impl Start {
         self.config.node = target.node_id;
         let (found, checkpoint, entries) = self.recover_old(&directory).await?;
         let own_directory = self.make_directory(target.generation).await?;
-        let shard = Shard(Rc::new(self.inner()?));
+        let shard = Shard(Rc::new(self.inner(target)?));
         let mut found = self.take_metadata(&shard, found).await?;
         let (known, unknown): (Vec<_>, Vec<_>) =
             found.drain(..).partition(|(id, _)| shard.catalog().topic(id.topic).is_some());
@@ -201,7 +201,7 @@ impl Start {
     }
 
     /// A shard without partitions, and with a journal file that is not yet opened.
-    fn inner(&self) -> Result<Inner, ShardError> {
+    fn inner(&self, node: NodeFile) -> Result<Inner, ShardError> {
         let config = self.config.clone();
         if config.journal_bytes < 4 * config.entry_bytes_max as u64 {
             return Err(ShardError::Memory("the journal must hold at least four entries"));
@@ -210,6 +210,7 @@ impl Start {
             reactor: self.reactor.clone(),
             mesh: self.mesh.clone(),
             config,
+            node,
             state: RefCell::new(State::Running),
             state_changed: Event::default(),
             stop_wanted: Cell::new(false),

@@ -23,6 +23,7 @@ pub use read::{Cursor, OffsetQuery, Read};
 pub use remote::{Envelope, Remote, Reply};
 pub use session::{Completed, Session};
 
+use crate::data_dir::NodeFile;
 use crate::error::{AppendError, ReadError, ShardError};
 use crate::log::tail::Place;
 use crate::metadata::{Bounds, Catalog, TopicSettings};
@@ -121,6 +122,8 @@ pub struct PartitionStatus {
     pub segments: u32,
     /// The term that batches are stamped with.
     pub leader_epoch: LeaderEpoch,
+    /// Requests since the start that arrived at another shard and crossed to this one.
+    pub crossings: u64,
     /// Why the partition takes no writes, if it is damaged.
     pub fenced: Option<Arc<str>>,
 }
@@ -197,6 +200,7 @@ struct Inner {
     reactor: Reactor,
     mesh: MeshHandle<Envelope>,
     config: ShardConfig,
+    node: NodeFile,
     state: RefCell<State>,
     /// The end of the state of running, or of the shard.
     state_changed: Event,
@@ -234,6 +238,11 @@ impl Shard {
     /// How many there are on this node.
     pub fn shards(&self) -> u16 {
         self.0.reactor.shards()
+    }
+
+    /// The node: its cluster and its number there.
+    pub fn node(&self) -> &NodeFile {
+        &self.0.node
     }
 
     /// What everything outside goes through.
@@ -280,8 +289,14 @@ impl Shard {
             bytes: partition.bytes(),
             segments: partition.sealed.len() as u32 + u32::from(partition.active.is_some()),
             leader_epoch: partition.leader_epoch,
+            crossings: partition.crossings,
             fenced: partition.fenced.clone(),
         })
+    }
+
+    /// A partition's first offset: what of [`Shard::describe`] every answer to a reader carries.
+    pub fn first_offset(&self, handle: PartitionHandle) -> Option<Offset> {
+        self.0.partitions.borrow().get(handle).map(|partition| partition.first)
     }
 
     /// The settings of a partition's topic.

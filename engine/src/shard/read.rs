@@ -22,6 +22,13 @@ pub struct Cursor {
     window: Option<Window>,
 }
 
+impl Cursor {
+    /// Gives back the memory of what was read ahead; the place is kept.
+    pub fn release(&mut self) {
+        self.window = None;
+    }
+}
+
 /// A piece of a segment in memory, whole batches only, each with a checksum that was found right.
 #[derive(Debug)]
 struct Window {

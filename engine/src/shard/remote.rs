@@ -3,7 +3,7 @@
 use super::controller::{Command, CommandError};
 use super::event::Event;
 use super::session::{Completed, Session};
-use super::{Cursor, OffsetQuery, PartitionStatus, Read, Shard, boot, either};
+use super::{Cursor, OffsetQuery, PartitionHandle, PartitionStatus, Read, Shard, boot, either};
 use crate::error::{AppendError, ReadError};
 use crate::metadata::MetadataRecord;
 use crate::model::{Offset, PartitionId, ShardId, Timestamp};
@@ -102,11 +102,15 @@ pub enum Reply {
         bytes: Vec<u8>,
         /// The offset after the last record of them.
         next: Offset,
+        /// First offset of the log.
+        first: Offset,
         /// Records below this are shown to readers.
         high_watermark: Offset,
     },
     /// There is nothing at the offset yet.
     End {
+        /// First offset of the log.
+        first: Offset,
         /// Records below this are shown to readers.
         high_watermark: Offset,
     },
@@ -225,7 +229,7 @@ impl Shard {
     }
 
     fn take_request(&self, from: ShardId, call: u32, remote: Remote) {
-        self.0.counters.crossings.set(self.0.counters.crossings.get() + 1);
+        self.count_crossing(&remote);
         match remote {
             Remote::Append { partition, bytes } => self.append_for(from, call, partition, &bytes),
             remote => {
@@ -236,6 +240,23 @@ impl Shard {
                 };
                 self.reactor().spawn(task).detach();
             }
+        }
+    }
+
+    /// Counts what clients sent to the wrong shard; what the node asks itself is no such thing.
+    fn count_crossing(&self, remote: &Remote) {
+        let partition = match remote {
+            Remote::Append { partition, .. }
+            | Remote::Fetch { partition, .. }
+            | Remote::ListOffset { partition, .. }
+            | Remote::DeleteRecords { partition, .. } => partition,
+            Remote::Describe { .. } | Remote::Command(_) | Remote::Apply(_) => return,
+        };
+        self.0.counters.crossings.set(self.0.counters.crossings.get() + 1);
+        if let Some(handle) = self.open(*partition)
+            && let Some(partition) = self.0.partitions.borrow_mut().get_mut(handle)
+        {
+            partition.crossings += 1;
         }
     }
 
@@ -307,10 +328,10 @@ impl Shard {
                 Err(error) => return Reply::ReadRefused(error),
                 Ok(Read::Data { next, high_watermark, .. }) => {
                     let bytes = out.pieces().iter().flat_map(|piece| piece.iter().copied()).collect();
-                    return Reply::Fetched { bytes, next, high_watermark };
+                    return Reply::Fetched { bytes, next, first: self.first_or(handle, from), high_watermark };
                 }
                 Ok(Read::End { high_watermark }) if self.reactor().now() >= until => {
-                    return Reply::End { high_watermark };
+                    return Reply::End { first: self.first_or(handle, from), high_watermark };
                 }
                 Ok(_) => {}
             }
@@ -321,6 +342,10 @@ impl Shard {
             self.unwatch(handle, &session, 0);
             session.pop();
         }
+    }
+
+    fn first_or(&self, handle: PartitionHandle, from: Offset) -> Offset {
+        self.first_offset(handle).unwrap_or(from)
     }
 
     fn take_answer(&self, call: u32, reply: Reply) {
