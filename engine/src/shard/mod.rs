@@ -15,6 +15,8 @@ mod recover;
 mod remote;
 mod segments;
 mod session;
+#[cfg(test)]
+mod suite;
 mod tend;
 
 pub use controller::{Command, CommandError};

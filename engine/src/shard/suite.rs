@@ -1,0 +1,438 @@
+//! How a shard's log must behave, said once and run on the simulator and on the kernel's ring.
+//!
+//! A case is a list of phases. Each phase gets a shard that was just started on what the phase before left on disk; the
+//! process ends between them without a word, as by kill -9 (the simulator also cuts the power).
+
+use super::{Command, Completed, Cursor, OffsetQuery, PartitionHandle, Read, Session, Shard, ShardConfig, remote};
+use crate::error::{AppendError, ReadError};
+use crate::metadata::Bounds;
+use crate::model::{Offset, PartitionId, PartitionIndex, Timestamp};
+use crate::reactor::mesh;
+use crate::reactor::{Outgoing, Reactor};
+use corelog_batch::{BatchBuilder, Codec, batches};
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::time::Duration;
+
+type Phase = fn(Shard) -> Pin<Box<dyn Future<Output = ()>>>;
+
+/// A case of the suite.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) phases: &'static [Phase],
+}
+
+macro_rules! cases {
+    ($($name:ident: $($phase:ident),+;)*) => {
+        pub(crate) const CASES: &[Case] = &[$(
+            Case { name: stringify!($name), phases: &[$(|shard| Box::pin($phase(shard))),+] },
+        )*];
+    };
+}
+
+cases! {
+    appended_is_read_back: append_and_read;
+    acknowledged_survives_a_kill: append_some, read_some;
+    a_clean_stop_keeps_everything: append_and_stop, read_some;
+    one_commit_covers_many_partitions: commit_many;
+    large_batches_go_to_the_segment: append_large, read_large;
+    a_tail_block_is_written_again: append_between_checkpoints, read_between_checkpoints;
+    the_journal_wraps: fill_the_journal, read_the_filled;
+    segments_roll_and_are_read_from_disk: roll, read_rolled;
+    records_are_deleted: delete, read_after_delete;
+    a_topic_made_again_is_empty: delete_topic, read_made_again;
+    time_finds_offsets: list_offsets;
+    what_is_wrong_is_refused: refuse;
+    a_watch_tells_once: watch;
+    metadata_is_compacted: many_topics, read_many_topics;
+}
+
+/// A small shard: everything wraps and rolls soon.
+pub(crate) fn config(data_dir: &Path) -> ShardConfig {
+    ShardConfig {
+        data_dir: data_dir.to_path_buf(),
+        generation: 0,
+        node: 1,
+        journal_bytes: 1 << 20,
+        entry_bytes_max: 160 << 10,
+        commits_in_flight: 2,
+        direct_bytes_min: 64 << 10,
+        tail_bytes_max: 8 << 20,
+        waiting_bytes_max: 4 << 20,
+        read_bytes: 64 << 10,
+        read_bytes_max: 4 << 20,
+        files_max: 64,
+        checkpoint_interval: Duration::from_secs(5),
+        retention_interval: Duration::from_secs(5),
+        disk_reserve_bytes: 1 << 20,
+        bounds: Bounds::default(),
+    }
+}
+
+/// Starts a node of one shard.
+pub(crate) async fn start(reactor: &Reactor, config: ShardConfig) -> Shard {
+    let mesh = mesh::build::<remote::Envelope>(1, 64).remove(0).attach(reactor);
+    Shard::start(reactor.clone(), mesh, config).await.expect("the shard starts")
+}
+
+fn batch(values: &[&[u8]], timestamp: i64) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(1 << 20, Codec::None);
+    for value in values {
+        builder.append(None, Some(value), &[], timestamp).expect("it fits");
+    }
+    builder.build().expect("it is not empty")
+}
+
+fn numbered(n: u64, bytes: usize) -> Vec<u8> {
+    let mut value = vec![(n % 251) as u8; bytes.max(8)];
+    value[..8].copy_from_slice(&n.to_le_bytes());
+    value
+}
+
+async fn create(shard: &Shard, name: &str, partitions: u32, settings: &[(&str, &str)]) {
+    let settings = settings.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    let command = Command::CreateTopic { name: name.into(), partitions, settings };
+    shard.command(command).await.expect("the topic is made");
+}
+
+fn partition(shard: &Shard, name: &str, index: u32) -> PartitionHandle {
+    let catalog = shard.catalog();
+    let topic = catalog.topics().find(|topic| topic.name.as_str() == name).expect("the topic is there");
+    shard.open(PartitionId { topic: topic.id, index: PartitionIndex(index) }).expect("the partition is here")
+}
+
+async fn outcome(session: &Session) -> Result<(Offset, Offset), AppendError> {
+    session.completed().await;
+    match session.pop() {
+        Some(Completed::Appended { base, last, .. }) => Ok((base, last)),
+        Some(Completed::Refused { error, .. }) => Err(error),
+        other => panic!("not an append's outcome: {other:?}"),
+    }
+}
+
+async fn append(shard: &Shard, to: PartitionHandle, bytes: &[u8]) -> (Offset, Offset) {
+    let session = Session::new(1);
+    shard.append(to, bytes, &session, 1).expect("it is taken");
+    outcome(&session).await.expect("it is durable")
+}
+
+/// Appends records `from..to`, one a batch, of so many bytes.
+async fn append_range(shard: &Shard, to: PartitionHandle, range: std::ops::Range<u64>, bytes: usize) {
+    for n in range {
+        let (base, last) = append(shard, to, &batch(&[&numbered(n, bytes)], 1000 + n as i64)).await;
+        assert_eq!((base, last), (Offset(n as i64), Offset(n as i64)));
+    }
+}
+
+/// All values from an offset on, with the offsets checked.
+async fn read_all(shard: &Shard, of: PartitionHandle, mut from: Offset) -> Vec<Vec<u8>> {
+    let (mut cursor, mut values) = (Cursor::default(), Vec::new());
+    loop {
+        let mut out = Outgoing::new();
+        match shard.read_disk(of, from, 40_000, &mut cursor, &mut out).await.expect("it is readable") {
+            Read::Data { next, bytes, .. } => {
+                let data: Vec<u8> = out.pieces().iter().flat_map(|piece| piece.iter().copied()).collect();
+                assert_eq!(data.len(), bytes);
+                for batch in batches(&data) {
+                    let batch = batch.expect("whole batches");
+                    assert_eq!(batch.crc(), batch.computed_crc());
+                    for record in batch.records(&mut Vec::new(), 0).expect("records") {
+                        let record = record.expect("a record");
+                        if record.offset >= from.0 {
+                            assert_eq!(record.offset, from.0, "offsets are contiguous");
+                            from = from.plus(1);
+                            values.push(record.value.expect("a value").to_vec());
+                        }
+                    }
+                }
+                assert_eq!(from, next);
+            }
+            Read::End { .. } => return values,
+            Read::OnDisk => panic!("read_disk never says so"),
+        }
+    }
+}
+
+async fn expect_range(shard: &Shard, of: PartitionHandle, range: std::ops::Range<u64>, bytes: usize) {
+    let values = read_all(shard, of, Offset(range.start as i64)).await;
+    assert_eq!(values.len(), (range.end - range.start) as usize);
+    for (n, value) in range.zip(values) {
+        assert!(value == numbered(n, bytes), "record {n} is what was appended");
+    }
+}
+
+async fn append_and_read(shard: Shard) {
+    create(&shard, "t", 2, &[]).await;
+    let one = partition(&shard, "t", 1);
+    assert_eq!(read_all(&shard, one, Offset(0)).await.len(), 0);
+    let (base, last) = append(&shard, one, &batch(&[b"a", b"", b"c"], 5)).await;
+    assert_eq!((base, last), (Offset(0), Offset(2)));
+    assert_eq!(read_all(&shard, one, Offset(1)).await, [b"".to_vec(), b"c".to_vec()]);
+    let two_batches = [batch(&[b"d"], 5), batch(&[b"e", b"f"], 6)].concat();
+    assert_eq!(append(&shard, one, &two_batches).await, (Offset(3), Offset(5)));
+    assert_eq!(read_all(&shard, one, Offset(0)).await.len(), 6);
+    assert_eq!(read_all(&shard, partition(&shard, "t", 0), Offset(0)).await.len(), 0);
+}
+
+async fn append_some(shard: Shard) {
+    create(&shard, "t", 1, &[]).await;
+    append_range(&shard, partition(&shard, "t", 0), 0..50, 700).await;
+}
+
+async fn append_and_stop(shard: Shard) {
+    append_some(shard.clone()).await;
+    shard.stop().await;
+}
+
+async fn read_some(shard: Shard) {
+    let topic = partition(&shard, "t", 0);
+    expect_range(&shard, topic, 0..50, 700).await;
+    append_range(&shard, topic, 50..60, 700).await;
+    expect_range(&shard, topic, 0..60, 700).await;
+}
+
+async fn commit_many(shard: Shard) {
+    create(&shard, "t", 200, &[]).await;
+    let (session, commits) = (Session::new(200), shard.counters().commits.get());
+    for round in 0..2 {
+        // The first round makes the segments ready; the second one is what counts.
+        let before = shard.counters().commits.get();
+        for index in 0..200 {
+            let to = partition(&shard, "t", index);
+            shard.append(to, &batch(&[&numbered(7, 300)], 1), &session, u64::from(index)).expect("it is taken");
+        }
+        for _ in 0..200 {
+            let (base, _) = outcome(&session).await.expect("it is durable");
+            assert_eq!(base, Offset(round));
+        }
+        if round == 1 {
+            assert_eq!(shard.counters().commits.get() - before, 1, "one entry for all");
+        }
+    }
+    assert!(shard.counters().commits.get() > commits);
+}
+
+async fn append_large(shard: Shard) {
+    create(&shard, "t", 1, &[]).await;
+    let to = partition(&shard, "t", 0);
+    for n in 0..12 {
+        let bytes = if n % 3 == 0 { 900 } else { 200_000 + n as usize * 1000 };
+        append(&shard, to, &batch(&[&numbered(n, bytes)], 1)).await;
+    }
+    check_large(&shard).await;
+}
+
+async fn check_large(shard: &Shard) {
+    let values = read_all(shard, partition(shard, "t", 0), Offset(0)).await;
+    assert_eq!(values.len(), 12);
+    for (n, value) in (0..12).zip(values) {
+        let bytes = if n % 3 == 0 { 900 } else { 200_000 + n as usize * 1000 };
+        assert!(value == numbered(n, bytes), "record {n} is what was appended");
+    }
+}
+
+async fn read_large(shard: Shard) {
+    check_large(&shard).await;
+}
+
+async fn append_between_checkpoints(shard: Shard) {
+    create(&shard, "t", 1, &[]).await;
+    let to = partition(&shard, "t", 0);
+    for round in 0..8u64 {
+        append_range(&shard, to, round * 3..round * 3 + 3, 333).await;
+        shard.checkpoint().await.expect("a checkpoint");
+    }
+    append_range(&shard, to, 24..25, 333).await;
+}
+
+async fn read_between_checkpoints(shard: Shard) {
+    expect_range(&shard, partition(&shard, "t", 0), 0..25, 333).await;
+}
+
+async fn fill_the_journal(shard: Shard) {
+    create(&shard, "t", 3, &[]).await;
+    for n in 0..120 {
+        for index in 0..3 {
+            append_range(&shard, partition(&shard, "t", index), n..n + 1, 20_000).await;
+        }
+    }
+    assert!(shard.counters().checkpoints.get() > 3, "the journal was reused");
+}
+
+async fn read_the_filled(shard: Shard) {
+    for index in 0..3 {
+        expect_range(&shard, partition(&shard, "t", index), 0..120, 20_000).await;
+    }
+}
+
+async fn roll(shard: Shard) {
+    create(&shard, "t", 1, &[("segment.bytes", "65536")]).await;
+    let to = partition(&shard, "t", 0);
+    append_range(&shard, to, 0..100, 5000).await;
+    assert!(shard.describe(to).expect("it is there").segments >= 8);
+    shard.checkpoint().await.expect("a checkpoint");
+    append_range(&shard, to, 100..101, 5000).await;
+    // Nothing was appended since: the tail goes, and all is read from disk.
+    shard.checkpoint().await.expect("a checkpoint");
+    shard.release_idle();
+    shard.checkpoint().await.expect("a checkpoint");
+    expect_range(&shard, to, 0..101, 5000).await;
+    expect_range(&shard, to, 57..101, 5000).await;
+}
+
+async fn read_rolled(shard: Shard) {
+    let of = partition(&shard, "t", 0);
+    expect_range(&shard, of, 0..101, 5000).await;
+    append_range(&shard, of, 101..140, 5000).await;
+    expect_range(&shard, of, 33..140, 5000).await;
+}
+
+async fn delete(shard: Shard) {
+    create(&shard, "t", 1, &[("segment.bytes", "65536")]).await;
+    let of = partition(&shard, "t", 0);
+    append_range(&shard, of, 0..60, 5000).await;
+    shard.checkpoint().await.expect("a checkpoint");
+    assert_eq!(shard.delete_records(of, Offset(35)).await, Ok(Offset(35)));
+    check_deleted(&shard).await;
+    assert!(shard.delete_records(of, Offset(61)).await.is_err());
+    assert_eq!(shard.delete_records(of, Offset(10)).await, Ok(Offset(35)), "it never goes back");
+}
+
+async fn check_deleted(shard: &Shard) {
+    let of = partition(shard, "t", 0);
+    assert_eq!(shard.describe(of).expect("it is there").first, Offset(35));
+    let read = shard.read(of, Offset(34), 1, &mut Cursor::default(), &mut Outgoing::new());
+    assert_eq!(read, Err(ReadError::OutOfRange { first: Offset(35), next: Offset(60) }));
+    expect_range(shard, of, 35..60, 5000).await;
+}
+
+async fn read_after_delete(shard: Shard) {
+    check_deleted(&shard).await;
+}
+
+async fn delete_topic(shard: Shard) {
+    for round in 0..2 {
+        create(&shard, "t", 1, &[]).await;
+        let to = partition(&shard, "t", 0);
+        append_range(&shard, to, 0..10, 3000).await;
+        if round == 1 {
+            shard.checkpoint().await.expect("a checkpoint");
+        }
+        shard.command(Command::DeleteTopic { name: "t".into() }).await.expect("it goes");
+        assert_eq!(shard.describe(to), None, "a stale handle opens nothing");
+    }
+    create(&shard, "t", 1, &[]).await;
+    append_range(&shard, partition(&shard, "t", 0), 0..2, 100).await;
+}
+
+async fn read_made_again(shard: Shard) {
+    expect_range(&shard, partition(&shard, "t", 0), 0..2, 100).await;
+    let topics = shard.reactor().list_dir(&shard.0.config.data_dir.join("topics")).await.expect("a directory");
+    assert!(topics.len() <= 2, "the deleted topics' files are gone: {topics:?}");
+}
+
+async fn list_offsets(shard: Shard) {
+    create(&shard, "t", 1, &[("segment.bytes", "65536")]).await;
+    let of = partition(&shard, "t", 0);
+    assert_eq!(shard.list_offset(of, OffsetQuery::MaxTimestamp).await, Ok(None));
+    append_range(&shard, of, 0..60, 5000).await;
+    for _ in 0..2 {
+        let at = |time| shard.list_offset(of, OffsetQuery::At(Timestamp(time)));
+        assert_eq!(at(0).await, Ok(Some((Offset(0), Timestamp(1000)))));
+        assert_eq!(at(1033).await, Ok(Some((Offset(33), Timestamp(1033)))));
+        assert_eq!(at(1060).await, Ok(None));
+        let newest = shard.list_offset(of, OffsetQuery::MaxTimestamp).await;
+        assert_eq!(newest, Ok(Some((Offset(59), Timestamp(1059)))));
+        assert_eq!(shard.list_offset(of, OffsetQuery::Latest).await, Ok(Some((Offset(60), Timestamp(-1)))));
+        shard.checkpoint().await.expect("a checkpoint");
+        shard.release_idle();
+    }
+}
+
+async fn refuse(shard: Shard) {
+    create(&shard, "t", 1, &[("max.message.bytes", "2000")]).await;
+    let (to, session) = (partition(&shard, "t", 0), Session::new(1));
+    let good = batch(&[b"x"], 1);
+    let mut flipped = good.clone();
+    *flipped.last_mut().expect("bytes") ^= 1;
+    assert!(matches!(shard.append(to, &flipped, &session, 1), Err(AppendError::Invalid(_))));
+    assert!(matches!(shard.append(to, &[], &session, 1), Err(AppendError::Invalid(_))));
+    assert!(matches!(shard.append(to, &good[..good.len() - 1], &session, 1), Err(AppendError::Invalid(_))));
+    let large = batch(&[&numbered(1, 3000)], 1);
+    assert!(matches!(shard.append(to, &large, &session, 1), Err(AppendError::TooLarge { max: 2000, .. })));
+    let read = shard.read(to, Offset(1), 1, &mut Cursor::default(), &mut Outgoing::new());
+    assert_eq!(read, Err(ReadError::OutOfRange { first: Offset(0), next: Offset(0) }));
+    assert_eq!(append(&shard, to, &good).await, (Offset(0), Offset(0)), "the partition is unharmed");
+}
+
+async fn watch(shard: Shard) {
+    create(&shard, "t", 1, &[]).await;
+    let (of, session) = (partition(&shard, "t", 0), Session::new(1));
+    shard.watch(of, Offset(0), &session, 5).expect("it is there");
+    shard.watch(of, Offset(0), &session, 6).expect("it is there");
+    shard.unwatch(of, &session, 6);
+    assert!(session.pop().is_none());
+    append(&shard, of, &batch(&[b"x"], 1)).await;
+    session.completed().await;
+    assert!(matches!(session.pop(), Some(Completed::Readable { ticket: 5 })));
+    assert!(session.pop().is_none());
+    shard.watch(of, Offset(0), &session, 7).expect("it is there");
+    assert!(matches!(session.pop(), Some(Completed::Readable { ticket: 7 })), "at once");
+}
+
+async fn many_topics(shard: Shard) {
+    for n in 0..400 {
+        create(&shard, &format!("a-topic-with-a-rather-long-name-{n:04}-{}", "x".repeat(180)), 1, &[]).await;
+    }
+}
+
+async fn read_many_topics(shard: Shard) {
+    assert_eq!(shard.catalog().len(), 400);
+    let metadata = shard.handle_of(PartitionId::METADATA).expect("it is there");
+    assert!(shard.describe(metadata).expect("it is there").first > Offset(0), "a snapshot took the place of changes");
+}
+
+mod simulated {
+    use super::*;
+    use crate::model::ShardId;
+    use crate::reactor::sim::{CrashKind, World, WorldOptions};
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    fn run(case: &Case, seed: u64, kind: CrashKind) {
+        let world = World::new(seed, WorldOptions::default());
+        let node = world.add_node("n");
+        for phase in case.phases {
+            let done = Rc::new(Cell::new(false));
+            let (finished, phase) = (done.clone(), *phase);
+            world.start_shard(node, ShardId(0), 1, 64 << 20, |reactor| async move {
+                let shard = start(&reactor, config(Path::new("data"))).await;
+                phase(shard).await;
+                finished.set(true);
+                std::future::pending::<()>().await;
+            });
+            let ended = world.run_until(Duration::from_secs(600), || done.get());
+            assert!(ended, "{} ends, seed {seed}", case.name);
+            world.crash(node, kind);
+        }
+    }
+
+    #[test]
+    fn every_case_survives_kills() {
+        for case in CASES {
+            for seed in 0..3 {
+                run(case, seed, CrashKind::Kill);
+            }
+        }
+    }
+
+    #[test]
+    fn every_case_survives_power_cuts() {
+        for case in CASES {
+            for seed in 0..5 {
+                run(case, seed, CrashKind::PowerCut);
+            }
+        }
+    }
+}
