@@ -1,4 +1,11 @@
-//! Simulated world and end-to-end harness.
+//! The simulated world: the engine that is shipped, on disks and networks that fail, with clients that remember what
+//! they were told. And the real program as a process of its own.
 #![forbid(unsafe_code)]
 
+pub mod clients;
+pub mod invariants;
 pub mod process;
+pub mod records;
+pub mod run;
+pub mod sometimes;
+pub mod world;

@@ -386,7 +386,8 @@ fn told(error: impl std::fmt::Display) -> ShardError {
 
 impl Shard {
     fn load_catalog(&self, records: &[MetadataRecord]) -> Result<(), ShardError> {
-        let mut replay = Replay::new(Offset(0));
+        // A snapshot stands for all that came before it.
+        let mut replay = Replay::new(Offset(1));
         for record in records {
             replay.record(Offset(0), record).map_err(told)?;
         }

@@ -1,0 +1,354 @@
+//! One run of the simulation: what a seed makes of it, from an empty disk to the last look at every partition.
+
+use crate::clients::{self, Load};
+use crate::invariants::Event;
+use crate::sometimes;
+use crate::world::Server;
+use corelog_engine::model::{PartitionId, ShardId};
+use corelog_engine::reactor::sim::{CrashKind, DiskOp, Fault, Random, World, WorldOptions};
+use corelog_engine::shard::ShardConfig;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const POOL_BYTES: usize = 32 << 20;
+
+/// What kinds of trouble a run meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nothing goes wrong.
+    None,
+    /// The node crashes and comes back.
+    Crashes,
+    /// Errors of the disk, failed flushes and slow operations, and crashes.
+    DiskErrors,
+    /// The disk fills up and is emptied again.
+    FullDisk,
+    /// The disk hangs for a while.
+    HungDisk,
+}
+
+impl Trouble {
+    /// All kinds, in the order in which seeds go through them. Crashes are what most bugs are about.
+    const BY_SEED: [Trouble; 8] = [
+        Trouble::Crashes,
+        Trouble::DiskErrors,
+        Trouble::Crashes,
+        Trouble::FullDisk,
+        Trouble::Crashes,
+        Trouble::None,
+        Trouble::Crashes,
+        Trouble::HungDisk,
+    ];
+
+    fn of(seed: u64) -> Trouble {
+        Trouble::BY_SEED[(seed % Trouble::BY_SEED.len() as u64) as usize]
+    }
+}
+
+/// What a run found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// What was broken, if anything.
+    pub broken: Option<String>,
+    /// The hash of everything that happened.
+    pub trace_hash: u64,
+    /// Records acknowledged.
+    pub acknowledged: u64,
+    /// Records read, counting each time.
+    pub read: u64,
+    /// Events of the world.
+    pub events: u64,
+}
+
+/// One run under way.
+struct Run {
+    server: Server,
+    random: Random,
+    trouble: Trouble,
+    shards: u16,
+}
+
+/// Runs a seed from beginning to end.
+pub fn run(seed: u64) -> Report {
+    let mut random = Random::new(seed);
+    let trouble = Trouble::of(seed);
+    let world = World::new(random.bits(), WorldOptions::default());
+    let (config, load) = (draw_config(&mut random), draw_load(&mut random, trouble));
+    let server = Server::new(world, config, POOL_BYTES, load);
+    let shards = 1 + random.below(3) as u16;
+    let mut run = Run { server, random, trouble, shards };
+    let broken = run.go().err().or_else(|| run.server.shared.observer.broken());
+    Report {
+        broken,
+        trace_hash: run.server.world.trace_hash(),
+        acknowledged: run.server.shared.acknowledged.get(),
+        read: run.server.shared.records_read.get(),
+        events: run.server.world.events(),
+    }
+}
+
+fn draw_config(random: &mut Random) -> ShardConfig {
+    let config = Server::small_config();
+    ShardConfig {
+        commits_in_flight: 1 + random.below(2) as usize,
+        entry_bytes_max: 64 << 10 << random.below(2),
+        journal_bytes: (512 << 10) << random.below(3),
+        direct_bytes_min: 16 << 10 << random.below(3),
+        tail_bytes_max: (512 << 10) << random.below(4),
+        files_max: 2 + random.below(10) as usize,
+        checkpoint_interval: Duration::from_millis(20 << random.below(5)),
+        ..config
+    }
+}
+
+fn draw_load(random: &mut Random, trouble: Trouble) -> Load {
+    Load {
+        calm: false,
+        stopping: false,
+        in_flight: 1 + random.below(16) as usize,
+        pause_us_max: 100 << random.below(6),
+        records_max: 1 + random.below(8) as u32,
+        value_bytes_max: 64 << random.below(7),
+        large_one_in: [0, 10, 50][random.below(3) as usize],
+        large_bytes: 20_000 + random.below(120_000) as usize,
+        consumers: 1 + random.below(2) as usize,
+        operator: random.coin(),
+        disk_errors: trouble == Trouble::DiskErrors,
+        damage: false,
+    }
+}
+
+impl Run {
+    fn go(&mut self) -> Result<(), String> {
+        self.server.start(self.shards);
+        self.must_be_ready()?;
+        self.create_topics()?;
+        for _ in 0..3 + self.random.below(4) {
+            let trouble = self.random.between(5, 150);
+            self.server.world.run_for(Duration::from_millis(trouble));
+            self.check()?;
+            self.meet_trouble()?;
+        }
+        self.heal();
+        self.settle()?;
+        self.crash_and_look(CrashKind::PowerCut)?;
+        self.stop_and_look()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.server.shared.observer.broken().map_or(Ok(()), Err)
+    }
+
+    fn must_be_ready(&self) -> Result<(), String> {
+        if self.server.wait_ready(PATIENCE) {
+            return self.check();
+        }
+        let error = self.server.shared.start_error.borrow();
+        Err(error.as_ref().map_or("the node does not become ready".into(), |error| format!("the node does not start: {error}")))
+    }
+
+    fn create_topics(&mut self) -> Result<(), String> {
+        for (name, partitions, settings) in self.draw_topics() {
+            let created = self.on_shard(ShardId(0), move |shard, shared| {
+                clients::create_topic(shard, shared, name, partitions, settings)
+            });
+            if created != Some(true) {
+                return Err("a topic could not be created on an empty node".into());
+            }
+        }
+        Ok(())
+    }
+
+    fn draw_topics(&mut self) -> Vec<(String, u32, Vec<(String, String)>)> {
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let segment_bytes = (64 << 10) << self.random.below(4);
+        let usual = vec![pair("segment.bytes", &segment_bytes.to_string()), pair("max.message.bytes", "262144")];
+        let with = |more: (String, String)| [usual.clone(), vec![more]].concat();
+        let mut topics = vec![("flushed".to_owned(), 1 + self.random.below(12) as u32, usual.clone())];
+        if self.random.coin() {
+            topics.push(("written".to_owned(), 2, with(pair("durability", "write"))));
+            topics.push(("held".to_owned(), 2, with(pair("durability", "memory"))));
+        }
+        topics
+    }
+
+    /// Runs a future on a shard to its end; nothing if that takes too long.
+    fn on_shard<T: 'static, F: Future<Output = T> + 'static>(
+        &self,
+        id: ShardId,
+        act: impl FnOnce(corelog_engine::shard::Shard, Rc<crate::world::Shared>) -> F,
+    ) -> Option<T> {
+        let shard = self.server.shared.shards.borrow().get(usize::from(id.0)).cloned().flatten()?;
+        let result = Rc::new(RefCell::new(None));
+        let (told, act) = (result.clone(), act(shard.clone(), self.server.shared.clone()));
+        let task = shard.reactor().spawn(async move {
+            let value = act.await;
+            *told.borrow_mut() = Some(value);
+        });
+        self.server.world.run_until(PATIENCE, || result.borrow().is_some());
+        drop(task);
+        result.take()
+    }
+
+    // Trouble ------------------------------------------------------------------------------------------------------
+
+    fn meet_trouble(&mut self) -> Result<(), String> {
+        match self.trouble {
+            Trouble::None => Ok(()),
+            Trouble::Crashes => self.crash_and_restart(),
+            Trouble::DiskErrors => self.fail_disk(),
+            Trouble::FullDisk => self.fill_disk(),
+            Trouble::HungDisk => self.hang_disk(),
+        }
+    }
+
+    fn crash_and_restart(&mut self) -> Result<(), String> {
+        let kind = if self.random.below(4) == 0 { CrashKind::Kill } else { CrashKind::PowerCut };
+        self.server.crash(kind);
+        if self.random.below(3) == 0 {
+            sometimes!("the number of shards changed");
+            self.shards = 1 + self.random.below(4) as u16;
+        }
+        self.server.start(self.shards);
+        if self.random.below(3) == 0 {
+            // In the midst of recovery, too.
+            let micros = self.random.below(20_000);
+            self.server.world.run_for(Duration::from_micros(micros));
+            sometimes!("a start was cut short");
+            self.server.crash(kind);
+            self.server.start(self.shards);
+        }
+        self.must_be_ready()?;
+        self.look_at_extents();
+        self.check()
+    }
+
+    fn fail_disk(&mut self) -> Result<(), String> {
+        {
+            let mut faults = self.server.world.faults_mut(self.server.node);
+            match self.random.below(4) {
+                0 => faults.script(DiskOp::Flush, self.random.below(20), Fault::Error(5)),
+                1 => faults.script(DiskOp::Write, self.random.below(50), Fault::Error(5)),
+                2 => faults.read_error = 20_000,
+                _ => (faults.slow, faults.slow_ns_max) = (100_000, 50_000_000),
+            }
+        }
+        let micros = self.random.below(100_000);
+        self.server.world.run_for(Duration::from_micros(micros));
+        *self.server.world.faults_mut(self.server.node) = Default::default();
+        self.check()?;
+        if self.random.coin() { self.crash_and_restart() } else { Ok(()) }
+    }
+
+    fn fill_disk(&mut self) -> Result<(), String> {
+        let (world, node) = (&self.server.world, self.server.node);
+        let (free, total) = world.disk_space(node);
+        let left = (1 << 20) + self.random.below(2 << 20);
+        world.set_disk_bytes(node, total - free + left);
+        world.run_for(Duration::from_millis(1500));
+        self.check()?;
+        if self.random.coin() {
+            // A node must come up on a full disk.
+            self.crash_and_restart()?;
+        }
+        self.server.world.set_disk_bytes(self.server.node, total);
+        Ok(())
+    }
+
+    fn hang_disk(&mut self) -> Result<(), String> {
+        let (world, node) = (&self.server.world, self.server.node);
+        world.faults_mut(node).hung = true;
+        let millis = self.random.between(1, 5000);
+        world.run_for(Duration::from_millis(millis));
+        sometimes!("the disk hung");
+        world.release_disk(node);
+        self.check()?;
+        if self.random.coin() { self.crash_and_restart() } else { Ok(()) }
+    }
+
+    fn heal(&self) {
+        let (world, node) = (&self.server.world, self.server.node);
+        *world.faults_mut(node) = Default::default();
+        world.release_disk(node);
+    }
+
+    // The end ------------------------------------------------------------------------------------------------------
+
+    /// Nothing is wrong any more: everything asked for must come to its end.
+    fn settle(&self) -> Result<(), String> {
+        self.server.shared.load.borrow_mut().calm = true;
+        let shared = self.server.shared.clone();
+        if !self.server.world.run_until(PATIENCE, move || shared.outstanding.get() == 0) {
+            return Err(format!("{} appends never came to an end", self.server.shared.outstanding.get()));
+        }
+        self.count_paths();
+        self.check()
+    }
+
+    fn crash_and_look(&mut self, kind: CrashKind) -> Result<(), String> {
+        self.server.crash(kind);
+        self.server.start(self.shards);
+        self.must_be_ready()?;
+        self.read_everything()
+    }
+
+    fn stop_and_look(&mut self) -> Result<(), String> {
+        if !self.server.stop(PATIENCE) {
+            return Err("the node does not stop".into());
+        }
+        self.shards = 1 + self.random.below(4) as u16;
+        self.server.start(self.shards);
+        self.must_be_ready()?;
+        self.read_everything()
+    }
+
+    fn partitions(&self) -> Vec<PartitionId> {
+        let shards = self.server.shared.shards.borrow();
+        let Some(Some(shard)) = shards.first() else { return Vec::new() };
+        shard.catalog().topics().flat_map(|topic| topic.partition_ids()).collect()
+    }
+
+    fn look_at_extents(&self) {
+        let shards = self.server.shared.shards.borrow();
+        let Some(Some(first)) = shards.first() else { return };
+        let listed: Vec<(String, u32)> =
+            first.catalog().topics().map(|topic| (topic.name.as_str().to_owned(), topic.partitions)).collect();
+        self.server.shared.observer.tell(&Event::Topics { listed: &listed });
+        for partition in self.partitions() {
+            let Some(owner) = self.server.owner(partition) else { continue };
+            let Some(status) = owner.open(partition).and_then(|handle| owner.describe(handle)) else {
+                self.server.shared.observer.broken_by(format!("{partition} is not at its owner"));
+                continue;
+            };
+            let (first, next, high_watermark) = (status.first.0, status.next.0, status.high_watermark.0);
+            self.server.shared.observer.tell(&Event::Extent { partition, first, next, high_watermark });
+        }
+    }
+
+    fn read_everything(&self) -> Result<(), String> {
+        self.look_at_extents();
+        for partition in self.partitions() {
+            let Some(owner) = self.server.owner(partition) else { continue };
+            let read = self.on_shard(owner.id(), move |shard, shared| clients::read_all(shard, shared, partition));
+            if read.is_none() {
+                return Err(format!("{partition} cannot be read to its end"));
+            }
+        }
+        self.check()
+    }
+
+    /// Rare paths that only the engine knows of.
+    fn count_paths(&self) {
+        for shard in self.server.shared.shards.borrow().iter().flatten() {
+            let counters = shard.counters();
+            sometimes!("a checkpoint was taken", counters.checkpoints.get() as u32);
+            sometimes!("a shard reopened its log", counters.reopenings.get() as u32);
+            sometimes!("a request crossed", counters.crossings.get() as u32);
+        }
+        if self.server.world.counters(self.server.node).errors > 0 {
+            sometimes!("the disk failed");
+        }
+    }
+}
