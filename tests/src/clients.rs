@@ -115,7 +115,8 @@ impl Client {
     /// Any partition of this shard, or of another one.
     fn pick(&self, remote: bool) -> Option<(PartitionId, Durability)> {
         let (catalog, me, shards) = (self.shard.catalog(), self.shard.id(), self.shard.shards());
-        let all = catalog.topics().flat_map(|topic| topic.partition_ids().map(move |id| (id, topic.settings.durability)));
+        let all =
+            catalog.topics().flat_map(|topic| topic.partition_ids().map(move |id| (id, topic.settings.durability)));
         let of = |id: &PartitionId| catalog.owner(id.topic, id.index, shards);
         let wanted: Vec<_> = all.filter(|(id, _)| (of(id) == Some(me)) != remote).collect();
         let at = self.below(wanted.len() as u64) as usize;
@@ -165,7 +166,9 @@ impl Client {
             self.forward(partition, bytes, session, append)
         } else {
             let handle = handles.get(&partition).copied().or_else(|| self.shard.open(partition));
-            handle.into_iter().for_each(|handle| drop(handles.insert(partition, handle)));
+            if let Some(handle) = handle {
+                handles.insert(partition, handle);
+            }
             let handle = handle.ok_or(AppendError::UnknownPartition);
             handle.and_then(|handle| self.shard.append(handle, &bytes, session, append)).err()
         };
@@ -255,7 +258,9 @@ impl Client {
             AppendError::StorageFull => sometimes!("an append met a full disk"),
             AppendError::Reopening => sometimes!("an append met a shard that recovers"),
             AppendError::UnknownPartition => sometimes!("an append met a partition that is gone"),
-            AppendError::Fenced(_) if self.shared.load.borrow().damage => sometimes!("an append met a damaged partition"),
+            AppendError::Fenced(_) if self.shared.load.borrow().damage => {
+                sometimes!("an append met a damaged partition")
+            }
             error => self.shared.observer.broken_by(format!("append {append} to {partition} was refused: {error}")),
         }
         self.shared.observer.tell(&Event::Refused { partition, append });
@@ -336,7 +341,8 @@ impl Client {
             return;
         }
         let wait = Duration::from_micros(1 + self.below(20_000));
-        let (watcher, told) = (session.clone(), self.reactor().spawn(pause(self.reactor().clone(), wait, session.clone())));
+        let (watcher, told) =
+            (session.clone(), self.reactor().spawn(pause(self.reactor().clone(), wait, session.clone())));
         watcher.completed().await;
         drop(told);
         self.shard.unwatch(handle, session, 0);
@@ -457,7 +463,13 @@ impl Client {
 // What the harness itself asks for -------------------------------------------------------------------------------------
 
 /// Creates a topic through a shard; false if that failed or took too long.
-pub async fn create_topic(shard: Shard, shared: Rc<Shared>, name: String, partitions: u32, settings: Vec<(String, String)>) -> bool {
+pub async fn create_topic(
+    shard: Shard,
+    shared: Rc<Shared>,
+    name: String,
+    partitions: u32,
+    settings: Vec<(String, String)>,
+) -> bool {
     Client { shard, shared }.create(&name, partitions, &settings).await
 }
 

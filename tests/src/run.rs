@@ -146,7 +146,9 @@ impl Run {
             return self.check();
         }
         let error = self.server.shared.start_error.borrow();
-        Err(error.as_ref().map_or("the node does not become ready".into(), |error| format!("the node does not start: {error}")))
+        Err(error
+            .as_ref()
+            .map_or("the node does not become ready".into(), |error| format!("the node does not start: {error}")))
     }
 
     fn create_topics(&mut self) -> Result<(), String> {

@@ -1,0 +1,114 @@
+//! The engine in the simulated world, many seeds of it. A seed and a commit are a run:
+//!
+//! ```text
+//! CORELOG_SEED=17 cargo test --profile proof -p corelog-tests --test simulation -- --nocapture   # one seed again
+//! CORELOG_SEEDS=5000 cargo test --profile proof -p corelog-tests --test simulation               # many
+//! ```
+
+use corelog_tests::run::{Report, run};
+use corelog_tests::sometimes;
+use std::panic::catch_unwind;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Seeds that the integration server runs.
+const SEEDS_DEFAULT: u64 = 96;
+
+/// What a set of runs must have met at least once.
+const RARE: [&str; 18] = [
+    "a checkpoint was taken",
+    "a large batch was appended",
+    "a reader fell out of the log",
+    "a reader went to the disk",
+    "a shard reopened its log",
+    "a start was cut short",
+    "a topic was created",
+    "a topic was deleted",
+    "a waiting reader was woken",
+    "an append crossed to another shard",
+    "an append met a bound",
+    "an append met a full disk",
+    "an append met a partition that is gone",
+    "an append met a shard that recovers",
+    "records were deleted",
+    "the number of shards changed",
+    "the power was cut",
+    "the process was killed",
+];
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is {text}, which is no number")))
+}
+
+/// A run, or what it panicked with: our own assertions count as findings.
+fn run_caught(seed: u64) -> Result<Report, String> {
+    let report = catch_unwind(|| run(seed)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+    })?;
+    match report.broken.clone() {
+        Some(broken) => Err(broken),
+        None => Ok(report),
+    }
+}
+
+/// Runs seeds on all cores; what went wrong, by seed.
+fn run_all(seeds: std::ops::Range<u64>) -> Vec<(u64, String)> {
+    let (next, failures) = (AtomicU64::new(seeds.start), Mutex::new(Vec::new()));
+    let totals = [const { AtomicU64::new(0) }; 3];
+    let began = Instant::now();
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            match run_caught(seed) {
+                Ok(report) => {
+                    for (total, count) in totals.iter().zip([report.acknowledged, report.read, report.events]) {
+                        total.fetch_add(count, Ordering::Relaxed);
+                    }
+                }
+                Err(broken) => failures.lock().unwrap().push((seed, broken)),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let [acknowledged, read, events] = totals.map(AtomicU64::into_inner);
+    let (count, took) = (seeds.end - seeds.start, began.elapsed().as_secs_f64());
+    println!("{count} seeds in {took:.1} s: {acknowledged} records acknowledged, {read} read, {events} events");
+    let mut failures = failures.into_inner().unwrap();
+    failures.sort();
+    failures
+}
+
+#[test]
+fn every_seed_keeps_the_promises() {
+    let one = number("CORELOG_SEED");
+    let seeds = one.map_or(0..number("CORELOG_SEEDS").unwrap_or(SEEDS_DEFAULT), |seed| seed..seed + 1);
+    let failures = run_all(seeds.clone());
+    for (seed, broken) in &failures {
+        println!("seed {seed}: {broken}");
+        println!("  CORELOG_SEED={seed} cargo test --profile proof -p corelog-tests --test simulation -- --nocapture");
+    }
+    assert!(failures.is_empty(), "{} of {} seeds failed", failures.len(), seeds.end - seeds.start);
+    for (what, count) in sometimes::counts() {
+        println!("{count:>9} {what}");
+    }
+    let never = sometimes::never(&RARE);
+    assert!(never.is_empty() || seeds.end - seeds.start < SEEDS_DEFAULT, "never met: {never:?}");
+}
+
+#[test]
+fn a_seed_gives_one_run_and_another_seed_another() {
+    let hashes: Vec<u64> = (0..8).map(|seed| run(seed).trace_hash).collect();
+    let again: Vec<u64> = (0..8).map(|seed| run(seed).trace_hash).collect();
+    assert_eq!(hashes, again);
+    assert!(hashes.iter().enumerate().all(|(at, hash)| !hashes[..at].contains(hash)));
+}
