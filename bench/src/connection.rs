@@ -5,16 +5,18 @@ use corelog_wire::{
     CreateTopic, DeleteTopic, Failure, HEADER_BYTES, Header, Hello, List, Magic, Metadata, MetadataRequest, Open,
     Opened, Operation, Selection, Setting, Status, Text, Topic, TopicFacts, VERSION_MAX, VERSION_MIN, Welcome, Wire,
 };
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+/// Small frames that come together are received together.
+const RECEIVE_BYTES: usize = 64 << 10;
 /// Longest a server may take over an answer here before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connection whose hello was accepted.
 pub struct Connection {
-    stream: TcpStream,
+    stream: BufReader<TcpStream>,
     body: Vec<u8>,
 }
 
@@ -28,7 +30,7 @@ impl Connection {
         let stream = TcpStream::connect(address).doing(doing)?;
         stream.set_nodelay(true).doing(doing)?;
         stream.set_read_timeout(Some(PATIENCE)).doing(doing)?;
-        let mut connection = Connection { stream, body: Vec::new() };
+        let mut connection = Connection { stream: BufReader::with_capacity(RECEIVE_BYTES, stream), body: Vec::new() };
         let hello = Hello {
             magic: Magic,
             version_min: VERSION_MIN,
@@ -53,10 +55,7 @@ impl Connection {
         body: &impl Wire<'a>,
         extra: &[u8],
     ) -> Result<Header> {
-        let mut request = Vec::with_capacity(HEADER_BYTES + body.size() + extra.len());
-        Header::request(operation, 1, handle).put(body, extra.len(), &mut request);
-        request.extend_from_slice(extra);
-        self.stream.write_all(&request).doing(operation.name())?;
+        self.send(operation, handle, body, extra)?;
         let answer = self.receive()?;
         if answer.status == Status::Ok as u16 { Ok(answer) } else { Err(self.refused(operation.name(), answer.status)) }
     }
@@ -89,14 +88,15 @@ impl Connection {
         T::decode(&self.body).map_err(garbled)
     }
 
-    /// Sends a frame without waiting for an answer.
+    /// Sends a frame, `extra` behind its body, without waiting for an answer.
     ///
     /// # Errors
     /// When the connection breaks.
-    pub fn send<'a>(&mut self, operation: Operation, handle: u32, body: &impl Wire<'a>) -> Result<()> {
-        let mut request = Vec::with_capacity(HEADER_BYTES + body.size());
-        Header::request(operation, 1, handle).put(body, 0, &mut request);
-        self.stream.write_all(&request).doing(operation.name())
+    pub fn send<'a>(&mut self, operation: Operation, handle: u32, body: &impl Wire<'a>, extra: &[u8]) -> Result<()> {
+        let mut request = Vec::with_capacity(HEADER_BYTES + body.size() + extra.len());
+        Header::request(operation, 1, handle).put(body, extra.len(), &mut request);
+        request.extend_from_slice(extra);
+        self.stream.get_mut().write_all(&request).doing(operation.name())
     }
 
     /// Creates a topic with these settings.
@@ -130,7 +130,7 @@ impl Connection {
         let names = [Text::truncated(topic)];
         let request = MetadataRequest { topics: Selection::Named(List::of(&names)) };
         self.call(Operation::Metadata, 0, &request, &[])?;
-        let reached = self.stream.peer_addr().doing("metadata")?.ip();
+        let reached = self.stream.get_ref().peer_addr().doing("metadata")?.ip();
         let metadata: Metadata<'_> = self.decode(Operation::Metadata)?;
         let entry = metadata.topics.iter().next().filter(|entry| entry.status == 0);
         let entry = entry.ok_or_else(|| BenchError::Server(format!("the server does not know topic {topic}")))?;
@@ -154,9 +154,10 @@ impl Connection {
         Ok((answer.handle, self.decode(Operation::Open)?))
     }
 
-    /// The stream, for a load of its own.
+    /// The stream, for a load of its own. Nothing may be on its way from the server.
     pub fn into_stream(self) -> TcpStream {
-        self.stream
+        assert!(self.stream.buffer().is_empty(), "frames that were received would be lost");
+        self.stream.into_inner()
     }
 
     /// The error that a failed answer stands for.

@@ -5,20 +5,24 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod consume;
 mod cores;
 mod error;
 mod limits;
 pub mod load;
 mod produce;
+mod recovery;
 mod report;
 mod rig;
 mod server;
 
 pub use connection::Connection;
+pub use consume::{ConsumeArgs, ConsumeReport};
 pub use cores::{Cores, CpuClock};
 pub use error::BenchError;
 pub use limits::{Limits, LimitsArgs};
 pub use produce::{ProduceArgs, ProduceReport, Side};
+pub use recovery::{RecoveryArgs, RecoveryReport, Restart};
 pub use report::Latency;
 pub use rig::Place;
 pub use server::{Server, ServerOptions, free_address};
@@ -50,6 +54,10 @@ pub enum What {
     Limits(LimitsArgs),
     /// Producers: throughput, latency and CPU, beside a bare loop under the same load.
     Produce(ProduceArgs),
+    /// Consumers: catching up, following the tail, and the time from send to push.
+    Consume(ConsumeArgs),
+    /// Time from a kill under load to the next acknowledgement.
+    Recovery(RecoveryArgs),
 }
 
 /// How a benchmark that could be run came out.
@@ -69,6 +77,8 @@ pub fn run(args: &Args) -> Result<Outcome> {
     match &args.what {
         What::Limits(limits) => show(args.json, &limits::run(limits)?),
         What::Produce(produce) => show(args.json, &produce::run(produce)?),
+        What::Consume(consume) => show(args.json, &consume::run(consume)?),
+        What::Recovery(recovery) => show(args.json, &recovery::run(recovery)?),
     }
     Ok(Outcome::Measured)
 }

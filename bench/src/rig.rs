@@ -72,13 +72,47 @@ impl Rig {
         Ok(Topic { name, partitions, address: self.address })
     }
 
-    /// Loads a topic with produce requests of `body`.
+    /// Loads a topic with produce requests of `body`; probes the CPU time of a server that was started here.
     pub(crate) fn load(&self, topic: &Topic, body: &[u8], shape: Shape) -> Result<Load> {
-        let lanes = topic.lanes(shape.connections)?;
         let clock = self.server.as_ref().map(|server| CpuClock::Process(server.pid()));
-        on_core(self.cores.load, || {
-            load::run(lanes, body, shape.pace, shape.span, || clock.map_or(Ok(Duration::ZERO), CpuClock::now))
-        })
+        self.load_probed(topic, body, shape, || clock.map_or(Ok(Duration::ZERO), CpuClock::now))
+    }
+
+    /// The same with a probe of the caller's.
+    pub(crate) fn load_probed(
+        &self,
+        topic: &Topic,
+        body: &[u8],
+        shape: Shape,
+        probe: impl FnMut() -> Result<Duration> + Send,
+    ) -> Result<Load> {
+        let lanes = topic.lanes(shape.connections)?;
+        on_core(self.cores.load, || load::run(lanes, body, shape.pace, shape.span, probe))
+    }
+
+    /// Produces batches until they are at least `bytes`. Answers how many bytes they are.
+    pub(crate) fn fill(&self, topic: &Topic, body: &[u8], bytes: u64) -> Result<u64> {
+        let span = Span { warm_up: Duration::ZERO, measured: Duration::from_millis(500) };
+        let shape = Shape { connections: 8, pace: Pace::Closed { window: 4 }, span };
+        let mut filled = 0;
+        while filled < bytes {
+            let load = self.load(topic, body, shape)?;
+            if load.requests == 0 {
+                return Err(BenchError::Server("the server takes no records".into()));
+            }
+            filled += load.requests * body.len() as u64;
+        }
+        Ok(filled)
+    }
+
+    /// The server that was started here, to be stopped or killed by the caller.
+    pub(crate) fn take_server(&mut self) -> Result<Server> {
+        self.server.take().ok_or_else(|| BenchError::Usage("this needs a server that is started here".into()))
+    }
+
+    /// Takes over a server that was started in the place of the one given away.
+    pub(crate) fn adopt(&mut self, server: Server) {
+        self.server = Some(server);
     }
 }
 
@@ -98,6 +132,12 @@ pub(crate) struct Topic {
 }
 
 impl Topic {
+    /// The address of the shard that owns partition 0.
+    pub(crate) fn owner(&self) -> Result<SocketAddr> {
+        let owners = Connection::open(self.address)?.owners(&self.name)?;
+        owners.first().copied().ok_or_else(|| BenchError::Server("the topic has no partition".into()))
+    }
+
     /// Opens `connections` connections to the shards that own the topic's partitions, and spreads these over them.
     fn lanes(&self, connections: usize) -> Result<Vec<Lane>> {
         let owners = Connection::open(self.address)?.owners(&self.name)?;

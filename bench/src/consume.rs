@@ -1,0 +1,198 @@
+//! `bench consume`: how fast a reader far behind catches up, how fast one keeps pace at the tail, and how soon a record
+//! that is sent comes out again.
+
+use crate::connection::Connection;
+use crate::error::{BenchError, Result};
+use crate::limits::{Limits, Meter};
+use crate::load::{Pace, Span};
+use crate::report::{Latency, histogram, rate_text};
+use crate::rig::{Place, Rig, Shape, Topic, batch};
+use clap::Args;
+use corelog_wire::{Batches, Credit, Operation, Status, Subscribe, Subscribed};
+use serde::Serialize;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Most bytes in one push.
+const PUSH_BYTES: u32 = 1 << 20;
+/// Bytes that may be on their way: enough that the server never waits for the reader's credit to arrive.
+const CREDIT_BYTES: u32 = 8 << 20;
+/// The producers of the fill and of the tail: enough in flight to use the disk.
+const PRODUCERS: usize = 8;
+const PRODUCER_WINDOW: usize = 4;
+
+/// Arguments of `bench consume`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  corelog bench consume --megabytes 2048")]
+pub struct ConsumeArgs {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// How much there is to catch up with, MB.
+    #[arg(long, value_name = "MB", default_value_t = 1024)]
+    pub megabytes: u64,
+    /// Bytes of a record's value.
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub record_bytes: usize,
+    /// Records in a batch.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub batch_records: u32,
+    /// How long to follow the tail.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    pub seconds: f64,
+}
+
+/// The report of `bench consume`.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConsumeReport {
+    /// The machine in the same minutes.
+    pub limits: Limits,
+    /// Bytes of batches a second to a reader that began at the beginning.
+    pub catch_up_bytes_per_second: f64,
+    /// The same to the machine's loopback send.
+    pub catch_up_to_loopback: f64,
+    /// Bytes a second that producers wrote while a reader followed the tail.
+    pub tail_produced_bytes_per_second: f64,
+    /// Bytes a second that the reader got meanwhile.
+    pub tail_consumed_bytes_per_second: f64,
+    /// From the sending of a durable record to its push to a reader that sleeps, one at a time.
+    pub end_to_end: Latency,
+    /// p50 of that to a raw flush and a raw round trip.
+    pub end_to_end_to_limits: f64,
+}
+
+/// Runs `bench consume`.
+pub(crate) fn run(args: &ConsumeArgs) -> Result<ConsumeReport> {
+    let rig = Rig::start(&args.place)?;
+    let mut meter = Meter::new(rig.directory.path(), rig.cores)?;
+    let topic = rig.topic(1, &[])?;
+    let body = batch(args.batch_records, args.record_bytes)?;
+    meter.slice(Duration::from_secs(1))?;
+    rig.fill(&topic, &body, args.megabytes * 1_000_000)?;
+    let catch_up = catch_up(&topic)?;
+    meter.slice(Duration::from_secs(1))?;
+    let (produced, consumed) = follow(&rig, &topic, &body, Duration::from_secs_f64(args.seconds))?;
+    let end_to_end = end_to_end(&topic, &batch(1, args.record_bytes)?, Duration::from_secs_f64(args.seconds))?;
+    meter.slice(Duration::from_secs(1))?;
+    let limits = meter.limits();
+    Ok(ConsumeReport {
+        catch_up_bytes_per_second: catch_up,
+        catch_up_to_loopback: catch_up / limits.send_bytes_per_second,
+        tail_produced_bytes_per_second: produced,
+        tail_consumed_bytes_per_second: consumed,
+        end_to_end_to_limits: end_to_end.p50_us / (limits.flush.p50_us + limits.round_trip.p50_us),
+        end_to_end,
+        limits,
+    })
+}
+
+/// A subscription to a topic's only partition.
+struct Reader {
+    connection: Connection,
+    subscription: u32,
+    /// Offset after the last record that came.
+    next: i64,
+    /// Bytes that came since credit was last given.
+    uncredited: u32,
+}
+
+impl Reader {
+    /// Subscribes from `offset`, or from the end. Also answers the high watermark.
+    fn start(topic: &Topic, offset: Option<i64>) -> Result<(Reader, i64)> {
+        let mut connection = Connection::open(topic.owner()?)?;
+        let (handle, opened) = connection.open_partition(&topic.name, 0)?;
+        let next = offset.unwrap_or(opened.high_watermark);
+        let subscribe = Subscribe { offset: next, credit: CREDIT_BYTES, bytes_max: PUSH_BYTES };
+        let answer = connection.call(Operation::Subscribe, handle, &subscribe, &[])?;
+        let subscribed: Subscribed = connection.decode(Operation::Subscribe)?;
+        Ok((Reader { connection, subscription: answer.handle, next, uncredited: 0 }, subscribed.high_watermark))
+    }
+
+    /// Waits for the next push: bytes of its batches.
+    fn receive(&mut self) -> Result<usize> {
+        let header = self.connection.receive()?;
+        if header.status != Status::Ok as u16 {
+            return Err(self.connection.refused("push", header.status));
+        }
+        let garbled = |why| BenchError::Garbled { what: "push".into(), why: format!("{why}") };
+        let pushed = Batches::decode(self.connection.body()).map_err(garbled)?;
+        let bytes = pushed.bytes.len();
+        self.next = pushed.records.next;
+        self.uncredited += bytes as u32;
+        if self.uncredited >= CREDIT_BYTES / 4 {
+            let credit = Credit { bytes: std::mem::take(&mut self.uncredited) };
+            self.connection.send(Operation::Credit, self.subscription, &credit, &[])?;
+        }
+        Ok(bytes)
+    }
+}
+
+/// Reads all there is from the beginning: bytes a second.
+fn catch_up(topic: &Topic) -> Result<f64> {
+    let began = Instant::now();
+    let (mut reader, end) = Reader::start(topic, Some(0))?;
+    let mut bytes = 0;
+    while reader.next < end {
+        bytes += reader.receive()?;
+    }
+    Ok(bytes as f64 / began.elapsed().as_secs_f64())
+}
+
+/// Produces as fast as it goes while a reader follows: bytes a second in and out.
+fn follow(rig: &Rig, topic: &Topic, body: &[u8], measured: Duration) -> Result<(f64, f64)> {
+    let (mut reader, _) = Reader::start(topic, None)?;
+    let consumed = AtomicU64::new(0);
+    let span = Span { warm_up: Duration::from_millis(500), measured };
+    let shape = Shape { connections: PRODUCERS, pace: Pace::Closed { window: PRODUCER_WINDOW }, span };
+    thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            let end = Instant::now() + span.warm_up + span.measured;
+            while Instant::now() < end {
+                consumed.fetch_add(reader.receive()? as u64, Ordering::Relaxed);
+            }
+            Ok(())
+        });
+        // What the reader got in the warm-up counts for neither side: both are read when it is over.
+        let at_begin = AtomicU64::new(u64::MAX);
+        let load = rig.load_probed(topic, body, shape, || {
+            at_begin.fetch_min(consumed.load(Ordering::Relaxed), Ordering::Relaxed);
+            Ok(Duration::ZERO)
+        })?;
+        let got = consumed.load(Ordering::Relaxed) - at_begin.load(Ordering::Relaxed);
+        reading.join().unwrap_or_else(|_| Err(BenchError::Server("the reading thread panicked".into())))?;
+        Ok(((load.requests * body.len() as u64) as f64 / load.seconds, got as f64 / load.seconds))
+    })
+}
+
+/// Sends a record, waits until it is pushed, and so on.
+fn end_to_end(topic: &Topic, body: &[u8], duration: Duration) -> Result<Latency> {
+    let (mut reader, _) = Reader::start(topic, None)?;
+    let mut producer = Connection::open(topic.owner()?)?;
+    let (handle, _) = producer.open_partition(&topic.name, 0)?;
+    let (mut samples, began) = (histogram(), Instant::now());
+    while began.elapsed() < duration {
+        let sent = Instant::now();
+        producer.send(Operation::Produce, handle, &(), body)?;
+        reader.receive()?;
+        samples.saturating_record(sent.elapsed().as_nanos() as u64);
+        let answer = producer.receive()?;
+        if answer.status != Status::Ok as u16 {
+            return Err(producer.refused("produce", answer.status));
+        }
+    }
+    Ok(Latency::of(&samples))
+}
+
+impl fmt::Display for ConsumeReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.limits)?;
+        let catch_up = rate_text(self.catch_up_bytes_per_second);
+        writeln!(f, "catching up        {catch_up:>12}   {:.2} of the loopback send", self.catch_up_to_loopback)?;
+        writeln!(f, "tail, produced     {:>12}", rate_text(self.tail_produced_bytes_per_second))?;
+        writeln!(f, "tail, consumed     {:>12}", rate_text(self.tail_consumed_bytes_per_second))?;
+        writeln!(f, "                   {}", Latency::HEADING)?;
+        writeln!(f, "send to push       {}", self.end_to_end)?;
+        writeln!(f, "p50 to a raw flush and a raw round trip: {:.2}", self.end_to_end_to_limits)
+    }
+}
