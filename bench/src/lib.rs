@@ -4,23 +4,27 @@
 //! figures of a shared or virtual machine mean little by themselves.
 #![forbid(unsafe_code)]
 
+mod bars;
 mod connection;
 mod consume;
 mod cores;
 mod error;
 mod limits;
 pub mod load;
+mod partitions;
 mod produce;
 mod recovery;
 mod report;
 mod rig;
 mod server;
 
+pub use bars::{Bar, BarsArgs, BarsReport};
 pub use connection::Connection;
 pub use consume::{ConsumeArgs, ConsumeReport};
 pub use cores::{Cores, CpuClock};
 pub use error::BenchError;
 pub use limits::{Limits, LimitsArgs};
+pub use partitions::{PartitionsArgs, PartitionsReport, Point};
 pub use produce::{ProduceArgs, ProduceReport, Side};
 pub use recovery::{RecoveryArgs, RecoveryReport, Restart};
 pub use report::Latency;
@@ -58,6 +62,10 @@ pub enum What {
     Consume(ConsumeArgs),
     /// Time from a kill under load to the next acknowledgement.
     Recovery(RecoveryArgs),
+    /// A commit that spans 1, 16, 128, 1,024 partitions, at the engine.
+    Partitions(PartitionsArgs),
+    /// All that corelog promises of speed and memory, each with its bar.
+    Bars(BarsArgs),
 }
 
 /// How a benchmark that could be run came out.
@@ -79,6 +87,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
         What::Produce(produce) => show(args.json, &produce::run(produce)?),
         What::Consume(consume) => show(args.json, &consume::run(consume)?),
         What::Recovery(recovery) => show(args.json, &recovery::run(recovery)?),
+        What::Partitions(partitions) => show(args.json, &partitions::run(partitions)?),
+        What::Bars(bars) => {
+            let report = bars::run(bars)?;
+            show(args.json, &report);
+            return Ok(if report.met() { Outcome::Measured } else { Outcome::BelowBar });
+        }
     }
     Ok(Outcome::Measured)
 }

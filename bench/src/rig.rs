@@ -105,6 +105,12 @@ impl Rig {
         Ok(filled)
     }
 
+    /// Resident memory of the server that was started here.
+    pub(crate) fn server_bytes(&self) -> Result<u64> {
+        let server = self.server.as_ref();
+        server.ok_or_else(|| BenchError::Usage("this needs a server that is started here".into()))?.resident_bytes()
+    }
+
     /// The server that was started here, to be stopped or killed by the caller.
     pub(crate) fn take_server(&mut self) -> Result<Server> {
         self.server.take().ok_or_else(|| BenchError::Usage("this needs a server that is started here".into()))

@@ -4,7 +4,7 @@ use crate::connection::Connection;
 use crate::error::{BenchError, Doing, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -131,6 +131,15 @@ impl Server {
         self.child.id()
     }
 
+    /// Its resident memory, bytes. Pages of a reserved pool of huge ones do not count as resident, so they are added.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).doing("reading the server's memory")?;
+        Ok(["VmRSS:", "HugetlbPages:"].iter().map(|field| kilobytes(&status, field) * 1024).sum())
+    }
+
     /// How it was started: what a restart needs.
     pub fn options(&self) -> &ServerOptions {
         &self.options
@@ -138,7 +147,7 @@ impl Server {
 
     /// What this server, and those before it on the same data directory, printed.
     pub fn output(&self) -> String {
-        let bytes = std::fs::read(output_path(&self.options)).unwrap_or_default();
+        let bytes = fs::read(output_path(&self.options)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }
@@ -149,6 +158,11 @@ impl Drop for Server {
     }
 }
 
+fn kilobytes(status: &str, field: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
 fn output_path(options: &ServerOptions) -> PathBuf {
     options.data_dir.with_added_extension("out")
 }
@@ -156,6 +170,12 @@ fn output_path(options: &ServerOptions) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_the_kernels_figures_of_memory() {
+        let status = "VmPeak:\t  300 kB\nVmRSS:\t    1024 kB\nHugetlbPages:\t    2048 kB\n";
+        assert_eq!(kilobytes(status, "VmRSS:") + kilobytes(status, "HugetlbPages:"), 3072);
+    }
 
     #[test]
     fn a_program_that_ends_at_once_is_told_with_its_words() {

@@ -77,29 +77,16 @@ impl Node {
         self.server.as_ref().map(Server::output).unwrap_or_default()
     }
 
-    /// Resident memory, bytes. Huge pages of a reserved pool do not count as resident, so they are added.
+    /// Resident memory, bytes.
     pub fn resident_bytes(&self) -> u64 {
-        let status = self.proc("status");
-        ["VmRSS:", "HugetlbPages:"].iter().map(|field| kilobytes(&status, field) * 1024).sum()
+        self.server.as_ref().expect("a server that runs").resident_bytes().expect("the server's figures")
     }
 
     /// Open file descriptors.
     pub fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the server's descriptors").count()
+        let pid = self.server.as_ref().expect("a server that runs").pid();
+        fs::read_dir(format!("/proc/{pid}/fd")).expect("the server's descriptors").count()
     }
-
-    fn pid(&self) -> u32 {
-        self.server.as_ref().expect("a server that runs").pid()
-    }
-
-    fn proc(&self, file: &str) -> String {
-        fs::read_to_string(format!("/proc/{}/{file}", self.pid())).expect("the server's figures")
-    }
-}
-
-fn kilobytes(status: &str, field: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix(field));
-    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 /// A directory for a test's files on the disk that holds the build, which takes direct I/O where /tmp may not.
