@@ -114,11 +114,9 @@ impl Start {
         let own_directory = self.make_directory(target.generation).await?;
         let shard = Shard(Rc::new(self.inner(target)?));
         let mut found = self.take_metadata(&shard, found).await?;
-        let (known, unknown): (Vec<_>, Vec<_>) =
-            found.drain(..).partition(|(id, _)| shard.catalog().topic(id.topic).is_some());
-        let mut known = known;
-        settle(&self.reactor, &self.config, &mut known).await?;
-        let mine = self.hand_over(&shard, known, moves).await?;
+        found.retain(|(id, _)| shard.catalog().topic(id.topic).is_some());
+        settle(&self.reactor, &self.config, &mut found).await?;
+        let mine = self.hand_over(&shard, found, moves).await?;
         shard.restore(mine);
         ensure_journal(&self.reactor, &self.config, &own_directory).await?;
         shard.begin_journal(checkpoint).await?;
@@ -126,12 +124,11 @@ impl Start {
         if entries > 0 {
             eprintln!("corelog: shard {}: recovered {entries} journal entries", self.id());
         }
-        drop(unknown);
         self.meet(moves, &mut directory, target).await?;
         if self.id() == FIRST {
             directory.remove_leftovers(&self.reactor).await.map_err(told)?;
-            let orphans = directory.remove_orphans(&self.reactor, &shard.catalog().clone()).await;
-            orphans.map_err(told)?;
+            let catalog = shard.catalog().clone();
+            directory.remove_orphans(&self.reactor, &catalog).await.map_err(told)?;
         }
         shard.spawn_tasks(opened);
         for (from, envelope) in self.early {

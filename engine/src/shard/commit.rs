@@ -378,7 +378,11 @@ impl Shard {
         for write in writes {
             write.await.map_err(|error| ShardError::io("writing a segment in", &self.0.config.data_dir, &error))?;
         }
-        if entry.flush { self.flush_direct(lane, &files).await } else { Ok(lane.direct.clear()) }
+        if entry.flush {
+            self.flush_direct(lane, &files).await?;
+        }
+        lane.direct.clear();
+        Ok(())
     }
 
     /// One barrier for segments and journal, as cheap as what was written allows: the journal's own flush where no file

@@ -287,6 +287,7 @@ impl Shard {
 
     /// An offset before which every record is older than `time`; None if all are.
     async fn time_floor(&self, handle: PartitionHandle, time: Timestamp) -> Result<Option<Offset>, ReadError> {
+        self.complete_active_index(handle).await?;
         let sealed = {
             let partitions = self.0.partitions.borrow();
             let partition = partitions.get(handle).ok_or(ReadError::UnknownPartition)?;
@@ -294,11 +295,7 @@ impl Shard {
             match (first_newer, &partition.active) {
                 (Some(sealed), _) => sealed.clone(),
                 (None, Some(active)) if active.max_timestamp >= time => {
-                    let known = active.indexed_from.0 == 0;
-                    return Ok(Some(match active.index.lookup_time(time).filter(|_| known) {
-                        Some((offset, _)) => offset,
-                        None => active.base,
-                    }));
+                    return Ok(Some(active.index.lookup_time(time).map_or(active.base, |(offset, _)| offset)));
                 }
                 _ => return Ok(None),
             }
@@ -310,6 +307,9 @@ impl Shard {
     /// Reads the piece of a segment that holds `from` into the cursor.
     async fn load_window(&self, handle: PartitionHandle, from: Offset, cursor: &mut Cursor) -> Result<(), ReadError> {
         cursor.window = None;
+        if cursor.at.is_none_or(|(offset, _)| offset != from) {
+            self.complete_active_index(handle).await?;
+        }
         let target = self.target(handle, from, cursor).await?;
         let mut bytes = self.0.config.read_bytes;
         let mut at = target.known;
@@ -436,17 +436,45 @@ impl Shard {
                 return Ok(index);
             }
         }
-        let index = self.rebuild_index(handle, sealed).await?;
+        let index = self.rebuild_index(handle, sealed.base, sealed.bytes).await?;
         // A rebuilt index that cannot be written is built again next time.
         let _ = self.write_index(id, sealed, &index).await;
         Ok(index)
     }
 
-    async fn rebuild_index(&self, handle: PartitionHandle, sealed: &Sealed) -> Result<SparseIndex, ReadError> {
-        let mut index = SparseIndex::new(sealed.base);
-        let target = Target { segment: sealed.base, known: (sealed.base, Position(0)), end: sealed.bytes };
+    /// After a start the index of the active segment knows nothing of what was there before: reads that.
+    async fn complete_active_index(&self, handle: PartitionHandle) -> Result<(), ReadError> {
+        let Some((base, known_from)) = self.0.partitions.borrow().get(handle).and_then(|partition| {
+            let active = partition.active.as_ref().filter(|active| active.indexed_from.0 > 0)?;
+            Some((active.base, active.indexed_from))
+        }) else {
+            return Ok(());
+        };
+        let mut index = self.rebuild_index(handle, base, known_from).await?;
+        let mut partitions = self.0.partitions.borrow_mut();
+        let partition = partitions.get_mut(handle).ok_or(ReadError::UnknownPartition)?;
+        let next = partition.next;
+        let active = partition.active.as_mut().filter(|active| active.base == base && active.indexed_from.0 > 0);
+        if let Some(active) = active {
+            for entry in active.index.entries() {
+                index.note(entry.offset, entry.position, entry.max_timestamp_before);
+            }
+            index.note(next, active.end, active.max_timestamp);
+            (active.index, active.indexed_from) = (index, Position(0));
+        }
+        Ok(())
+    }
+
+    async fn rebuild_index(
+        &self,
+        handle: PartitionHandle,
+        base: Offset,
+        end: Position,
+    ) -> Result<SparseIndex, ReadError> {
+        let mut index = SparseIndex::new(base);
+        let target = Target { segment: base, known: (base, Position(0)), end };
         let (mut at, mut bytes) = (target.known, self.0.config.read_bytes);
-        while at.1 < sealed.bytes {
+        while at.1 < end {
             let window = match self.read_window(handle, &target, at, bytes).await? {
                 Loaded::Larger(needed) => {
                     bytes = needed;

@@ -287,7 +287,7 @@ fn direct(section: Section<'_>) -> Option<AppendSection> {
 pub(super) async fn settle(
     reactor: &Reactor,
     config: &ShardConfig,
-    found: &mut Vec<(PartitionId, Recovered)>,
+    found: &mut [(PartitionId, Recovered)],
 ) -> Result<(), ShardError> {
     let queue: Vec<(PartitionId, Piece)> =
         found.iter_mut().flat_map(|(id, found)| found.pieces.drain(..).map(|piece| (*id, piece))).collect();
@@ -343,10 +343,10 @@ pub(super) async fn ensure_journal(
 ) -> Result<(), ShardError> {
     let path = directory.join(paths::JOURNAL);
     let failed = |error: io::Error| ShardError::io("making", &path, &error);
-    if let Ok(file) = reactor.open(&path, Open::Read).await {
-        if file.length().await.map_err(failed)? == config.journal_bytes {
-            return Ok(());
-        }
+    if let Ok(file) = reactor.open(&path, Open::Read).await
+        && file.length().await.map_err(failed)? == config.journal_bytes
+    {
+        return Ok(());
     }
     let temporary = directory.join("journal.new");
     let file = reactor.open(&temporary, Open::Create).await.map_err(failed)?;

@@ -267,10 +267,10 @@ impl Shard {
         file.allocate(from, to - from)
             .await
             .map_err(|error| self.storage_error("reserving space in", &path(), &error))?;
-        if let Some(partition) = self.0.partitions.borrow_mut().get_mut(handle) {
-            if let Some(active) = partition.active.as_mut().filter(|active| active.base == segment) {
-                active.reserved = active.reserved.max(Position(to));
-            }
+        let mut partitions = self.0.partitions.borrow_mut();
+        let active = partitions.get_mut(handle).and_then(|partition| partition.active.as_mut());
+        if let Some(active) = active.filter(|active| active.base == segment) {
+            active.reserved = active.reserved.max(Position(to));
         }
         Ok(())
     }
@@ -306,11 +306,11 @@ impl Shard {
         }
         let Some(index) = &sealed.index else { return Ok(()) };
         self.write_index(id, sealed, index).await?;
-        if let Some(handle) = self.handle_of(id) {
-            if let Some(partition) = self.0.partitions.borrow_mut().get_mut(handle) {
-                let mine = partition.sealed.iter_mut().find(|mine| mine.base == sealed.base);
-                mine.map(|mine| mine.index = None);
-            }
+        let Some(handle) = self.handle_of(id) else { return Ok(()) };
+        let mut partitions = self.0.partitions.borrow_mut();
+        let mut segments = partitions.get_mut(handle).into_iter().flat_map(|partition| partition.sealed.iter_mut());
+        if let Some(mine) = segments.find(|mine| mine.base == sealed.base) {
+            mine.index = None;
         }
         Ok(())
     }
