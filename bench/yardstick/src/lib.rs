@@ -3,6 +3,7 @@
 //! - [`bare`]: a durable echo server in one thread. It receives, gathers what arrived into one direct write, waits for
 //!   it to be on stable storage, answers. Nothing that keeps a promise can do less, so it is the machine's limit.
 //! - [`disk`]: the raw latency of one durable 4 KiB write and the bandwidth of direct sequential writes.
+//! - [`heap`]: an allocator that counts, to prove that a path does not allocate.
 //! - [`loopback`]: the raw round trip and the bandwidth of sending from memory.
 //!
 //! Never part of the product. Like the engine's reactor it may hold `unsafe` code, each block with its reason; nothing
@@ -11,6 +12,7 @@
 
 pub mod bare;
 pub mod disk;
+pub mod heap;
 pub mod loopback;
 mod memory;
 mod ring;
