@@ -6,6 +6,7 @@
 use super::catalog::{ApplyError, Catalog};
 use super::records::{MetadataRecord, RecordError};
 use crate::model::Offset;
+use corelog_batch::{BatchError, BatchView, Records, batches};
 
 /// A metadata log shorter than this gets no snapshot, in bytes.
 const SNAPSHOT_BYTES_MIN: u64 = 64 << 10;
@@ -14,6 +15,8 @@ const SNAPSHOT_BYTES_MIN: u64 = 64 << 10;
 #[derive(Debug)]
 pub struct Replay {
     first: Offset,
+    /// The last offset taken.
+    last: Offset,
     /// `None` while the log, having lost its beginning to a snapshot, has not shown that snapshot whole yet.
     catalog: Option<Catalog>,
     /// The snapshot that is being read, and how many topics it still lacks.
@@ -23,6 +26,14 @@ pub struct Replay {
 /// A metadata log that cannot be replayed. The operator has to act: nothing is served from it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplayError {
+    /// What is stored is not a batch of records.
+    #[error("the metadata log cannot be read behind offset {offset}: {cause}")]
+    Batch {
+        /// The last offset that could be read.
+        offset: Offset,
+        /// Why.
+        cause: BatchError,
+    },
     /// A record cannot be read.
     #[error("the metadata log cannot be read at offset {offset}: {cause}")]
     Record {
@@ -57,13 +68,29 @@ impl Replay {
     /// Begins at the log's first offset.
     pub fn new(first: Offset) -> Replay {
         let catalog = (first == Offset(0)).then(Catalog::default);
-        Replay { first, catalog, snapshot: None }
+        Replay { first, last: Offset(first.0 - 1), catalog, snapshot: None }
+    }
+
+    /// Takes the next stored batches. Records before the next offset are passed over: the log's first offset may lie in
+    /// the midst of a batch.
+    pub fn batches(&mut self, stored: &[u8]) -> Result<(), ReplayError> {
+        for batch in batches(stored) {
+            for record in batch.and_then(verified).map_err(|cause| self.unreadable(cause))? {
+                let record = record.map_err(|cause| self.unreadable(cause))?;
+                if record.offset > self.last.0 {
+                    self.value(Offset(record.offset), record.value.unwrap_or_default())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Takes the next record, as its bytes.
     pub fn value(&mut self, offset: Offset, value: &[u8]) -> Result<(), ReplayError> {
         let record = MetadataRecord::decode(value).map_err(|cause| ReplayError::Record { offset, cause })?;
-        self.record(offset, &record)
+        self.record(offset, &record)?;
+        self.last = offset;
+        Ok(())
     }
 
     /// Takes the next record.
@@ -90,6 +117,10 @@ impl Replay {
         self.catalog.ok_or(ReplayError::NoSnapshot { first: self.first })
     }
 
+    fn unreadable(&self, cause: BatchError) -> ReplayError {
+        ReplayError::Batch { offset: self.last, cause }
+    }
+
     fn end_snapshot(&mut self, offset: Offset) -> Result<(), ReplayError> {
         let Some((snapshot, 0)) = self.snapshot.take() else {
             return Err(ReplayError::Apply { offset, cause: ApplyError::Snapshot });
@@ -107,6 +138,12 @@ impl Replay {
         let catalog = self.catalog.as_mut().ok_or(ReplayError::NoSnapshot { first: self.first })?;
         catalog.apply(change).map_err(|cause| ReplayError::Apply { offset, cause })
     }
+}
+
+/// The records of a batch whose checksum holds. Recovery has looked at the journal only, not at what it found in segments.
+fn verified(batch: BatchView<'_>) -> Result<Records<'_>, BatchError> {
+    let (declared, computed) = (batch.crc(), batch.computed_crc());
+    if declared == computed { batch.plain_records() } else { Err(BatchError::CrcMismatch { declared, computed }) }
 }
 
 impl Catalog {

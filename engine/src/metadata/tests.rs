@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::{Offset, PartitionIndex, ShardId, TopicId};
+use corelog_batch::{BatchBuilder, Codec};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -165,9 +166,7 @@ enum Command {
 
 impl Log {
     fn push(&mut self, record: &MetadataRecord) {
-        let mut value = Vec::new();
-        record.encode(&mut value);
-        self.values.push(value);
+        self.values.push(bytes_of(record));
     }
 
     fn run(&mut self, command: &Command, number: usize) {
@@ -280,6 +279,48 @@ fn a_snapshot_that_lacks_a_record_is_refused() {
     log.run(&Command::Snapshot { torn: true }, 2);
     log.values = vec![log.values[3].clone(), change, topic];
     assert_eq!(log.replay_from(0), Err(lone(2)), "a change ended that snapshot");
+}
+
+/// Records as the metadata log stores them from offset `first` on, in batches of `of` records.
+fn stored(records: impl Iterator<Item = MetadataRecord>, first: i64, of: usize) -> Vec<u8> {
+    let values: Vec<Vec<u8>> = records.map(|record| bytes_of(&record)).collect();
+    let mut out = Vec::new();
+    for (index, chunk) in values.chunks(of).enumerate() {
+        let mut builder = BatchBuilder::new(1 << 20, Codec::None);
+        for value in chunk {
+            builder.append(None, Some(value), &[], 5).unwrap();
+        }
+        let at = out.len();
+        builder.build_into(&mut out).unwrap();
+        out[at..at + 8].copy_from_slice(&(first + (index * of) as i64).to_be_bytes());
+    }
+    out
+}
+
+fn bytes_of(record: &MetadataRecord) -> Vec<u8> {
+    let mut value = Vec::new();
+    record.encode(&mut value);
+    value
+}
+
+#[test]
+fn a_snapshot_goes_through_batches_and_back_and_damage_is_found() {
+    let mut catalog = Catalog::default();
+    for number in 0..10 {
+        created(&mut catalog, number, &format!("topic-{number}"), 3);
+    }
+    // Two records of something older, then the snapshot that the log begins with.
+    let older = [MetadataRecord::TopicDeleted { id: id(99) }, MetadataRecord::TopicDeleted { id: id(98) }];
+    let mut bytes = stored(older.into_iter().chain(catalog.snapshot()), 998, 5);
+    let mut replay = Replay::new(Offset(1000));
+    replay.batches(&bytes).unwrap();
+    assert_eq!(replay.finish(), Ok(catalog));
+
+    let end = bytes.len() - 1;
+    bytes[end] ^= 1;
+    let damaged = Replay::new(Offset(1000)).batches(&bytes).unwrap_err();
+    let expected = "the metadata log cannot be read behind offset 1007: checksum mismatch";
+    assert!(damaged.to_string().starts_with(expected), "{damaged}");
 }
 
 #[test]

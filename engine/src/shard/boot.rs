@@ -24,7 +24,6 @@ use crate::model::{Offset, PartitionId, Position, ShardId};
 use crate::partition::{Active, Mark, Partition, Sealed};
 use crate::reactor::mesh::MeshHandle;
 use crate::reactor::{Open, Outgoing, Reactor};
-use corelog_batch::batches;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -403,15 +402,7 @@ impl Shard {
             let read = self.read_disk(handle, from, 1 << 20, &mut cursor, &mut out).await.map_err(told)?;
             let Read::Data { next, .. } = read else { break };
             let bytes: Vec<u8> = out.pieces().iter().flat_map(|piece| piece.iter().copied()).collect();
-            for batch in batches(&bytes) {
-                let batch = batch.map_err(told)?;
-                for record in batch.records(&mut Vec::new(), 0).map_err(told)? {
-                    let record = record.map_err(told)?;
-                    if record.offset >= from.0 {
-                        replay.value(Offset(record.offset), record.value.unwrap_or_default()).map_err(told)?;
-                    }
-                }
-            }
+            replay.batches(&bytes).map_err(told)?;
             from = next;
         }
         *self.0.catalog.borrow_mut() = replay.finish().map_err(told)?;
