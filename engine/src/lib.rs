@@ -7,6 +7,7 @@ pub mod limits;
 pub mod log;
 pub mod metadata;
 pub mod model;
+pub mod node;
 mod partition;
 pub mod planted;
 pub mod reactor;

@@ -3,6 +3,7 @@
 
 use crate::metadata::names::TOPIC_NAME_BYTES_MAX;
 use std::fmt;
+use std::time::Duration;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -34,6 +35,17 @@ pub const JOURNAL_BYTES_DEFAULT: u64 = 256 * MIB;
 pub const JOURNAL_BYTES_MIN: u64 = 8 * JOURNAL_ENTRY_BYTES_MAX as u64;
 /// Most bytes of a shard's journal file; it bounds the time of recovery.
 pub const JOURNAL_BYTES_MAX: u64 = 64 * GIB;
+
+/// A checkpoint is taken at least this often if anything changed: it bounds what a crash leaves to recover.
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+/// What is read from a segment at once, in bytes, unless a batch is larger.
+pub const READ_BYTES: u64 = MIB;
+/// Batches of a shard that wait until their segment is made or has more space reserved.
+pub const WAITING_BYTES: u64 = 2 * MESSAGE_BYTES_MAX as u64;
+/// Segment files that a shard keeps open.
+pub const SEGMENT_FILES_MAX: u64 = 4096;
+/// Segment files that a shard keeps open though the process is allowed fewer than it would like.
+pub const SEGMENT_FILES_MIN: u64 = 64;
 
 /// Memory of an idle partition, its index included.
 pub const PARTITION_BYTES: u64 = 16 * KIB;
@@ -79,8 +91,10 @@ const POOL_BYTES_MIN: u64 = POOL_JOURNAL_BYTES + POOL_FRAMES_BYTES_MIN + POOL_RE
 const POOL_JOURNAL_BYTES: u64 = (COMMITS_IN_FLIGHT_MAX as u64 + 2) * JOURNAL_ENTRY_BYTES_MAX as u64;
 /// Blocks of the pool are powers of two: a frame with a batch of 16 MiB takes one of 32 MiB.
 const POOL_FRAMES_BYTES_MIN: u64 = 2 * MESSAGE_BYTES_MAX as u64;
-const POOL_READS_BYTES_MIN: u64 = 8 * MIB;
-const POOL_TAILS_BYTES_MIN: u64 = 8 * MIB;
+/// Likewise for a batch that is read.
+const POOL_READS_BYTES_MIN: u64 = 2 * MESSAGE_BYTES_MAX as u64;
+/// Room for the largest batch beside others.
+const POOL_TAILS_BYTES_MIN: u64 = 2 * MESSAGE_BYTES_MAX as u64;
 /// The pool is mapped in huge pages.
 const POOL_GRAIN: u64 = 2 * MIB;
 
@@ -121,7 +135,7 @@ const fn limit(name: &'static str, value: u64, unit: Unit, past: &'static str) -
 }
 
 /// Every bound of a node.
-pub const LIMITS: [Limit; 18] = [
+pub const LIMITS: [Limit; 20] = [
     limit("shards of a node", SHARDS_MAX as u64, Unit::Count, "the server does not start"),
     limit("bytes of a topic's name", TOPIC_NAME_BYTES_MAX as u64, Unit::Count, "the topic is refused"),
     limit("partitions of a topic", TOPIC_PARTITIONS_MAX as u64, Unit::Count, "the topic is refused"),
@@ -142,6 +156,18 @@ pub const LIMITS: [Limit; 18] = [
     ),
     limit("a journal entry", JOURNAL_ENTRY_BYTES_MAX as u64, Unit::Bytes, "the rest waits for the next commit"),
     limit("commits of a shard in flight", COMMITS_IN_FLIGHT_MAX as u64, Unit::Count, "the next one gathers meanwhile"),
+    limit(
+        "a shard's batches that wait for their segment",
+        WAITING_BYTES,
+        Unit::Bytes,
+        "the produce is refused as busy, retriable",
+    ),
+    limit(
+        "segment files that a shard keeps open",
+        SEGMENT_FILES_MAX,
+        Unit::Count,
+        "the one not used for longest is closed",
+    ),
     limit("connections of a shard", CONNECTIONS_MAX as u64, Unit::Count, "a new connection is closed at once"),
     limit("a connection before its hello", CONNECTION_BYTES, Unit::Bytes, "the connection is closed"),
     limit("time to the hello", HELLO_MS_MAX, Unit::Milliseconds, "the connection is closed"),
@@ -260,13 +286,14 @@ pub fn least_memory(shards: u16) -> u64 {
 }
 
 /// What a shard takes beside its pool and its partitions, whatever the memory.
-fn fixed_lines(shards: u16) -> [BudgetLine; 6] {
+fn fixed_lines(shards: u16) -> [BudgetLine; 7] {
     let mesh = u64::from(shards) * (MESH_MESSAGES_MAX * MESH_MESSAGE_BYTES) as u64;
     [
         BudgetLine { what: "receive buffers", bytes: u64::from(RECEIVE_BUFFERS) * RECEIVE_BUFFER_BYTES as u64 },
         BudgetLine { what: "connections", bytes: u64::from(CONNECTIONS_MAX) * CONNECTION_BYTES },
         BudgetLine { what: "open handles", bytes: u64::from(HANDLES_MAX) * HANDLE_BYTES },
         BudgetLine { what: "waiting requests", bytes: u64::from(WAITERS_MAX) * WAITER_BYTES },
+        BudgetLine { what: "batches that wait for their segment", bytes: WAITING_BYTES },
         BudgetLine { what: "mesh between shards", bytes: mesh },
         BudgetLine { what: "rings", bytes: RING_BYTES },
     ]
@@ -389,7 +416,7 @@ mod tests {
     #[test]
     fn too_little_memory_is_one_sentence() {
         let error = MemoryBudget::plan(64 * MIB, 2).unwrap_err().to_string();
-        assert_eq!(error, "memory is 64 MiB; with 2 shards it must be at least 297 MiB");
+        assert_eq!(error, "memory is 64 MiB; with 2 shards it must be at least 510 MiB");
     }
 
     #[test]

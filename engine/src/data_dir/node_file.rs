@@ -35,7 +35,7 @@ pub struct NodeFile {
     pub node_id: u32,
     /// Which `shards-<generation>` directory holds the journals and checkpoints in force.
     pub generation: u64,
-    /// For how many shards those were written.
+    /// For how many shards those were written; 0 in a directory that was made and has no journals yet.
     pub shards: u16,
 }
 
@@ -78,7 +78,7 @@ impl NodeFile {
             _ => check_sum(text, &fields)?,
         }
         let shards = integer(&fields, "shards")?;
-        let shards = u16::try_from(shards).ok().filter(|shards| (1..=SHARDS_MAX).contains(shards));
+        let shards = u16::try_from(shards).ok().filter(|shards| *shards <= SHARDS_MAX);
         let cluster_id =
             Uuid::try_parse(quoted(&fields, "cluster-id")?).map_err(|_| damaged("its cluster-id is no UUID"));
         Ok(NodeFile {
@@ -180,13 +180,13 @@ mod tests {
         assert_eq!(why(&edited), "its node file is damaged: its checksum does not match");
         let without = NODE.to_text().replace("checksum", "check");
         assert_eq!(why(&without), "its node file is damaged: it has no checksum");
-        let impossible = NodeFile { shards: 0, ..NODE }.to_text();
+        let impossible = NodeFile { shards: SHARDS_MAX + 1, ..NODE }.to_text();
         assert_eq!(why(&impossible), "its node file is damaged: its shard count is impossible");
     }
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(id: u128, node_id: u32, generation: u64, shards in 1..=SHARDS_MAX) {
+        fn what_is_written_is_read(id: u128, node_id: u32, generation: u64, shards in 0..=SHARDS_MAX) {
             let node = NodeFile { cluster_id: Uuid::from_u128(id), node_id, generation, shards };
             let text = node.to_text();
             prop_assert!(text.len() <= NODE_FILE_BYTES_MAX);

@@ -1,0 +1,420 @@
+//! A node of this machine: a pinned thread with a reactor for each shard, and their orderly end.
+//!
+//! The thread that calls [`run`] becomes the control thread: it starts the shards and sleeps until somebody asks for the
+//! node to stop or a shard ends by itself, then wakes every shard through a mesh of its own. A shard serves until it is
+//! told, and then takes a checkpoint, so that the next start has nothing to recover.
+
+use crate::error::ShardError;
+use crate::limits::{
+    self, Bytes, JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, MESH_MESSAGES_MAX, MemoryBudget, MemoryTooSmall, SHARDS_MAX,
+};
+use crate::metadata::Bounds;
+use crate::model::ShardId;
+use crate::reactor::mesh::{self, Mesh, MeshHandle};
+use crate::reactor::ring::{Options, StartError};
+use crate::reactor::{Reactor, run_ring};
+use crate::shard::{Envelope, Shard, ShardConfig};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::Poll;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// The control reactor needs no buffers to speak of: the least that a pool can be.
+const CONTROL_POOL_BYTES: usize = 2 << 20;
+/// It has few operations in flight and no sockets.
+const CONTROL_ENTRIES: u32 = 64;
+/// File descriptors of a shard beside those of connections and segments: journal, checkpoint, ring, directories.
+const OTHER_FILES: u64 = 64;
+
+const _: () = assert!(size_of::<Envelope>() <= limits::MESH_MESSAGE_BYTES, "the budget counts messages at this size");
+
+/// What a node is made of.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Where its files are.
+    pub data_dir: PathBuf,
+    /// How many shards it runs.
+    pub shards: u16,
+    /// The core of each shard; empty leaves the choice to the kernel.
+    pub cpus: Vec<usize>,
+    /// All memory it may use, in bytes.
+    pub memory: u64,
+    /// Size of each shard's journal, in bytes.
+    pub journal_bytes: u64,
+    /// Free space on the data directory's file system below which produces are refused, in bytes.
+    pub disk_reserve_bytes: u64,
+    /// How often retention is looked at.
+    pub retention_interval: Duration,
+    /// How long a shard looks for work before it goes to sleep.
+    pub spin: Duration,
+}
+
+/// A setting of the node that cannot be. The operator has to change it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// No shards, or too many.
+    #[error("smp is {0}; it must be from 1 to {SHARDS_MAX}")]
+    Shards(u16),
+    /// Cores are given, but not one per shard.
+    #[error("{cpus} cores are given for {shards} shards; give one for each")]
+    Cpus {
+        /// Cores given.
+        cpus: usize,
+        /// Shards.
+        shards: u16,
+    },
+    /// Too little memory.
+    #[error(transparent)]
+    Memory(#[from] MemoryTooSmall),
+    /// A journal too small to work with, or too large to recover in reasonable time.
+    #[error(
+        "journal-bytes is {}; it must be from {} to {}, in steps of 4096",
+        Bytes(*.0), Bytes(JOURNAL_BYTES_MIN), Bytes(JOURNAL_BYTES_MAX)
+    )]
+    Journal(u64),
+}
+
+/// Why a node did not run, or ended before it was asked to. `E` is what a server gives up with.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError<E> {
+    /// A setting.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A reactor did not start.
+    #[error(transparent)]
+    Reactor(#[from] StartError),
+    /// The operating system refuses a thread.
+    #[error("cannot start a thread for shard {shard}: {source}")]
+    Thread {
+        /// The shard.
+        shard: ShardId,
+        /// The reason given.
+        source: io::Error,
+    },
+    /// A shard did not start: the data directory, or something in it.
+    #[error("{0}")]
+    Shard(ShardError),
+    /// A shard's server gave up.
+    #[error("{0}")]
+    Server(E),
+    /// A shard broke one of its own invariants.
+    #[error("shard {shard} has panicked; the log above says where")]
+    Panicked {
+        /// Which.
+        shard: ShardId,
+    },
+}
+
+/// What a server has to work with on each shard.
+pub struct ShardStart {
+    /// The shard, which can serve.
+    pub shard: Shard,
+    /// What the node may use.
+    pub budget: Arc<MemoryBudget>,
+    /// Tells when to stop.
+    pub stopping: Stopping,
+}
+
+/// Asks a node to stop. May be cloned and used from any thread, before the node runs too.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<(Mutex<bool>, Condvar)>);
+
+/// How a shard hears that the node stops.
+pub struct Stopping(MeshHandle<()>);
+
+impl NodeConfig {
+    /// Checks every setting, and shares out the memory.
+    pub fn budget(&self) -> Result<MemoryBudget, ConfigError> {
+        if !(1..=SHARDS_MAX).contains(&self.shards) {
+            return Err(ConfigError::Shards(self.shards));
+        }
+        if !self.cpus.is_empty() && self.cpus.len() != usize::from(self.shards) {
+            return Err(ConfigError::Cpus { cpus: self.cpus.len(), shards: self.shards });
+        }
+        let journal = self.journal_bytes;
+        if !(JOURNAL_BYTES_MIN..=JOURNAL_BYTES_MAX).contains(&journal) || !journal.is_multiple_of(4096) {
+            return Err(ConfigError::Journal(journal));
+        }
+        Ok(MemoryBudget::plan(self.memory, self.shards)?)
+    }
+
+    fn shard(&self, budget: &MemoryBudget) -> ShardConfig {
+        let bounds = Bounds { partitions: budget.partitions, ..Bounds::default() };
+        ShardConfig {
+            data_dir: self.data_dir.clone(),
+            generation: 0,
+            node: 1,
+            journal_bytes: self.journal_bytes,
+            entry_bytes_max: limits::JOURNAL_ENTRY_BYTES_MAX as usize,
+            commits_in_flight: usize::from(limits::COMMITS_IN_FLIGHT_MAX),
+            direct_bytes_min: limits::DIRECT_BYTES_MIN as usize,
+            tail_bytes_max: budget.pool.tails as usize,
+            waiting_bytes_max: limits::WAITING_BYTES as usize,
+            read_bytes: limits::READ_BYTES as usize,
+            read_bytes_max: budget.pool.reads as usize,
+            files_max: segment_files_max(self.shards),
+            checkpoint_interval: limits::CHECKPOINT_INTERVAL,
+            retention_interval: self.retention_interval,
+            disk_reserve_bytes: self.disk_reserve_bytes,
+            bounds,
+        }
+    }
+
+    fn ring(&self, shard: ShardId, budget: &MemoryBudget) -> Options {
+        Options {
+            shard,
+            shards: self.shards,
+            cpu: self.cpus.get(usize::from(shard.0)).copied(),
+            pool_bytes: budget.pool.bytes as usize,
+            entries: limits::RING_ENTRIES,
+            spin: self.spin,
+            receive_buffers: limits::RECEIVE_BUFFERS,
+            receive_buffer_bytes: limits::RECEIVE_BUFFER_BYTES,
+        }
+    }
+
+    fn control_ring(&self) -> Options {
+        Options {
+            // The endpoint of its mesh behind those of the shards.
+            shard: ShardId(self.shards),
+            shards: self.shards,
+            cpu: None,
+            pool_bytes: CONTROL_POOL_BYTES,
+            entries: CONTROL_ENTRIES,
+            spin: Duration::ZERO,
+            receive_buffers: 1,
+            receive_buffer_bytes: 4096,
+        }
+    }
+}
+
+/// Runs a node until `stop` is asked for or a shard ends, and then until every shard has ended.
+///
+/// `serve` runs on each shard's thread once that shard can serve. It ends soon after its `stopping` says so; what it has
+/// appended by then is in the log, and the shard takes a checkpoint.
+///
+/// # Errors
+/// See [`NodeError`]. Of several shards that fail the first one's error is given.
+pub fn run<E, F>(
+    config: &NodeConfig,
+    stop: &Stop,
+    serve: impl Fn(ShardStart) -> F + Clone + Send + 'static,
+) -> Result<(), NodeError<E>>
+where
+    E: Send + 'static,
+    F: Future<Output = Result<(), E>> + 'static,
+{
+    let budget = Arc::new(config.budget()?);
+    raise_file_limit();
+    let (config, stop) = (config.clone(), stop.clone());
+    run_ring(config.control_ring(), async move |reactor: Reactor| {
+        let shards = Shards::start(&config, &stop, &budget, serve);
+        // Blocks this thread, which has nothing else to do until then.
+        stop.wait();
+        shards.stop(&reactor).await
+    })?
+}
+
+/// The threads that run shards.
+struct Shards<E> {
+    control: Mesh<()>,
+    threads: Vec<JoinHandle<Result<(), NodeError<E>>>>,
+    /// The thread that could not be started; the node stops at once then.
+    failed: Option<NodeError<E>>,
+}
+
+impl<E: Send + 'static> Shards<E> {
+    fn start<F: Future<Output = Result<(), E>> + 'static>(
+        config: &NodeConfig,
+        stop: &Stop,
+        budget: &Arc<MemoryBudget>,
+        serve: impl Fn(ShardStart) -> F + Clone + Send + 'static,
+    ) -> Shards<E> {
+        let meshes = mesh::build::<Envelope>(config.shards, MESH_MESSAGES_MAX);
+        let mut controls = mesh::build::<()>(config.shards + 1, 1);
+        let Some(control) = controls.pop() else { unreachable!("there is one more than shards") };
+        let mut shards = Shards { control, threads: Vec::new(), failed: None };
+        let shard_config = config.shard(budget);
+        for (mesh, control) in meshes.into_iter().zip(controls) {
+            let shard = ShardId(shards.threads.len() as u16);
+            let options = config.ring(shard, budget);
+            let (config, budget, serve) = (shard_config.clone(), budget.clone(), serve.clone());
+            // However this thread ends, or if it does not begin: the node does not go on without it.
+            let at_end = StopAtEnd(stop.clone());
+            let body = move || {
+                let _at_end = at_end;
+                run_shard(options, mesh, control, config, budget, serve)
+            };
+            match thread::Builder::new().name(format!("shard-{shard}")).spawn(body) {
+                Ok(thread) => shards.threads.push(thread),
+                Err(source) => {
+                    shards.failed = Some(NodeError::Thread { shard, source });
+                    break;
+                }
+            }
+        }
+        shards
+    }
+
+    /// Tells every shard to stop and waits until it has.
+    async fn stop(self, reactor: &Reactor) -> Result<(), NodeError<E>> {
+        let control = self.control.attach(reactor);
+        for shard in 0..self.threads.len() as u16 {
+            // The ring to a shard has room for one message, and this is the only one there ever is.
+            let _ = control.try_send(ShardId(shard), ());
+        }
+        while !self.threads.iter().all(JoinHandle::is_finished) {
+            reactor.sleep(Duration::from_millis(5)).await;
+        }
+        let ended = self.threads.into_iter().enumerate().map(|(shard, thread)| {
+            let shard = ShardId(shard as u16);
+            thread.join().unwrap_or(Err(NodeError::Panicked { shard }))
+        });
+        // All are joined before the first error is given.
+        let ended: Vec<_> = ended.collect();
+        self.failed.map_or(Ok(()), Err).and(ended.into_iter().collect())
+    }
+}
+
+fn run_shard<E: 'static, F: Future<Output = Result<(), E>> + 'static>(
+    options: Options,
+    mesh: Mesh<Envelope>,
+    control: Mesh<()>,
+    config: ShardConfig,
+    budget: Arc<MemoryBudget>,
+    serve: impl Fn(ShardStart) -> F + 'static,
+) -> Result<(), NodeError<E>> {
+    run_ring(options, async move |reactor: Reactor| {
+        let mesh = mesh.attach(&reactor);
+        let stopping = Stopping(control.attach(&reactor));
+        // Shards start together: where another one cannot, this one would wait for it for ever.
+        let started = unless(stopping.requested(), Shard::start(reactor, mesh, config)).await;
+        let Some(started) = started else { return Ok(()) };
+        let shard = started.map_err(NodeError::Shard)?;
+        let served = serve(ShardStart { shard: shard.clone(), budget, stopping }).await;
+        shard.stop().await;
+        served.map_err(NodeError::Server)
+    })?
+}
+
+/// What `work` gives, or nothing if `ended` is ready before it.
+async fn unless<T>(ended: impl Future<Output = ()>, work: impl Future<Output = T>) -> Option<T> {
+    let (mut ended, mut work) = (pin!(ended), pin!(work));
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending => ended.as_mut().poll(context).map(|()| None),
+    })
+    .await
+}
+
+/// Takes as many file descriptors as the system allows without asking; where that fails the limit stays as it is.
+fn raise_file_limit() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+/// Segment files that each shard may keep open: what connections and the rest leave of the process's limit.
+fn segment_files_max(shards: u16) -> usize {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    let left = (limit / u64::from(shards)).saturating_sub(u64::from(limits::CONNECTIONS_MAX) + OTHER_FILES);
+    left.clamp(limits::SEGMENT_FILES_MIN, limits::SEGMENT_FILES_MAX) as usize
+}
+
+/// Asks the node to stop when it is dropped.
+struct StopAtEnd(Stop);
+
+impl Drop for StopAtEnd {
+    fn drop(&mut self) {
+        self.0.request();
+    }
+}
+
+impl Stop {
+    /// One that nobody has asked yet.
+    pub fn new() -> Stop {
+        Stop::default()
+    }
+
+    /// Asks.
+    pub fn request(&self) {
+        let (requested, changed) = &*self.0;
+        *requested.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        changed.notify_all();
+    }
+
+    /// Asks at the first SIGINT or SIGTERM; the second ends the process at once, as a crash would. To be called before
+    /// the process has other threads: these signals are blocked in all threads that are started later.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn on_signals(&self) -> io::Result<()> {
+        let mut signals = SigSet::empty();
+        signals.add(Signal::SIGINT);
+        signals.add(Signal::SIGTERM);
+        signals.thread_block()?;
+        let stop = self.clone();
+        let wait = move || {
+            if signals.wait().is_ok() {
+                stop.request();
+            }
+            if signals.wait().is_ok() {
+                std::process::exit(1);
+            }
+        };
+        thread::Builder::new().name("signals".into()).spawn(wait).map(|_| ())
+    }
+
+    fn wait(&self) {
+        let (requested, changed) = &*self.0;
+        let guard = requested.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(changed.wait_while(guard, |requested| !*requested));
+    }
+}
+
+impl Stopping {
+    /// Completes when the node stops, once.
+    pub async fn requested(&self) {
+        self.0.receive().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> NodeConfig {
+        NodeConfig {
+            data_dir: "data".into(),
+            shards: 2,
+            cpus: Vec::new(),
+            memory: 1 << 30,
+            journal_bytes: JOURNAL_BYTES_MIN,
+            disk_reserve_bytes: 0,
+            retention_interval: Duration::from_secs(1),
+            spin: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn impossible_settings_are_one_sentence_each() {
+        let error = |config: NodeConfig| config.budget().unwrap_err().to_string();
+        assert_eq!(error(NodeConfig { shards: 0, ..config() }), "smp is 0; it must be from 1 to 256");
+        assert_eq!(error(NodeConfig { shards: 257, ..config() }), "smp is 257; it must be from 1 to 256");
+        let cpus = NodeConfig { cpus: vec![1], ..config() };
+        assert_eq!(error(cpus), "1 cores are given for 2 shards; give one for each");
+        let memory = NodeConfig { memory: 1 << 20, ..config() };
+        assert_eq!(error(memory), "memory is 1 MiB; with 2 shards it must be at least 510 MiB");
+        for journal_bytes in [JOURNAL_BYTES_MIN - 4096, JOURNAL_BYTES_MAX + 4096, JOURNAL_BYTES_MIN + 512] {
+            let sentence = error(NodeConfig { journal_bytes, ..config() });
+            assert!(sentence.ends_with("it must be from 32 MiB to 64 GiB, in steps of 4096"), "{sentence}");
+        }
+        assert_eq!(config().budget().unwrap().shards, 2);
+    }
+}
