@@ -1,3 +1,84 @@
-//! The corelog program.
+//! The `corelog` program: composes the server, and the commands that talk to one.
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod consume;
+mod dump_log;
+mod failure;
+mod format;
+mod lines;
+mod produce;
+mod progress;
+mod quantity;
+mod server;
+mod table;
+mod topic;
+mod tune;
+mod when;
+
+use clap::{Parser, Subcommand};
+use corelog_bench::{BenchError, Outcome};
+use failure::Failure;
+use std::process::ExitCode;
+
+/// A partitioned commit log: one io_uring reactor per core, every acknowledged record on stable storage
+#[derive(Parser)]
+#[command(name = "corelog", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  corelog serve
+  corelog topic create clicks --partitions 8
+  corelog produce clicks < access.log
+  corelog consume clicks --from beginning --exit-at-end
+
+Exit status: 0 done, 1 failed, 2 asked for wrongly, 3 a check found problems.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Create, list, describe, alter and delete topics
+    Topic(topic::Topic),
+    /// Write the lines of standard input as records
+    Produce(produce::Produce),
+    /// Write records to standard output
+    Consume(consume::Consume),
+    /// Show or verify the files of a data directory
+    DumpLog(dump_log::DumpLog),
+    /// Measure throughput and latency beside the machine's own limits
+    Bench(corelog_bench::Args),
+    /// Check whether this machine suits corelog
+    Tune(tune::Tune),
+}
+
+fn bench(args: &corelog_bench::Args) -> Result<(), Failure> {
+    match corelog_bench::run(args) {
+        Ok(Outcome::Measured) => Ok(()),
+        Ok(Outcome::BelowBar) => Err(Failure::Found),
+        Err(error @ BenchError::Usage(_)) => Err(Failure::usage(error)),
+        Err(error) => Err(Failure::failed(error)),
+    }
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Topic(args) => topic::run(args),
+        Command::Produce(args) => produce::run(args),
+        Command::Consume(args) => consume::run(args),
+        Command::DumpLog(args) => dump_log::run(args),
+        Command::Bench(args) => bench(&args),
+        Command::Tune(args) => tune::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let text = failure.to_string();
+            if !text.is_empty() {
+                eprintln!("corelog: {text}");
+            }
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! `corelog consume`: writes a topic's records to standard output.
+
+use crate::failure::Failure;
+use crate::format::{Format, Header, Shown, write_json};
+use crate::server::{ServerArgs, failed};
+use crate::when::{self, From};
+use clap::Args;
+use corelog_client::blocking::Consumer;
+use corelog_client::{ConsumerOptions, Fetched, Record, Start};
+use std::io::{BufWriter, Write};
+use std::time::Duration;
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Consume {
+    /// The topic
+    topic: String,
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Only this partition; may be repeated [default: all]
+    #[arg(short = 'p', long = "partition", value_name = "N")]
+    partitions: Vec<u32>,
+    /// beginning, end, an offset, a time like 2026-01-31T12:00:00Z, or @MILLISECONDS since 1970
+    #[arg(long, value_name = "WHERE", default_value = "end", value_parser = when::from)]
+    from: From,
+    /// End after so many records
+    #[arg(short = 'n', long, value_name = "N")]
+    count: Option<u64>,
+    /// End when everything was read that was there at the start
+    #[arg(long)]
+    exit_at_end: bool,
+    /// How a record is shown [default: the value and a newline]
+    #[arg(long, value_name = "FORMAT", value_parser = Format::parse, conflicts_with = "json")]
+    format: Option<Format>,
+    /// Show each record as a line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  corelog consume clicks --from beginning --exit-at-end
+  corelog consume clicks -p 3 --from 4711 -n 10 --format '%o %k %s\\n'
+
+Format: %t topic, %p partition, %o offset, %T timestamp in ms, %k key, %K its length, %s value, %S its length (-1: null),
+%h headers, %% percent; \\n \\r \\t \\0 \\\\ \\xHH.";
+
+/// How long one wait for records lasts; only how soon an end is noticed depends on it.
+const WAIT: Duration = Duration::from_millis(100);
+
+pub(crate) fn run(args: Consume) -> Result<(), Failure> {
+    let mut ends = if args.exit_at_end { ends(&args)? } else { Vec::new() };
+    let mut consumer = Consumer::connect(&args.server.bootstrap, &args.topic, options(&args)).map_err(failed)?;
+    let mut output = Output {
+        topic: &args.topic,
+        format: if args.json { None } else { Some(args.format.clone().unwrap_or_else(Format::lines)) },
+        left: args.count.unwrap_or(u64::MAX),
+        out: BufWriter::with_capacity(256 << 10, std::io::stdout().lock()),
+    };
+    while output.left > 0 {
+        if args.exit_at_end {
+            ends.retain(|(partition, end)| consumer.position(*partition).is_none_or(|position| position < *end));
+            if ends.is_empty() {
+                break;
+            }
+        }
+        if let Some(fetched) = consumer.poll(WAIT).map_err(failed)? {
+            output.write(&fetched)?;
+        }
+    }
+    Ok(())
+}
+
+fn options(args: &Consume) -> ConsumerOptions {
+    ConsumerOptions {
+        connect: args.server.options(),
+        partitions: (!args.partitions.is_empty()).then(|| args.partitions.clone()),
+        start: match args.from {
+            From::Beginning => Start::Beginning,
+            From::End => Start::End,
+            From::Offset(offset) => Start::Offset(offset),
+            From::Time(millis) => Start::Timestamp(millis),
+        },
+        ..ConsumerOptions::default()
+    }
+}
+
+/// The end of every partition asked for that holds anything, as it is now: what is written later does not keep us.
+fn ends(args: &Consume) -> Result<Vec<(u32, i64)>, Failure> {
+    let topic = args.server.admin()?.describe_topic(&args.topic).map_err(failed)?;
+    let wanted =
+        topic.partitions.iter().filter(|p| args.partitions.is_empty() || args.partitions.contains(&p.partition));
+    let filled = wanted.filter(|p| p.first < p.high_watermark);
+    Ok(filled.map(|p| (p.partition, p.high_watermark)).collect())
+}
+
+struct Output<'a, W: Write> {
+    topic: &'a str,
+    /// `None`: JSON.
+    format: Option<Format>,
+    /// How many more records are wanted.
+    left: u64,
+    out: BufWriter<W>,
+}
+
+impl<W: Write> Output<'_, W> {
+    fn write(&mut self, fetched: &Fetched) -> Result<(), Failure> {
+        for record in fetched.records() {
+            if self.left == 0 {
+                break;
+            }
+            let record = record.map_err(|error| {
+                Failure::Failed(format!(
+                    "partition {} holds a record that cannot be read: {error}",
+                    fetched.partition()
+                ))
+            })?;
+            self.write_record(fetched.partition(), &record).map_err(|error| Failure::output(&error))?;
+            self.left -= 1;
+        }
+        // Whoever reads our output should have what we have.
+        self.out.flush().map_err(|error| Failure::output(&error))
+    }
+
+    fn write_record(&mut self, partition: u32, record: &Record<'_>) -> std::io::Result<()> {
+        let headers: Vec<Header<'_>> = record.headers.map(|header| (header.key, header.value)).collect();
+        let shown = Shown {
+            topic: self.topic,
+            partition,
+            offset: record.offset,
+            timestamp: record.timestamp,
+            key: record.key,
+            value: record.value,
+            headers: &headers,
+        };
+        match &self.format {
+            Some(format) => format.write(&shown, &mut self.out),
+            None => write_json(&shown, &mut self.out),
+        }
+    }
+}

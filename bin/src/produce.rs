@@ -1,0 +1,348 @@
+//! `corelog produce`: writes each line of standard input as a record.
+//!
+//! The main thread takes events: pieces of the input, a failed delivery, a signal, a tick. Each comes from a thread of
+//! its own, so that none waits for another: a producer that has lost its server says so although its input is silent.
+
+use crate::failure::Failure;
+use crate::format::unescape;
+use crate::lines::{LineTooLong, Lines, key_and_value};
+use crate::progress::{Counts, Progress};
+use crate::quantity;
+use crate::server::{ServerArgs, failed};
+use clap::{Args, ValueEnum};
+use corelog_client::blocking::{Admin, Producer};
+use corelog_client::{Codec, Delivery, NewRecord, ProduceError, ProducerOptions, SendError};
+use nix::sys::signal::{SigSet, Signal};
+use std::fmt;
+use std::io::Read;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Produce {
+    /// The topic
+    topic: String,
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Write to this partition only [default: by the key, or spread]
+    #[arg(short = 'p', long, value_name = "N")]
+    partition: Option<u32>,
+    /// The key is what stands before the first of these in a line; \t and the like are understood
+    #[arg(long, value_name = "C", value_parser = separator)]
+    key_separator: Option<Separator>,
+    /// How batches are compressed
+    #[arg(long, value_enum, default_value_t = Compression::None)]
+    compression: Compression,
+    /// Size at which a batch is sent, before compression
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = quantity::size)]
+    batch_bytes: u64,
+    /// How long a batch may wait for more records
+    #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = quantity::duration)]
+    linger: Duration,
+    /// Batches of a partition that may be under way at once
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    inflight: u16,
+    /// How long a record may wait for its acknowledgement, retries included
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = quantity::duration)]
+    timeout: Duration,
+    /// Show the rate although standard error is no terminal
+    #[arg(long)]
+    progress: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  corelog produce clicks < access.log
+  tail -f access.log | corelog produce clicks --key-separator ' ' --compression zstd --linger 5ms
+
+One record a line; every byte but the newline is kept. A last line without a newline is a record, a newline at the end
+adds none, an empty line is an empty record. At the end, and on any failure, it says how many records were acknowledged.
+A record whose acknowledgement was lost with its connection is not sent again: it may be there or not.";
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Compression {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+impl From<Compression> for Codec {
+    fn from(compression: Compression) -> Codec {
+        match compression {
+            Compression::None => Codec::None,
+            Compression::Gzip => Codec::Gzip,
+            Compression::Snappy => Codec::Snappy,
+            Compression::Lz4 => Codec::Lz4,
+            Compression::Zstd => Codec::Zstd,
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Separator(Vec<u8>);
+
+fn separator(text: &str) -> Result<Separator, String> {
+    match unescape(text)? {
+        bytes if bytes.is_empty() => Err("a separator has at least one byte".to_owned()),
+        bytes if bytes.contains(&b'\n') => Err("a newline ends the line and cannot separate within it".to_owned()),
+        bytes => Ok(Separator(bytes)),
+    }
+}
+
+/// Bytes read from standard input at once. Two such pieces exist.
+const PIECE_BYTES: usize = 1 << 20;
+/// How often the live line is looked at.
+const TICK: Duration = Duration::from_millis(200);
+
+enum Event {
+    /// Bytes of the input: the piece, and how much of it is filled.
+    Input(Vec<u8>, usize),
+    InputEnded,
+    InputFailed(std::io::Error),
+    /// A [`Break`] was set.
+    Broken,
+}
+
+/// What ends producing from outside the main thread, set once; the first one counts.
+type Break = Arc<OnceLock<Cause>>;
+
+#[derive(Debug, Clone)]
+enum Cause {
+    /// Records were not acknowledged.
+    Undelivered(ProduceError),
+    Interrupted(Signal),
+}
+
+/// Why producing ended before the input did.
+enum Stop {
+    Line(LineTooLong),
+    /// The number of the line, and what was wrong with it as a record.
+    Record(u64, SendError),
+    Input(std::io::Error),
+    Broken(Cause),
+}
+
+impl From<LineTooLong> for Stop {
+    fn from(line: LineTooLong) -> Stop {
+        Stop::Line(line)
+    }
+}
+
+pub(crate) fn run(args: Produce) -> Result<(), Failure> {
+    let (events, received) = channel();
+    // Before any thread begins, so that all inherit the mask and the signal goes to the one that waits for it.
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+    signals.thread_block().map_err(|error| Failure::Failed(format!("cannot block signals: {error}")))?;
+    let message_bytes_max = message_bytes_max(&mut args.server.admin()?, &args.topic)?;
+    let broken = Break::default();
+    let options = options(&args, message_bytes_max);
+    let on_delivery = report_first(events.clone(), broken.clone());
+    let producer =
+        Producer::with_deliveries(&args.server.bootstrap, &args.topic, options, on_delivery).map_err(failed)?;
+    check_partition(&args, &producer)?;
+    wait_for_signal(signals, events.clone(), broken.clone());
+    let pieces = read_input(events);
+    let mut run = Run { args: &args, producer, broken, taken: 0, progress: Progress::begin(args.progress) };
+    let ended = run.until_end(&received, &pieces, Lines::new(message_bytes_max));
+    run.end(ended)
+}
+
+/// The topic's limit for a batch, and so for a line.
+fn message_bytes_max(admin: &mut Admin, topic: &str) -> Result<usize, Failure> {
+    let settings = admin.describe_topic(topic).map_err(failed)?.settings;
+    let limit = settings.iter().find(|setting| setting.key == "max.message.bytes");
+    limit
+        .and_then(|setting| setting.value.parse().ok())
+        .ok_or_else(|| Failure::Failed(format!("the server does not say what max.message.bytes of {topic} is")))
+}
+
+fn options(args: &Produce, message_bytes_max: usize) -> ProducerOptions {
+    ProducerOptions {
+        connect: args.server.options(),
+        batch_bytes: usize::try_from(args.batch_bytes).unwrap_or(usize::MAX).clamp(1, message_bytes_max),
+        batch_bytes_max: message_bytes_max,
+        linger: args.linger,
+        compression: args.compression.into(),
+        inflight: args.inflight.into(),
+        // So that an interrupt is noticed; the buffer is emptied by deliveries, which have a timeout of their own.
+        block_max: TICK,
+        delivery_timeout: args.timeout,
+        ..ProducerOptions::default()
+    }
+}
+
+fn check_partition(args: &Produce, producer: &Producer) -> Result<(), Failure> {
+    let partitions = producer.partitions();
+    match args.partition {
+        Some(partition) if partition >= partitions => Err(Failure::Failed(format!(
+            "topic {} has no partition {partition}: it has {partitions}, numbered from 0",
+            args.topic
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Runs on the producer's thread.
+fn report_first(events: Sender<Event>, broken: Break) -> impl FnMut(&Delivery) + Send {
+    move |delivery| {
+        if let Err(error) = &delivery.outcome
+            && broken.set(Cause::Undelivered(error.clone())).is_ok()
+        {
+            // Nobody listens any more when the end was reached already.
+            let _ = events.send(Event::Broken);
+        }
+    }
+}
+
+fn wait_for_signal(signals: SigSet, events: Sender<Event>, broken: Break) {
+    thread::spawn(move || {
+        if let Ok(signal) = signals.wait() {
+            let _ = broken.set(Cause::Interrupted(signal));
+            let _ = events.send(Event::Broken);
+        }
+    });
+}
+
+/// Reads standard input in a thread. Pieces go out as events and come back empty through the sender returned; there are
+/// only two, so that reading waits for sending.
+fn read_input(events: Sender<Event>) -> Sender<Vec<u8>> {
+    let (pieces, empty) = channel::<Vec<u8>>();
+    for _ in 0..2 {
+        let _ = pieces.send(vec![0; PIECE_BYTES]);
+    }
+    thread::spawn(move || {
+        let mut input = std::io::stdin().lock();
+        for mut piece in empty {
+            let event = match input.read(&mut piece) {
+                Ok(0) => Event::InputEnded,
+                Ok(length) => Event::Input(piece, length),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => Event::InputFailed(error),
+            };
+            if events.send(event).is_err() {
+                return;
+            }
+        }
+    });
+    pieces
+}
+
+struct Run<'a> {
+    args: &'a Produce,
+    producer: Producer,
+    broken: Break,
+    /// Records that the producer took.
+    taken: u64,
+    progress: Progress,
+}
+
+impl Run<'_> {
+    /// Sends the whole input and waits for its acknowledgements.
+    fn until_end(&mut self, events: &Receiver<Event>, pieces: &Sender<Vec<u8>>, mut lines: Lines) -> Result<(), Stop> {
+        loop {
+            match events.recv_timeout(TICK) {
+                Ok(Event::Input(piece, length)) => {
+                    lines.feed(&piece[..length], |line| self.send(line))?;
+                    let _ = pieces.send(piece);
+                }
+                Ok(Event::InputEnded) => break,
+                Ok(Event::InputFailed(error)) => return Err(Stop::Input(error)),
+                Ok(Event::Broken) | Err(_) => self.check()?,
+            }
+            self.progress.show(self.counts());
+        }
+        lines.finish(|line| self.send(line))?;
+        self.producer.flush().map_err(|error| Stop::Broken(Cause::Undelivered(error)))
+    }
+
+    fn send(&mut self, line: &[u8]) -> Result<(), Stop> {
+        let separator = self.args.key_separator.as_ref().map(|separator| separator.0.as_slice());
+        let (key, value) = key_and_value(line, separator);
+        let record = NewRecord { key, partition: self.args.partition, ..NewRecord::new(value) };
+        loop {
+            self.check()?;
+            match self.producer.send(record) {
+                Ok(_) => {
+                    self.taken += 1;
+                    return Ok(());
+                }
+                Err(SendError::Full) => self.progress.show(self.counts()),
+                Err(error) => return Err(Stop::Record(self.taken + 1, error)),
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), Stop> {
+        self.broken.get().map_or(Ok(()), |cause| Err(Stop::Broken(cause.clone())))
+    }
+
+    fn counts(&self) -> Counts {
+        let stats = self.producer.stats();
+        Counts { read: self.taken, acknowledged: stats.acknowledged, acknowledged_bytes: stats.bytes_acknowledged }
+    }
+
+    fn end(self, ended: Result<(), Stop>) -> Result<(), Failure> {
+        // What came before a bad line or the end of the input is still acknowledged; after a lost server or an
+        // interrupt nobody should have to wait.
+        if matches!(ended, Err(Stop::Line(_) | Stop::Record(..) | Stop::Input(_))) {
+            // A failure of it shows in the counts.
+            let _ = self.producer.flush();
+        }
+        let stats = self.producer.stats();
+        let counts = self.counts();
+        let took = self.progress.end(counts);
+        let counted = outcome(self.taken, stats.acknowledged, stats.failed);
+        match ended {
+            Ok(()) => {
+                eprintln!("{counted} {took}");
+                Ok(())
+            }
+            Err(stop) => Err(Failure::Failed(format!("{stop}; {counted}"))),
+        }
+    }
+}
+
+/// What became of the records taken: "7 records acknowledged, 2 may be there or not, 1 not written".
+fn outcome(taken: u64, acknowledged: u64, failed: u64) -> String {
+    let unknown = taken.saturating_sub(acknowledged + failed);
+    let plural = if acknowledged == 1 { "" } else { "s" };
+    let parts = [(unknown, "may be there or not"), (failed, "not written")];
+    let parts = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", {count} {what}"));
+    format!("{acknowledged} record{plural} acknowledged{}", parts.collect::<String>())
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stop::Line(line) => write!(f, "{line}, which max.message.bytes of the topic allows"),
+            Stop::Record(number, error) => write!(f, "line {number} cannot be sent: {error}"),
+            Stop::Input(error) => write!(f, "cannot read standard input: {error}"),
+            Stop::Broken(Cause::Undelivered(error)) => error.fmt(f),
+            Stop::Broken(Cause::Interrupted(signal)) => write!(f, "stopped by {signal}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_record_is_accounted_for() {
+        assert_eq!(outcome(5, 5, 0), "5 records acknowledged");
+        assert_eq!(outcome(5, 1, 0), "1 record acknowledged, 4 may be there or not");
+        assert_eq!(outcome(5, 2, 2), "2 records acknowledged, 1 may be there or not, 2 not written");
+        assert_eq!(outcome(0, 0, 0), "0 records acknowledged");
+    }
+
+    #[test]
+    fn separators() {
+        assert_eq!(separator("\\t").map(|s| s.0), Ok(b"\t".to_vec()));
+        assert!(separator("").is_err() && separator("\\n").is_err());
+    }
+}

@@ -1,0 +1,45 @@
+//! The server that a command talks to.
+
+use crate::failure::Failure;
+use clap::Args;
+use corelog_client::blocking::Admin;
+use corelog_client::{ClientError, ConnectOptions};
+
+/// Arguments that every command has that talks to a server.
+#[derive(Args)]
+pub(crate) struct ServerArgs {
+    /// Server to ask first; several are separated by commas
+    #[arg(
+        short = 'b',
+        long = "bootstrap-server",
+        value_name = "HOST:PORT",
+        default_value = DEFAULT,
+        env = "CORELOG_BOOTSTRAP"
+    )]
+    pub(crate) bootstrap: String,
+}
+
+/// Where `serve` listens by default.
+pub(crate) const DEFAULT: &str = "127.0.0.1:7092";
+
+impl ServerArgs {
+    pub(crate) fn options(&self) -> ConnectOptions {
+        ConnectOptions {
+            client_id: concat!("corelog ", env!("CARGO_PKG_VERSION")).to_owned(),
+            ..ConnectOptions::default()
+        }
+    }
+
+    pub(crate) fn admin(&self) -> Result<Admin, Failure> {
+        Admin::connect(&self.bootstrap, self.options()).map_err(failed)
+    }
+}
+
+/// What the client could not do. An argument that cannot be is a matter of usage.
+pub(crate) fn failed(error: ClientError) -> Failure {
+    match error {
+        ClientError::Invalid(_) => Failure::usage(error),
+        ClientError::Unreachable { .. } => Failure::Failed(format!("{error}; is `corelog serve` running there?")),
+        _ => Failure::failed(error),
+    }
+}
