@@ -4,7 +4,7 @@
 //! With another number of shards than before, everything goes to a directory of the next generation; the node file,
 //! replaced last, decides which generation counts.
 
-use super::commit::{Commits, Journal};
+use super::commit::{Commits, Debt, Journal};
 use super::recover::{Found, Reader, ensure_journal, fresh_journal, settle};
 use super::remote::{Calls, Envelope};
 use super::{
@@ -458,6 +458,8 @@ impl Shard {
             sequence: from.sequence,
             previous: from.previous,
             durable: Sequence(from.sequence.0 - 1),
+            flushed: Sequence(from.sequence.0 - 1),
+            debt: Debt::None,
             free_from: from.position,
         };
         Ok(())

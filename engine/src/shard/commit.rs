@@ -39,6 +39,11 @@ pub(super) struct Journal {
     pub(super) previous: Checksum,
     /// The last entry that is as durable as its partitions ask, with all before it.
     pub(super) durable: Sequence,
+    /// The last entry that is on stable storage with all before it. Entries claim this one, not `durable`: what was
+    /// only handed to the device may be missing after a power cut without being damaged.
+    pub(super) flushed: Sequence,
+    /// What entries without a flush have left for the next flush.
+    pub(super) debt: Debt,
     /// Entries before this position are in a durable checkpoint; their space can be used again.
     pub(super) free_from: JournalPosition,
 }
@@ -55,13 +60,35 @@ impl Journal {
             sequence: Sequence(1),
             previous: Checksum(0),
             durable: Sequence(0),
+            flushed: Sequence(0),
+            debt: Debt::None,
             free_from: JournalPosition(0),
         }
+    }
+
+    /// What a flushed entry has to pay for; an entry that is not flushed adds to it.
+    fn take_debt(&mut self, flush: bool, is_direct: bool) -> Debt {
+        if flush {
+            return std::mem::replace(&mut self.debt, Debt::None);
+        }
+        self.debt = self.debt.max(if is_direct { Debt::Segments } else { Debt::Entries });
+        Debt::None
     }
 
     pub(super) fn used(&self) -> u64 {
         self.next.0 - self.free_from.0
     }
+}
+
+/// What must be flushed besides an entry itself before the entry counts: a lost entry before it would end recovery, and
+/// a write that is durable in itself covers no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Debt {
+    None,
+    /// Entries before it.
+    Entries,
+    /// Entries before it, and blocks that they wrote to segments.
+    Segments,
 }
 
 /// What the commit lanes share.
@@ -104,6 +131,7 @@ struct Entry {
     position: JournalPosition,
     bytes: Slice,
     flush: bool,
+    debt: Debt,
 }
 
 /// One lane's own memory, used again for every entry.
@@ -200,7 +228,7 @@ impl Shard {
             sequence: journal.sequence,
             position: journal.next,
             previous: journal.previous,
-            durable: journal.durable,
+            durable: journal.flushed,
         };
         let mut writer = EntryWriter::new(&mut buffer, header);
         let mut flush = false;
@@ -223,7 +251,9 @@ impl Shard {
         }
         let finished = writer.finish();
         buffer.truncate(finished.length);
-        let entry = Entry { sequence: journal.sequence, position: journal.next, bytes: buffer.freeze(), flush };
+        let debt = journal.take_debt(flush, !lane.direct.is_empty());
+        let bytes = buffer.freeze();
+        let entry = Entry { sequence: journal.sequence, position: journal.next, bytes, flush, debt };
         journal.next = journal.next.plus(finished.length as u64);
         journal.sequence = journal.sequence.next();
         journal.previous = finished.checksum;
@@ -348,16 +378,34 @@ impl Shard {
 
     async fn commit(&self, lane: &mut Lane, entry: Entry) -> Result<(), ShardError> {
         match lane.direct.is_empty() {
-            true => self.write_entry(&entry, entry.flush).await?,
+            true => self.write_entry(&entry, entry.flush && entry.debt == Debt::None).await?,
             false => self.commit_direct(lane, &entry).await?,
         }
         if !self.durable_before(entry.sequence).await {
             return Ok(());
         }
-        self.0.journal.borrow_mut().durable = entry.sequence;
+        self.pay(entry.debt).await?;
+        {
+            let mut journal = self.0.journal.borrow_mut();
+            journal.durable = entry.sequence;
+            if entry.flush {
+                journal.flushed = entry.sequence;
+            }
+        }
         self.0.counters.commits.set(self.0.counters.commits.get() + 1);
         self.acknowledge(lane);
         Ok(())
+    }
+
+    /// Flushes what earlier entries left, and with it the entry that pays for them.
+    async fn pay(&self, debt: Debt) -> Result<(), ShardError> {
+        let root = &self.0.config.data_dir;
+        let flushed = match debt {
+            Debt::None => return Ok(()),
+            Debt::Entries => self.journal_file().sync_data().await,
+            Debt::Segments => self.reactor().sync_fs(root).await,
+        };
+        flushed.map_err(|error| ShardError::io("flushing", root, &error))
     }
 
     /// Writes the segments and the entry, then makes both durable at once.
@@ -378,7 +426,7 @@ impl Shard {
         for write in writes {
             write.await.map_err(|error| ShardError::io("writing a segment in", &self.0.config.data_dir, &error))?;
         }
-        if entry.flush {
+        if entry.flush && entry.debt < Debt::Segments {
             self.flush_direct(lane, &files).await?;
         }
         lane.direct.clear();

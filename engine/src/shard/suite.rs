@@ -45,6 +45,7 @@ cases! {
     time_finds_offsets: list_offsets;
     what_is_wrong_is_refused: refuse;
     a_watch_tells_once: watch;
+    durability_is_a_topics_choice: mix_durability, read_flushed;
     metadata_is_compacted: many_topics, read_many_topics;
 }
 
@@ -379,6 +380,32 @@ async fn watch(shard: Shard) {
     assert!(session.pop().is_none());
     shard.watch(of, Offset(0), &session, 7).expect("it is there");
     assert!(matches!(session.pop(), Some(Completed::Readable { ticket: 7 })), "at once");
+}
+
+/// Entries that are flushed come behind ones that are not: they must not be lost with them.
+async fn mix_durability(shard: Shard) {
+    create(&shard, "t", 1, &[]).await;
+    create(&shard, "w", 1, &[("durability", "write")]).await;
+    create(&shard, "m", 1, &[("durability", "memory")]).await;
+    let (flushed, written, memory) = (partition(&shard, "t", 0), partition(&shard, "w", 0), partition(&shard, "m", 0));
+    for n in 0..20 {
+        let bytes = if n % 5 == 0 { 100_000 } else { 500 };
+        append_range(&shard, written, n..n + 1, bytes).await;
+        append_range(&shard, memory, n..n + 1, bytes).await;
+        append_range(&shard, flushed, n..n + 1, 500).await;
+    }
+    append_range(&shard, written, 20..25, 500).await;
+    assert_eq!(read_all(&shard, memory, Offset(0)).await.len(), 20);
+}
+
+async fn read_flushed(shard: Shard) {
+    expect_range(&shard, partition(&shard, "t", 0), 0..20, 500).await;
+    for name in ["t", "w", "m"] {
+        let of = partition(&shard, name, 0);
+        assert_eq!(shard.describe(of).expect("it is there").fenced, None, "a lost write is no damage");
+        // All that was handed over before the last flush is there.
+        assert!(read_all(&shard, of, Offset(0)).await.len() >= 19, "{name}");
+    }
 }
 
 async fn many_topics(shard: Shard) {

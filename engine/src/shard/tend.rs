@@ -108,9 +108,11 @@ impl Shard {
     /// Gives back what partitions hold that nothing was appended to since the last checkpoint.
     pub(super) fn release_idle(&self) {
         let boundary = self.0.checkpoints.boundary.get();
+        let all_idle = self.0.journal.borrow().used() == 0;
         let mut released = 0;
         for (_, (_, partition)) in &mut self.0.partitions.borrow_mut().slots {
-            let idle = partition.checkpoint.boundary < boundary && !partition.has_journal_work();
+            let unchanged = all_idle || partition.checkpoint.boundary < boundary;
+            let idle = unchanged && !partition.has_journal_work();
             if idle && partition.tail.bytes() > 0 {
                 released += release(partition, usize::MAX);
             }
