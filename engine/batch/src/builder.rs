@@ -18,7 +18,8 @@ use crate::{BatchError, Codec, NONE, varint};
 /// ```
 #[derive(Debug)]
 pub struct BatchBuilder {
-    records: Vec<u8>,
+    /// Empty, or room for the header and then the records.
+    batch: Vec<u8>,
     count: i32,
     base_timestamp: i64,
     max_timestamp: i64,
@@ -52,7 +53,7 @@ impl BatchBuilder {
     /// A builder of batches of at most `bytes_max` bytes, header included, before compression.
     pub fn new(bytes_max: usize, codec: Codec) -> BatchBuilder {
         let bytes_max = bytes_max.min(PAYLOAD_BYTES_MAX);
-        BatchBuilder { records: Vec::new(), count: 0, base_timestamp: NONE, max_timestamp: NONE, bytes_max, codec }
+        BatchBuilder { batch: Vec::new(), count: 0, base_timestamp: NONE, max_timestamp: NONE, bytes_max, codec }
     }
 
     /// Adds a record. `timestamp` is in milliseconds since 1970-01-01 UTC, -1 for none.
@@ -73,7 +74,10 @@ impl BatchBuilder {
         let (timestamp_delta, offset_delta) = (timestamp - base_timestamp, i64::from(self.count));
         let body = body_length(key, value, headers, timestamp_delta, offset_delta);
         self.check_room(varint::length(body as i64) + body)?;
-        let out = &mut self.records;
+        let out = &mut self.batch;
+        if out.is_empty() {
+            out.resize(HEADER_BYTES, 0);
+        }
         varint::put(out, body as i64);
         out.push(0);
         varint::put(out, timestamp_delta);
@@ -103,21 +107,39 @@ impl BatchBuilder {
 
     /// Size of the batch as it stands, header included, before compression.
     pub fn size(&self) -> usize {
-        HEADER_BYTES + self.records.len()
+        self.batch.len().max(HEADER_BYTES)
     }
 
-    /// The batch; the builder is empty afterwards.
+    /// The batch; the builder is empty afterwards and holds no memory.
     ///
     /// # Errors
     /// As [`BatchBuilder::build_into`].
     pub fn build(&mut self) -> Result<Vec<u8>, BatchError> {
-        let mut out = Vec::with_capacity(self.size());
+        if self.codec == Codec::None {
+            return self.build_plain();
+        }
+        let mut out = Vec::new();
         self.build_into(&mut out)?;
+        self.batch = Vec::new();
         Ok(out)
     }
 
-    /// Appends the batch to `out`; the builder is empty afterwards. Base offset 0 and leader epoch -1 wait for the
-    /// server's stamp.
+    /// The batch without compression, whatever the builder's codec; the builder is empty afterwards and holds no memory.
+    ///
+    /// # Errors
+    /// `Empty`.
+    pub fn build_plain(&mut self) -> Result<Vec<u8>, BatchError> {
+        if self.count == 0 {
+            return Err(BatchError::Empty);
+        }
+        let mut out = std::mem::take(&mut self.batch);
+        self.fill_header(&mut out, Codec::None);
+        self.clear();
+        Ok(out)
+    }
+
+    /// Appends the batch to `out`; the builder is empty afterwards and keeps its memory. Base offset 0 and leader epoch -1
+    /// wait for the server's stamp.
     ///
     /// # Errors
     /// `Empty`, or `CodecNotBuilt` or `Compression` from the codec; then `out` and the builder are as they were.
@@ -126,26 +148,23 @@ impl BatchBuilder {
             return Err(BatchError::Empty);
         }
         let begin = out.len();
-        out.resize(begin + HEADER_BYTES, 0);
-        let compressed = match self.codec {
-            Codec::None => {
-                out.extend_from_slice(&self.records);
-                Ok(())
+        if self.codec == Codec::None {
+            out.extend_from_slice(&self.batch);
+        } else {
+            out.resize(begin + HEADER_BYTES, 0);
+            if let Err(error) = compress(self.codec, &self.batch[HEADER_BYTES..], out) {
+                out.truncate(begin);
+                return Err(error);
             }
-            codec => compress(codec, &self.records, out),
-        };
-        if let Err(error) = compressed {
-            out.truncate(begin);
-            return Err(error);
         }
-        self.fill_header(&mut out[begin..]);
+        self.fill_header(&mut out[begin..], self.codec);
         self.clear();
         Ok(())
     }
 
     /// Drops what was appended.
     pub fn clear(&mut self) {
-        self.records.clear();
+        self.batch.clear();
         (self.count, self.base_timestamp, self.max_timestamp) = (0, NONE, NONE);
     }
 
@@ -154,10 +173,10 @@ impl BatchBuilder {
         if alone > self.bytes_max {
             return Err(AppendRefused::TooLarge { size: alone, max: self.bytes_max });
         }
-        if self.records.len() + alone > self.bytes_max { Err(AppendRefused::Full) } else { Ok(()) }
+        if self.size() + record > self.bytes_max { Err(AppendRefused::Full) } else { Ok(()) }
     }
 
-    fn fill_header(&self, batch: &mut [u8]) {
+    fn fill_header(&self, batch: &mut [u8], codec: Codec) {
         let mut put = |at: usize, bytes: &[u8]| batch[at..at + bytes.len()].copy_from_slice(bytes);
         put(12, &(-1_i32).to_be_bytes());
         put(MAGIC_AT, &MAGIC.to_be_bytes());
@@ -168,7 +187,7 @@ impl BatchBuilder {
         put(51, &(-1_i16).to_be_bytes());
         put(53, &(-1_i32).to_be_bytes());
         put(57, &self.count.to_be_bytes());
-        seal(batch, u16::from(self.codec.code()));
+        seal(batch, u16::from(codec.code()));
     }
 }
 

@@ -5,13 +5,12 @@ use crate::options::ProducerOptions;
 use crate::partitioner::partition_of;
 use crate::producer::Settled;
 use crate::report::{NewRecord, ProducerStats, Sent};
-use corelog_batch::{AppendRefused, BatchBuilder, Codec};
+use corelog_batch::{AppendRefused, BatchBuilder};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// What a record takes beside its key, value and headers, at most: lengths, deltas, counts.
 const RECORD_OVERHEAD: usize = 32;
-const BATCH_OVERHEAD: usize = corelog_batch::HEADER_BYTES;
 
 /// A batch ready to be sent.
 #[derive(Debug)]
@@ -39,6 +38,8 @@ pub(crate) struct Accumulator {
     ripe: VecDeque<u32>,
     /// Where records without a key go, until that batch is sealed.
     sticky: u32,
+    /// A batch became full or ripe since the last `changed`.
+    news: bool,
     used: usize,
     stats: ProducerStats,
     failure: Option<ProduceError>,
@@ -66,6 +67,7 @@ impl Accumulator {
             lingering: VecDeque::new(),
             ripe: VecDeque::new(),
             sticky: sticky % partitions.max(1),
+            news: false,
             used: 0,
             stats: ProducerStats::default(),
             failure: None,
@@ -122,6 +124,12 @@ impl Accumulator {
         self.lingering.front().map(|&(at, _)| at)
     }
 
+    /// Whether something came since the last call that a driver asleep until `until` should look at.
+    pub(crate) fn changed(&mut self, until: Option<Instant>) -> bool {
+        let sooner = self.deadline().is_some_and(|at| until.is_none_or(|until| at < until));
+        std::mem::take(&mut self.news) || sooner
+    }
+
     /// Whether `collect` would find something by now.
     pub(crate) fn has_work(&self, now: Instant, mut room: impl FnMut(u32) -> bool) -> bool {
         !self.full.is_empty()
@@ -132,12 +140,16 @@ impl Accumulator {
     /// Moves out what is to be sent: full batches, and those past their linger for which there is `room`.
     pub(crate) fn collect(&mut self, now: Instant, mut room: impl FnMut(u32) -> bool, out: &mut Vec<Sealed>) {
         while let Some((_, partition)) = self.lingering.pop_front_if(|(at, _)| *at <= now) {
-            self.ripen(partition);
+            if self.slots[partition as usize].born + self.options.linger <= now {
+                self.ripen(partition);
+            }
         }
+        self.news = false;
         out.append(&mut self.full);
         for _ in 0..self.ripe.len() {
             let Some(partition) = self.ripe.pop_front() else { break };
             if room(partition) {
+                self.slots[partition as usize].ripe = false;
                 out.extend(self.seal(partition));
             } else {
                 self.ripe.push_back(partition);
@@ -150,6 +162,7 @@ impl Accumulator {
         let slot = &mut self.slots[partition as usize];
         if !slot.builder.is_empty() && !slot.ripe {
             slot.ripe = true;
+            self.news = true;
             self.ripe.push_back(partition);
         }
     }
@@ -203,18 +216,18 @@ impl Accumulator {
     fn put(&mut self, partition: u32, record: &NewRecord<'_>, timestamp: i64) -> Result<(), SendError> {
         let builder = &mut self.slots[partition as usize].builder;
         let before = if builder.is_empty() { 0 } else { builder.size() };
-        let mut taken = builder.append(record.key, record.value, record.headers, timestamp);
+        let taken = builder.append(record.key, record.value, record.headers, timestamp);
         if taken == Err(AppendRefused::Full) {
             self.seal_full(partition);
             return self.put(partition, record, timestamp);
         }
-        taken = taken.or_else(|refused| match refused {
-            AppendRefused::TooLarge { size, max } => return Err(SendError::TooLarge { size, max }),
-            AppendRefused::NegativeTimestamp { timestamp } => Err(SendError::NegativeTimestamp(timestamp)),
-            AppendRefused::Full => Err(SendError::Full),
+        taken.map_err(|refused| match refused {
+            AppendRefused::TooLarge { size, max } => SendError::TooLarge { size, max },
+            AppendRefused::NegativeTimestamp { timestamp } => SendError::NegativeTimestamp(timestamp),
+            AppendRefused::Full => SendError::Full,
         })?;
         self.used += self.slots[partition as usize].builder.size() - before;
-        Ok(taken)
+        Ok(())
     }
 
     /// A batch got its first record.
@@ -230,6 +243,7 @@ impl Accumulator {
     fn seal_full(&mut self, partition: u32) {
         let sealed = self.seal(partition);
         self.full.extend(sealed);
+        self.news = true;
     }
 
     fn seal(&mut self, partition: u32) -> Option<Sealed> {

@@ -30,7 +30,11 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') { write!(f, "[{}]:{}", self.host, self.port) } else { write!(f, "{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
     }
 }
 
@@ -205,7 +209,8 @@ impl Cluster {
             State::Idle { not_before } => (not_before, link.0),
             _ => (now, link.0),
         };
-        let next = self.links().filter(|link| link.0 < self.bootstrap || self.links[link.0].failures < 3).min_by_key(ready);
+        let next =
+            self.links().filter(|link| link.0 < self.bootstrap || self.links[link.0].failures < 3).min_by_key(ready);
         if let Some(next) = next {
             self.want(next, now);
         }

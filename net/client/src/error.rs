@@ -18,7 +18,6 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    #[expect(dead_code, reason = "its caller arrives with the state machine")]
     pub(crate) fn new(operation: Operation, code: u16, failure: &Failure<'_>) -> Refusal {
         Refusal { operation, code, detail: failure.detail, message: failure.message.as_str().to_owned() }
     }

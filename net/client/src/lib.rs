@@ -4,12 +4,22 @@
 //! machines, which are told the time and handed bytes, and never touch a socket or a clock themselves.
 #![forbid(unsafe_code)]
 
+mod accumulator;
+mod admin;
 pub mod blocking;
+mod cluster;
+mod consumer;
 mod error;
 mod fetched;
+mod front;
+mod machine;
 mod options;
 mod partitioner;
+mod producer;
+pub mod protocol;
 mod report;
+mod routes;
+mod start;
 
 pub use corelog_batch::{Codec, Header, Record};
 pub use corelog_wire::{Detail, ListOffsets, Operation, Retry, Status};

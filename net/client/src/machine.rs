@@ -1,6 +1,6 @@
 //! What every driver runs: something with connections, to which things happen.
 
-use crate::cluster::{Action, Cluster, LinkId, Token};
+use crate::cluster::{Cluster, LinkId, Token};
 use crate::error::Ended;
 use crate::protocol::Event;
 use std::time::Instant;
@@ -58,9 +58,4 @@ pub(crate) fn lose(machine: &mut impl Machine, link: LinkId, why: &Ended, now: I
 pub(crate) fn close(machine: &mut impl Machine, link: LinkId, why: &Ended, now: Instant) {
     machine.cluster().close(link);
     lose(machine, link, why, now);
-}
-
-/// What the driver is to do next.
-pub(crate) fn action(machine: &mut impl Machine) -> Option<Action> {
-    machine.cluster().action()
 }

@@ -119,11 +119,6 @@ impl ProducerCore {
         std::mem::take(&mut self.settled)
     }
 
-    /// Nothing stands in line.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.queued == 0
-    }
-
     /// Ends every batch: what was not sent is not written, what is on its way may be.
     pub(crate) fn give_up(&mut self) {
         for partition in 0..self.lines.len() {
@@ -191,7 +186,9 @@ impl ProducerCore {
         let partition = partition as usize;
         let Some(line) = self.lines.get_mut(partition) else { return };
         let index = serial.wrapping_sub(line.first_serial) as usize;
-        let Some(queued) = line.batches.get_mut(index).filter(|queued| matches!(queued.state, State::Sent)) else { return };
+        let Some(queued) = line.batches.get_mut(index).filter(|queued| matches!(queued.state, State::Sent)) else {
+            return;
+        };
         line.held |= matches!(state, State::Refused(_) | State::Unknown(_));
         queued.state = state;
         line.inflight -= 1;
@@ -347,34 +344,22 @@ impl Machine for ProducerCore {
     }
 
     fn event(&mut self, link: LinkId, event: Event<'_, Token>, now: Instant) {
-        let Event::Answered { token, header, outcome } = event else { return };
-        match (token, outcome) {
-            (Token::Metadata, outcome) => {
-                let outcome = outcome.and_then(|response| match response {
-                    Response::Metadata(metadata) => Ok(metadata),
-                    _ => Err(odd(Operation::Metadata)),
-                });
-                self.routes.learned(outcome, link, &mut self.cluster, now);
+        match event {
+            Event::Answered { token: Token::Produce { partition, serial }, outcome, .. } => {
+                let base = match outcome {
+                    Ok(Response::Produce(produced)) => Ok(produced.base),
+                    Ok(_) => return,
+                    Err(refusal) => Err(refusal),
+                };
+                self.produced(partition, serial, base, now);
             }
-            (Token::Open { partition }, outcome) => {
-                let outcome = outcome.and_then(|response| match response {
-                    Response::Open(opened) => Ok((header.handle, opened)),
-                    _ => Err(odd(Operation::Open)),
-                });
-                if let Err(refusal) = self.routes.opened_by(partition, link, outcome, now)
+            event => {
+                if let Err((partition, refusal)) = self.routes.answered(link, event, &mut self.cluster, now)
                     && (partition as usize) < self.lines.len()
                 {
                     self.fail_waiting(partition as usize, &ProduceError::Refused(refusal));
                 }
             }
-            (Token::Produce { partition, serial }, outcome) => {
-                let outcome = outcome.and_then(|response| match response {
-                    Response::Produce(produced) => Ok(produced.base),
-                    _ => Err(odd(Operation::Produce)),
-                });
-                self.produced(partition, serial, outcome, now);
-            }
-            _ => {}
         }
     }
 
@@ -409,11 +394,6 @@ impl Machine for ProducerCore {
         let lines = if self.queued == 0 { None } else { self.lines.iter().filter_map(line_due).min() };
         [lines, self.cluster.deadline(now), self.routes.deadline().filter(|&at| at > now)].into_iter().flatten().min()
     }
-}
-
-/// An answer of another operation than asked for is refused by the connection already; this is for the compiler.
-fn odd(operation: Operation) -> Refusal {
-    Refusal { operation, code: Status::Internal as u16, detail: Detail::None, message: "an odd answer".to_owned() }
 }
 
 fn not_sent(why: &Ended) -> Refusal {

@@ -28,13 +28,11 @@ use crate::error::{Ended, Refusal};
 use crate::options::ConnectOptions;
 use ahash::AHashMap;
 use corelog_wire::{
-    Batches, Frame, Header, Hello, Magic, Operation, Response, Text, VERSION_MAX, VERSION_MIN, Welcome,
-    Wire,
+    Batches, Frame, Header, Hello, Magic, Operation, Response, Text, VERSION_MAX, VERSION_MIN, Welcome, Wire,
 };
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-
 
 /// Past so many encoded bytes that are not transmitted yet, [`Connection::has_room`] says no.
 pub const OUTPUT_BYTES_MAX: usize = 1 << 20;
@@ -353,11 +351,7 @@ impl<T: Copy> Connection<T> {
         }
     }
 
-    fn pushed<'a>(
-        &mut self,
-        header: &Header,
-        outcome: Result<Response<'a>, Refusal>,
-    ) -> Result<Event<'a, T>, Ended> {
+    fn pushed<'a>(&mut self, header: &Header, outcome: Result<Response<'a>, Refusal>) -> Result<Event<'a, T>, Ended> {
         let subscribed = self.pending.get(&header.correlation).filter(|pending| pending.deadline.is_none());
         let token = subscribed.and_then(|pending| pending.token).ok_or_else(|| stray(header))?;
         let outcome = match outcome {

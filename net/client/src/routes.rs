@@ -2,8 +2,9 @@
 
 use crate::cluster::{Cluster, LinkId, Token};
 use crate::error::Refusal;
+use crate::protocol::Event;
 use corelog_wire::{
-    Detail, List, Metadata, MetadataRequest, Open, Opened, Operation, Retry, Selection, Status, Text, Topic,
+    Detail, List, Metadata, MetadataRequest, Open, Opened, Operation, Response, Retry, Selection, Status, Text, Topic,
 };
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -136,8 +137,41 @@ impl Routes {
         }
     }
 
-    /// The server answered an open.
-    pub(crate) fn opened_by(
+    /// An answer to `Token::Metadata` or `Token::Open` came.
+    ///
+    /// # Errors
+    /// The partition that cannot be opened, and why; there is no use in trying again.
+    pub(crate) fn answered(
+        &mut self,
+        link: LinkId,
+        event: Event<'_, Token>,
+        cluster: &mut Cluster,
+        now: Instant,
+    ) -> Result<(), (u32, Refusal)> {
+        match event {
+            Event::Answered { token: Token::Metadata, outcome: Ok(Response::Metadata(metadata)), .. } => {
+                self.learned(&metadata, link, cluster, now);
+                Ok(())
+            }
+            Event::Answered { token: Token::Metadata, outcome: Err(refusal), .. } => {
+                self.asking = None;
+                self.ask_after = now + refusal.retry_after().unwrap_or(self.pause);
+                self.trouble = self.refused(refusal, now).err();
+                Ok(())
+            }
+            Event::Answered { token: Token::Open { partition }, header, outcome } => {
+                let opened = match outcome {
+                    Ok(Response::Open(opened)) => Ok((header.handle, opened)),
+                    Ok(_) => return Ok(()),
+                    Err(refusal) => Err(refusal),
+                };
+                self.opened_by(partition, link, opened, now).map_err(|refusal| (partition, refusal))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn opened_by(
         &mut self,
         partition: u32,
         link: LinkId,
@@ -162,49 +196,30 @@ impl Routes {
         }
     }
 
-    /// The server answered who owns what. True when partitions were added.
-    pub(crate) fn learned(
-        &mut self,
-        outcome: Result<Metadata<'_>, Refusal>,
-        link: LinkId,
-        cluster: &mut Cluster,
-        now: Instant,
-    ) -> bool {
+    fn learned(&mut self, metadata: &Metadata<'_>, link: LinkId, cluster: &mut Cluster, now: Instant) {
         self.asking = None;
-        let metadata = match outcome {
-            Ok(metadata) => metadata,
-            Err(refusal) => {
-                self.ask_after = now + refusal.retry_after().unwrap_or(self.pause);
-                if let Err(refusal) = self.refused(refusal, now) {
-                    self.trouble = Some(refusal);
-                }
-                return false;
-            }
-        };
-        cluster.learn(&metadata, link, now);
+        cluster.learn(metadata, link, now);
         let Some(entry) = metadata.topics.iter().find(|entry| entry.name.as_str() == self.topic) else {
             self.trouble = Some(self.gone(Status::UnknownTopic as u16, ""));
-            return false;
+            return;
         };
         if entry.status != 0 {
             self.trouble = Some(self.gone(entry.status, ""));
-            return false;
+            return;
         }
         if self.id.is_some_and(|id| id != entry.id) {
             self.trouble = Some(self.gone(Status::UnknownTopic as u16, "the topic was deleted and created again"));
-            return false;
+            return;
         }
         self.id = Some(entry.id);
         (self.stale, self.asked_at) = (false, now);
         let shut = Route { owner: (0, 0), lane: State::Shut { not_before: now }, opened: None };
-        let before = self.routes.len();
         for (partition, owner) in entry.owners.iter().enumerate() {
             if partition == self.routes.len() {
                 self.routes.push(Route { owner: (0, 0), ..shut });
             }
             self.routes[partition].owner = (owner.node, owner.shard);
         }
-        self.routes.len() > before
     }
 
     /// A link is gone, and with it the lanes on it. Owners may have changed.
@@ -224,12 +239,6 @@ impl Routes {
         }
     }
 
-    /// Links that lanes are open on, or are being opened.
-    #[cfg(test)]
-    pub(crate) fn is_open(&self, partition: u32) -> bool {
-        matches!(self.routes[partition as usize].lane, State::Open(..))
-    }
-
     /// What a refusal means for the way to a partition: an error where there is no use in trying again.
     fn refused(&mut self, refusal: Refusal, now: Instant) -> Result<(), Refusal> {
         self.waiting_for = refusal.to_string();
@@ -245,7 +254,8 @@ impl Routes {
     }
 
     fn gone(&self, code: u16, message: &str) -> Refusal {
-        let message = if message.is_empty() { format!("there is no topic {:?}", self.topic) } else { message.to_owned() };
+        let message =
+            if message.is_empty() { format!("there is no topic {:?}", self.topic) } else { message.to_owned() };
         Refusal { operation: Operation::Metadata, code, detail: Detail::None, message }
     }
 }

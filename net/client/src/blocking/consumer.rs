@@ -1,46 +1,103 @@
 //! Reads a topic.
 
+use super::sockets::Sockets;
+use crate::consumer::ConsumerCore;
+use crate::start::{self, unreachable};
 use crate::{ClientError, ConsumerOptions, Fetched};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Reads the records of a topic's partitions. Works on the caller's thread, inside `poll`; reconnects by itself and goes
-/// on behind the last record handed over.
+/// on behind the last record that came.
+///
+/// ```no_run
+/// use corelog_client::ConsumerOptions;
+/// use corelog_client::blocking::Consumer;
+/// use std::time::Duration;
+///
+/// let mut consumer = Consumer::connect("127.0.0.1:7092", "clicks", ConsumerOptions::default())?;
+/// while !consumer.at_end() {
+///     if let Some(fetched) = consumer.poll(Duration::from_secs(1))? {
+///         for record in fetched.records() {
+///             let record = record?;
+///             println!("{}/{}: {:?}", fetched.partition(), record.offset, record.value);
+///         }
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Records of one partition come in order, without gaps but those that the log has, and each once.
 #[derive(Debug)]
-pub struct Consumer {}
+pub struct Consumer {
+    core: ConsumerCore,
+    sockets: Sockets,
+}
 
 impl Consumer {
     /// Connects to the first of `servers` (`host:port`, separated by commas) that welcomes it, and finds the topic.
-    pub fn connect(_servers: &str, _topic: &str, _options: ConsumerOptions) -> Result<Consumer, ClientError> {
-        Err(ClientError::Unreachable { servers: String::new(), why: "not connected".into() })
+    ///
+    /// # Errors
+    /// `Unreachable` after the connect timeout, `Refused` where the topic does not exist, `Invalid` where it has fewer
+    /// partitions than asked for.
+    pub fn connect(servers: &str, topic: &str, options: ConsumerOptions) -> Result<Consumer, ClientError> {
+        let (cluster, routes, _) = start::topic(servers, topic, &options.connect)?;
+        let until = Instant::now() + options.connect.connect_timeout;
+        let mut consumer = Consumer { core: ConsumerCore::new(cluster, routes, options), sockets: Sockets::new() };
+        while !consumer.core.is_ready()? {
+            if Instant::now() >= until {
+                return Err(unreachable(servers, &consumer.core.waiting_for()));
+            }
+            consumer.sockets.turn(&mut consumer.core, until);
+        }
+        Ok(consumer)
     }
 
-    /// The next records of any partition, or None when none came within `wait`.
-    pub fn poll(&mut self, _wait: Duration) -> Result<Option<Fetched>, ClientError> {
-        Ok(None)
+    /// The next records of any partition, or None when none came within `wait`. Zero looks without waiting.
+    ///
+    /// # Errors
+    /// `Refused` for a partition that cannot be read on, `Corrupt` for a batch that cannot be read. Other partitions go
+    /// on with the next call; the one concerned waits for [`Consumer::seek`].
+    pub fn poll(&mut self, wait: Duration) -> Result<Option<Fetched>, ClientError> {
+        let until = Instant::now() + wait;
+        loop {
+            if let Some(fetched) = self.core.take()? {
+                return Ok(Some(fetched));
+            }
+            self.sockets.turn(&mut self.core, until);
+            if Instant::now() >= until {
+                return self.core.take();
+            }
+        }
     }
 
     /// The partitions that are read.
     pub fn partitions(&self) -> Vec<u32> {
-        Vec::new()
+        self.core.partitions()
     }
 
-    /// Offset behind the last record handed over of this partition; None before it is known.
-    pub fn position(&self, _partition: u32) -> Option<i64> {
-        None
+    /// Offset behind the last record handed over of this partition; None before it is known where it begins.
+    pub fn position(&self, partition: u32) -> Option<i64> {
+        self.core.position(partition)
     }
 
-    /// The partition's high watermark as far as it is known.
-    pub fn high_watermark(&self, _partition: u32) -> Option<i64> {
-        None
+    /// The partition's high watermark as far as it is known: readers see records below it.
+    pub fn high_watermark(&self, partition: u32) -> Option<i64> {
+        self.core.high_watermark(partition)
     }
 
-    /// Whether all that is known to be there was handed over, in every partition.
+    /// Whether all that is known to be there was handed over, in every partition. False as long as that is unknown of
+    /// any.
     pub fn at_end(&self) -> bool {
-        false
+        self.core.at_end()
     }
 
     /// Goes on at another offset. Records of the partition that were not handed over are dropped.
-    pub fn seek(&mut self, _partition: u32, _offset: i64) -> Result<(), ClientError> {
+    ///
+    /// # Errors
+    /// `Invalid` for a partition that is not read, or a negative offset.
+    pub fn seek(&mut self, partition: u32, offset: i64) -> Result<(), ClientError> {
+        self.core.seek(partition, offset, Instant::now())?;
+        self.sockets.send(&mut self.core, Instant::now());
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod consumer;
 mod producer;
+mod sockets;
 
 pub use admin::Admin;
 pub use consumer::Consumer;
