@@ -73,6 +73,7 @@ impl Shard {
             let end = partition.active_end().unwrap_or(partition.visible_end);
             partition.show(partition.next, end);
         }
+        self.0.checkpoints.add_dirty(bytes.len());
         self.queue_for_journal(handle, partition, bytes.len());
         Ok(())
     }

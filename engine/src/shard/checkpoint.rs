@@ -41,6 +41,10 @@ pub(super) struct Checkpoints {
     requested: Cell<bool>,
     /// Bytes appended since the last boundary.
     dirty: Cell<u64>,
+    /// Bytes that the checkpoint under way is writing.
+    writing: Cell<u64>,
+    /// A checkpoint was completed.
+    pub(super) completed: Event,
     pub(super) wanted: Event,
     pub(super) file: RefCell<Option<CheckpointFile>>,
 }
@@ -67,6 +71,8 @@ impl Checkpoints {
             gone: RefCell::default(),
             requested: Cell::new(false),
             dirty: Cell::new(0),
+            writing: Cell::new(0),
+            completed: Event::default(),
             wanted: Event::default(),
             file: RefCell::new(None),
         }
@@ -79,10 +85,14 @@ impl Checkpoints {
         }
     }
 
-    /// Counts bytes that the next checkpoint will have to write; returns how many there are.
-    pub(super) fn add_dirty(&self, bytes: usize) -> u64 {
+    /// Counts bytes that the next checkpoint will have to write.
+    pub(super) fn add_dirty(&self, bytes: usize) {
         self.dirty.set(self.dirty.get() + bytes as u64);
-        self.dirty.get()
+    }
+
+    /// Bytes that are in memory and not in segments.
+    pub(super) fn dirty(&self) -> u64 {
+        self.dirty.get() + self.writing.get()
     }
 
     /// Notes that a partition has something for the next checkpoint.
@@ -96,6 +106,8 @@ impl Checkpoints {
     /// Forgets what was listed; the partitions are read again from disk.
     pub(super) fn forget(&self) {
         self.listed.borrow_mut().clear();
+        self.dirty.set(0);
+        self.writing.set(0);
     }
 
     fn is_due(&self) -> bool {
@@ -169,7 +181,7 @@ impl Shard {
             return None;
         }
         checkpoints.boundary.set(checkpoints.boundary.get() + 1);
-        checkpoints.dirty.set(0);
+        checkpoints.writing.set(checkpoints.dirty.replace(0));
         Some(Cut {
             journal: JournalFrom {
                 nonce: journal.nonce,
@@ -408,6 +420,8 @@ impl Shard {
             }
         }
         self.0.counters.checkpoints.set(self.0.counters.checkpoints.get() + 1);
+        self.0.checkpoints.writing.set(0);
+        self.0.checkpoints.completed.notify();
         self.0.commits.work.notify();
     }
 }

@@ -305,7 +305,10 @@ impl Shard {
             cut.map_err(|error| ShardError::io("cutting off", &path, &error))?;
         }
         let Some(index) = &sealed.index else { return Ok(()) };
-        self.write_index(id, sealed, index).await?;
+        // Without its file an index is read back from the segment: a full disk is no reason to stop the shard.
+        if self.write_index(id, sealed, index).await.is_err() {
+            return Ok(());
+        }
         let Some(handle) = self.handle_of(id) else { return Ok(()) };
         let mut partitions = self.0.partitions.borrow_mut();
         let mut segments = partitions.get_mut(handle).into_iter().flat_map(|partition| partition.sealed.iter_mut());

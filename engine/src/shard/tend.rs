@@ -10,6 +10,11 @@ use std::time::Duration;
 
 /// How often free space is looked at: space that was freed lets writing resume within this time.
 const SPACE_INTERVAL: Duration = Duration::from_millis(500);
+/// How often whoever waits for memory looks again: appends that waited for their segment do not say when they are gone.
+const ROOM_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Partitions that are looked at before others get their turn.
+const PARTITIONS_A_TURN: usize = 128;
 
 /// Partitions whose first offset advanced.
 #[derive(Debug, Default)]
@@ -49,7 +54,10 @@ impl Shard {
 
     async fn apply_retention(&self) {
         let handles = self.0.partitions.borrow().handles();
-        for handle in handles {
+        for (index, handle) in handles.into_iter().enumerate() {
+            if index % PARTITIONS_A_TURN == 0 {
+                self.reactor().yield_now().await;
+            }
             self.retain(handle);
             // Segments that could not be dropped before a checkpoint knew them can be now.
             self.drop_segments(handle).await;
@@ -130,8 +138,21 @@ impl Shard {
         if wanted > max / 8 * 7 {
             self.evict_tails(wanted - max / 4 * 3);
         }
-        if self.0.checkpoints.add_dirty(bytes) > max as u64 / 2 {
+        if self.0.checkpoints.dirty() + bytes as u64 > max as u64 / 2 {
             self.0.checkpoints.request();
+        }
+    }
+
+    /// Waits while memory for appends is scarce: to stop taking them from a connection is better than to refuse them.
+    pub async fn room(&self) {
+        loop {
+            let relieved = self.0.checkpoints.completed.wait();
+            let crowded = self.0.checkpoints.dirty() > self.0.config.tail_bytes_max as u64 / 4 * 3
+                || self.0.waiting_bytes.get() > self.0.config.waiting_bytes_max / 4 * 3;
+            if !crowded || self.check_running().is_err() {
+                return;
+            }
+            either(relieved, self.reactor().sleep(ROOM_INTERVAL)).await;
         }
     }
 
