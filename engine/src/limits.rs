@@ -345,6 +345,8 @@ impl fmt::Display for Bytes {
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.unit {
+            // A bound is shown exactly.
+            Unit::Bytes if !self.value.is_multiple_of(KIB) => write!(f, "{} B", self.value),
             Unit::Bytes => Bytes(self.value).fmt(f),
             Unit::Count => self.value.fmt(f),
             Unit::Milliseconds => write!(f, "{} ms", self.value),
@@ -372,6 +374,7 @@ impl fmt::Display for MemoryBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metadata::TopicSettings;
     use proptest::prelude::*;
 
     proptest! {
@@ -424,6 +427,33 @@ mod tests {
         let text = MemoryBudget::plan(2 * GIB, 2).unwrap().to_string();
         assert!(text.starts_with("    16 MiB  receive buffers\n"), "{text}");
         assert!(text.ends_with("     2 GiB  in all: 2 shards, at most 32768 partitions"), "{text}");
+    }
+
+    const PAGE: &str = include_str!("../../docs/operations.md");
+
+    #[test]
+    fn the_operations_page_has_every_limit() {
+        let rows: String = LIMITS.iter().map(|l| format!("| {} | {l} | {} |\n", l.name, l.past)).collect();
+        assert!(PAGE.contains(&rows), "docs/operations.md is to have\n{rows}");
+    }
+
+    #[test]
+    fn the_operations_page_has_the_budget_as_it_is() {
+        let budget = MemoryBudget::plan(2 * GIB, 2).unwrap().to_string();
+        assert!(PAGE.contains(&budget), "docs/operations.md is to have\n{budget}");
+        let [one, two, eight] = [1, 2, 8].map(|shards| Bytes(least_memory(shards)));
+        let least = format!("One shard needs {one}, two need {two}, eight {eight}.");
+        assert!(PAGE.contains(&least), "docs/operations.md is to have\n{least}");
+    }
+
+    #[test]
+    fn the_operations_page_has_every_setting_of_a_topic() {
+        let shown = TopicSettings::default().show();
+        let rows = TopicSettings::documented().zip(shown).map(|(setting, shown)| {
+            format!("| `{}` | `{}` | {} | {} |\n", setting.key, shown.value, setting.allowed, setting.meaning)
+        });
+        let rows: String = rows.collect();
+        assert!(PAGE.contains(&rows), "docs/operations.md is to have\n{rows}");
     }
 
     #[test]

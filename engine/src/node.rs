@@ -172,10 +172,10 @@ impl NodeConfig {
             shards: self.shards,
             cpu: self.cpus.get(usize::from(shard.0)).copied(),
             pool_bytes: budget.pool.bytes as usize,
-            entries: limits::RING_ENTRIES,
             spin: self.spin,
             receive_buffers: limits::RECEIVE_BUFFERS,
             receive_buffer_bytes: limits::RECEIVE_BUFFER_BYTES,
+            ..Options::default()
         }
     }
 
@@ -189,7 +189,7 @@ impl NodeConfig {
             entries: CONTROL_ENTRIES,
             spin: Duration::ZERO,
             receive_buffers: 1,
-            receive_buffer_bytes: 4096,
+            ..Options::default()
         }
     }
 }
@@ -416,5 +416,11 @@ mod tests {
             assert!(sentence.ends_with("it must be from 32 MiB to 64 GiB, in steps of 4096"), "{sentence}");
         }
         assert_eq!(config().budget().unwrap().shards, 2);
+    }
+
+    #[test]
+    fn a_shard_has_the_ring_that_the_budget_counts() {
+        let options = config().ring(ShardId(1), &config().budget().unwrap());
+        assert_eq!(options.entries, limits::RING_ENTRIES);
     }
 }
