@@ -44,7 +44,8 @@ pub enum Backing {
     Heap,
 }
 
-struct Region {
+/// Mapped or allocated memory, zeroed at first.
+pub(super) struct Region {
     base: NonNull<u8>,
     bytes: usize,
     backing: Backing,
@@ -56,7 +57,7 @@ impl Pool {
     /// # Errors
     /// The operating system refuses the memory.
     pub fn new(bytes: usize) -> std::io::Result<Pool> {
-        Ok(Pool::over(Region::map(round_up(bytes.max(1), HUGE_PAGE))?))
+        Ok(Pool::over(Region::map(bytes)?))
     }
 
     /// A pool out of the process's heap, for simulation and tests. `bytes` is rounded up to a page.
@@ -105,7 +106,7 @@ impl Pool {
 
     /// Where the region begins, for registering it with a ring.
     pub(crate) fn base(&self) -> *mut u8 {
-        self.0.region.base.as_ptr()
+        self.0.region.base()
     }
 
     fn take(&self, len: usize) -> Option<Block> {
@@ -138,6 +139,10 @@ impl Block {
     fn pointer(&self) -> NonNull<u8> {
         // SAFETY: `page` came from the buddy allocator of this region, so the offset lies within it.
         unsafe { self.pool.0.region.base.add(self.page as usize * PAGE) }
+    }
+
+    fn is_of(&self, pool: &Pool) -> bool {
+        Rc::ptr_eq(&self.pool.0, &pool.0)
     }
 
     fn owners(&self) -> &Cell<u32> {
@@ -186,6 +191,11 @@ impl Buffer {
     /// Cuts the length down to `len`; does nothing if it is shorter already.
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
+    }
+
+    /// Whether the bytes lie in `pool`'s region.
+    pub(super) fn is_of(&self, pool: &Pool) -> bool {
+        self.block.is_of(pool)
     }
 
     /// No more changes: the bytes can be shared from here on.
@@ -290,8 +300,8 @@ impl Slice {
     }
 
     /// Whether the bytes lie in `pool`'s region.
-    pub(crate) fn is_of(&self, pool: &Pool) -> bool {
-        self.block.as_ref().is_some_and(|block| Rc::ptr_eq(&block.pool.0, &pool.0))
+    pub(super) fn is_of(&self, pool: &Pool) -> bool {
+        self.block.as_ref().is_some_and(|block| block.is_of(pool))
     }
 }
 
@@ -311,6 +321,10 @@ impl fmt::Debug for Slice {
 }
 
 impl Region {
+    pub(super) fn base(&self) -> *mut u8 {
+        self.base.as_ptr()
+    }
+
     fn heap(bytes: usize) -> Region {
         let layout = Region::layout(bytes);
         // SAFETY: the layout has a size of at least one page.
@@ -324,7 +338,9 @@ impl Region {
         Layout::from_size_align(bytes, PAGE).unwrap()
     }
 
-    fn map(bytes: usize) -> std::io::Result<Region> {
+    /// Maps at least `bytes`, aligned to a huge page, in whole huge pages.
+    pub(super) fn map(bytes: usize) -> std::io::Result<Region> {
+        let bytes = round_up(bytes.max(1), HUGE_PAGE);
         if let Ok(base) = map_anonymous(bytes, libc::MAP_HUGETLB) {
             return Ok(Region { base, bytes, backing: Backing::HugeTlb });
         }

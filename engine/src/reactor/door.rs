@@ -1,5 +1,7 @@
 //! How one core wakes another that sleeps, without paying when it does not.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// A reactor's door: other cores knock only if its owner said that it sleeps.
@@ -8,11 +10,22 @@ pub(crate) struct Door {
     parked: AtomicBool,
     /// Where the driver rings: its own name for the reactor.
     address: u64,
+    /// Another way to ring, for kernels that lack the first. Kept open here: rings may come after the reactor's end,
+    /// when its descriptor's number stands for something else.
+    counter: Option<Arc<OwnedFd>>,
 }
 
 impl Door {
     pub(crate) fn new(address: u64) -> Door {
-        Door { parked: AtomicBool::new(false), address }
+        Door { parked: AtomicBool::new(false), address, counter: None }
+    }
+
+    pub(crate) fn with_counter(address: u64, counter: Arc<OwnedFd>) -> Door {
+        Door { counter: Some(counter), ..Door::new(address) }
+    }
+
+    pub(crate) fn counter(&self) -> Option<&OwnedFd> {
+        self.counter.as_deref()
     }
 
     pub(crate) fn address(&self) -> u64 {

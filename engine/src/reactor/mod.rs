@@ -11,18 +11,17 @@ mod executor;
 mod file;
 pub mod mesh;
 mod ops;
-mod probe;
-mod provided;
 pub mod ring;
 pub mod sim;
 mod socket;
+#[cfg(test)]
+mod suite;
 mod timers;
 
 pub use buffers::{AppendBuffer, BLOCK_MAX, Backing, Buffer, PAGE, Pool, Slice};
 pub use executor::Task;
 pub use file::{DirEntry, File, FileLock, Open, Space, WriteSync};
-pub use probe::{CannotRun, Features, probe};
-pub use ring::run_ring;
+pub use ring::{CannotRun, Features, probe, run_ring};
 pub use socket::{Chunk, Listener, Outgoing, Stream};
 
 use crate::model::{ShardId, Timestamp};
@@ -266,6 +265,7 @@ impl Reactor {
         self.0.life.set(Life::Ended);
         self.close_dropped();
         self.0.watched.borrow_mut().clear();
+        self.open_eyes();
     }
 
     fn driver(&self) -> RefMut<'_, Driver> {

@@ -202,11 +202,6 @@ impl Ops {
         }
     }
 
-    /// Operations that the driver has not completed.
-    pub(crate) fn in_flight(&self) -> usize {
-        self.slots.iter().filter(|slot| !matches!(slot.state, State::Free | State::Completed(_))).count()
-    }
-
     pub(super) fn poll(&mut self, id: OpId, cx: &mut Context<'_>) -> Poll<(io::Result<u64>, Op)> {
         let slot = self.slot(id);
         match &mut slot.state {

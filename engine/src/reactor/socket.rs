@@ -4,7 +4,7 @@ use super::Reactor;
 use super::buffers::Slice;
 use super::driver::{Drive, Handle, HandleKind};
 use super::ops::Op;
-use super::provided::Provided;
+use super::ring::Provided;
 use std::cell::Cell;
 use std::fmt;
 use std::future::poll_fn;
