@@ -104,3 +104,20 @@ fn show(json: bool, report: &(impl Serialize + Display)) {
         _ => println!("{report}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Args as _;
+
+    #[test]
+    fn the_arguments_go_together_and_every_benchmark_shows_an_example() {
+        let mut command = Args::augment_args(clap::Command::new("bench"));
+        command.clone().debug_assert();
+        command.build();
+        for benchmark in command.get_subcommands().filter(|benchmark| benchmark.get_name() != "help") {
+            let help = benchmark.clone().render_long_help().to_string();
+            assert!(help.contains("corelog bench"), "{help}");
+        }
+    }
+}

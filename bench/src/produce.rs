@@ -13,7 +13,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// Below this part of idle time the driver, not what it drove, set the pace.
-const IDLE_MIN: f64 = 0.05;
+const IDLE_MIN: f64 = 0.1;
 
 /// Arguments of `bench produce`.
 #[derive(Debug, Clone, Args)]
