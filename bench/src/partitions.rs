@@ -6,24 +6,28 @@ use crate::error::{BenchError, Doing, Result};
 use crate::report::{Latency, histogram};
 use crate::rig::batch;
 use clap::Args;
-use corelog_engine::limits::{
-    COMMITS_IN_FLIGHT_MAX, DIRECT_BYTES_MIN, JOURNAL_BYTES_DEFAULT, JOURNAL_ENTRY_BYTES_MAX, MemoryBudget,
-};
-use corelog_engine::metadata::Bounds;
-use corelog_engine::model::{PartitionId, ShardId};
-use corelog_engine::reactor::{Reactor, mesh, ring, run_ring};
-use corelog_engine::shard::{Command, Completed, PartitionHandle, Session, Shard, ShardConfig};
+use corelog_engine::error::AppendError;
+use corelog_engine::limits::JOURNAL_BYTES_DEFAULT;
+use corelog_engine::model::PartitionId;
+use corelog_engine::node::{self, NodeConfig, Stop};
+use corelog_engine::reactor::Reactor;
+use corelog_engine::shard::{Command, Completed, PartitionHandle, Session, Shard};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 const COUNTS: [u32; 4] = [1, 16, 128, 1024];
 /// Commits of one count before the next one's turn, so that all see the same minute of the machine.
 const ROUND: u32 = 50;
-const MEMORY: u64 = 1 << 30;
+/// Little, so that all of it was touched before long: a first touch of a page is the machine's cost, not the log's.
+const MEMORY: u64 = 512 << 20;
+/// Between two tries of an append that found the shard at a bound.
+const BUSY_PAUSE: Duration = Duration::from_micros(100);
+/// The default of `serve`.
+const SPIN: Duration = Duration::from_micros(50);
 
 /// Arguments of `bench partitions`.
 #[derive(Debug, Clone, Args)]
@@ -68,49 +72,34 @@ pub(crate) fn run(args: &PartitionsArgs) -> Result<PartitionsReport> {
     let directory = directory.doing("making a directory for the data")?;
     let (body, duration) = (batch(1, args.record_bytes)?, Duration::from_secs_f64(args.seconds));
     let (data, record_bytes) = (directory.path().join("data"), args.record_bytes);
-    // A thread of its own, because the reactor pins the one it runs on.
-    let measured = thread::spawn(move || measure_on_a_shard(&data, body, duration)).join();
-    let points = measured.unwrap_or_else(|_| Err(BenchError::Server("the shard's thread panicked".into())))?;
-    Ok(PartitionsReport { record_bytes, points })
+    Ok(PartitionsReport { record_bytes, points: measure_on_a_shard(&data, body, duration)? })
 }
 
+/// Runs a node of one shard, without a server, until all is measured.
 fn measure_on_a_shard(data: &Path, body: Vec<u8>, duration: Duration) -> Result<Vec<Point>> {
-    let budget = MemoryBudget::plan(MEMORY, 1).map_err(|error| BenchError::Usage(error.to_string()))?;
-    let pool_bytes = budget.pool.bytes as usize;
-    let cpu = Cores::choose().server;
-    let options = ring::Options { shard: ShardId(0), shards: 1, cpu, pool_bytes, ..ring::Options::default() };
-    let config = config(data, &budget);
-    let ran = run_ring(options, move |reactor| async move {
-        let mesh = mesh::build(1, 16).pop().ok_or("the mesh has no end")?.attach(&reactor);
-        let shard = Shard::start(reactor.clone(), mesh, config).await.map_err(|error| error.to_string())?;
-        let points = measure(&reactor, &shard, &body, duration).await;
-        shard.stop().await;
-        points
+    let config = NodeConfig {
+        data_dir: data.to_owned(),
+        shards: 1,
+        cpus: Cores::choose().server.into_iter().collect(),
+        memory: MEMORY,
+        journal_bytes: JOURNAL_BYTES_DEFAULT,
+        disk_reserve_bytes: 0,
+        retention_interval: Duration::from_secs(60),
+        spin: SPIN,
+    };
+    let (tell, told) = mpsc::channel();
+    let body: Arc<[u8]> = body.into();
+    let ran = node::run(&config, &Stop::default(), move |start| {
+        let (tell, body) = (tell.clone(), body.clone());
+        async move {
+            let points = measure(start.shard.reactor(), &start.shard, &body, duration).await?;
+            // The receiver outlives the node.
+            tell.send(points).map_err(|error| error.to_string())
+        }
     });
     let failed = |why: String| BenchError::Server(format!("the shard could not be measured: {why}"));
-    ran.map_err(|error| failed(error.to_string()))?.map_err(failed)
-}
-
-/// What `serve` gives a single shard, with the space of a small disk in mind.
-fn config(data: &Path, budget: &MemoryBudget) -> ShardConfig {
-    ShardConfig {
-        data_dir: data.to_owned(),
-        generation: 0,
-        node: 1,
-        journal_bytes: JOURNAL_BYTES_DEFAULT,
-        entry_bytes_max: JOURNAL_ENTRY_BYTES_MAX as usize,
-        commits_in_flight: usize::from(COMMITS_IN_FLIGHT_MAX),
-        direct_bytes_min: DIRECT_BYTES_MIN as usize,
-        tail_bytes_max: budget.pool.tails as usize,
-        waiting_bytes_max: 16 << 20,
-        read_bytes: 1 << 20,
-        read_bytes_max: budget.pool.reads as usize,
-        files_max: 256,
-        checkpoint_interval: Duration::from_secs(1),
-        retention_interval: Duration::from_secs(60),
-        disk_reserve_bytes: 0,
-        bounds: Bounds::default(),
-    }
+    ran.map_err(|error| failed(error.to_string()))?;
+    told.recv().map_err(|error| failed(error.to_string()))
 }
 
 async fn measure(
@@ -122,14 +111,14 @@ async fn measure(
     let handles = open(shard).await?;
     let session = Session::new(handles.len());
     let mut samples: Vec<(Histogram<u64>, u64)> = COUNTS.iter().map(|_| (histogram(), 0)).collect();
-    commit(shard, &session, &handles, body).await?; // makes every partition's first segment
+    commit(reactor, shard, &session, &handles, body).await?; // makes every partition's first segment
     let began = Instant::now();
     while began.elapsed() < duration {
         for (count, (histogram, flushes)) in COUNTS.iter().zip(&mut samples) {
             let before = reactor.counters().flushes.get();
             for _ in 0..ROUND {
                 let begin = Instant::now();
-                commit(shard, &session, &handles[..*count as usize], body).await?;
+                commit(reactor, shard, &session, &handles[..*count as usize], body).await?;
                 histogram.saturating_record(begin.elapsed().as_nanos() as u64);
             }
             *flushes += reactor.counters().flushes.get() - before;
@@ -156,13 +145,21 @@ async fn open(shard: &Shard) -> std::result::Result<Vec<PartitionHandle>, String
 
 /// Appends the batch to each partition and waits for all acknowledgements.
 async fn commit(
+    reactor: &Reactor,
     shard: &Shard,
     session: &Session,
     handles: &[PartitionHandle],
     body: &[u8],
 ) -> std::result::Result<(), String> {
     for (ticket, handle) in handles.iter().enumerate() {
-        shard.append(*handle, body, session, ticket as u64).map_err(|error| error.to_string())?;
+        loop {
+            match shard.append(*handle, body, session, ticket as u64) {
+                Ok(()) => break,
+                // A checkpoint frees memory; the wait for it is part of this commit's time.
+                Err(AppendError::Busy) => reactor.sleep(BUSY_PAUSE).await,
+                Err(error) => return Err(error.to_string()),
+            }
+        }
     }
     let mut waiting = handles.len();
     while waiting > 0 {
