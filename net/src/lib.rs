@@ -1,2 +1,5 @@
-//! Wire formats and connections.
+//! Wire formats and connections: lowers dialects to the requests of the engine. Nothing below knows a dialect.
 #![forbid(unsafe_code)]
+
+pub mod limits;
+pub mod native;

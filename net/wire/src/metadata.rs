@@ -8,7 +8,7 @@ use uuid::Uuid;
 pub enum Selection<'a> {
     /// Kind 0: none, only the addresses.
     None,
-    /// Kind 1: all whose names sort after this one, byte by byte; an empty name begins with the first.
+    /// Kind 1: all behind this name in the server's order; an empty name begins with the first.
     After(Text<'a>),
     /// Kind 2: these.
     Named(List<'a, Text<'a>>),
@@ -96,9 +96,9 @@ message! {
         pub node: u32,
         /// Every shard's address.
         pub endpoints: List<'a, Endpoint<'a>>,
-        /// The topics asked for, those of `Selection::After` in the order of their names.
+        /// The topics asked for, those of `Selection::After` in the server's order.
         pub topics: List<'a, TopicEntry<'a>>,
-        /// Whether more topics follow the last one here: ask again after its name.
+        /// Whether not all fitted: ask again after the last name, or for the names that are missing.
         pub more: bool,
     }
 }

@@ -100,8 +100,7 @@ statuses! {
     UnsupportedVersion = 104 "unsupported_version", No, Caller, "Client and server share no version; the server's range is carried; the connection ends.";
     HelloRequired = 105 "hello_required", No, Client, "The first frame is no hello; the connection ends.";
     HelloTimeout = 106 "hello_timeout", Yes, Client, "No hello came in time; the connection ends.";
-    IdleTimeout = 107 "idle_timeout", Yes, Client, "Nothing was asked, awaited or subscribed for too long: send pings; the connection ends.";
-    SlowReader = 108 "slow_reader", Yes, Caller, "The client took its responses too slowly for too long; the connection ends.";
+    IdleTimeout = 107 "idle_timeout", Yes, Client, "Nothing came from the client for too long, or a frame was not finished in time: send pings; the connection ends.";
 
     InvalidRequest = 200 "invalid_request", No, Caller, "A value in the request is outside what it may be; the message says which.";
     UnknownHandle = 201 "unknown_handle", No, Client, "The handle was never given out on this connection, was closed, or its partition is gone: open it again.";

@@ -76,7 +76,7 @@ message! {
 }
 
 message! {
-    /// Changes a topic: all of it or, when any part is refused, nothing.
+    /// Changes a topic: all of it or, when any part is refused, nothing. Partitions or settings, not both in one request.
     pub struct AlterTopic<'a> {
         /// Which.
         pub topic: Topic<'a>,

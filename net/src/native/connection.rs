@@ -1,0 +1,326 @@
+//! One connection: a task that receives and one that sends, around state that both share.
+//!
+//! The receiving task parses frames and begins what they ask for; most answers are queued at once. The sending task takes
+//! outcomes from the session, ends waits whose time is over, moves data for readers, and sends what is queued. Neither
+//! waits while it holds the state.
+
+use super::foreign;
+use super::inbox::{Inbox, Next};
+use super::refusal::Refusal;
+use super::server::Shared;
+use super::state::{Phase, State};
+use corelog_engine::reactor::{Chunk, Instant, Outgoing, Sleep, Stream};
+use corelog_engine::shard::{Event, Session, Shard};
+use corelog_wire::{FLAG_RESPONSE, Frame, FrameError, FrameTooLarge, Header, Operation, Request, Status};
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+/// A pause before another try when the buffer pool is exhausted.
+const MEMORY_PAUSE: Duration = Duration::from_millis(5);
+/// Outcomes a session has room for before it grows.
+const SESSION_CAPACITY: usize = 16;
+
+/// See the module.
+pub(super) struct Connection {
+    pub(super) shared: Rc<Shared>,
+    pub(super) session: Session,
+    pub(super) state: RefCell<State>,
+    /// Something got room: the receiving task may go on.
+    pub(super) room: Event,
+    stream: Stream,
+    peer: SocketAddr,
+    accepted: Instant,
+    times: Times,
+}
+
+/// What the server's sweep looks at.
+#[derive(Debug)]
+struct Times {
+    /// When a byte came last.
+    heard: Cell<Instant>,
+    /// When the frame that is not whole yet began.
+    frame_began: Cell<Option<Instant>>,
+    /// When the send that is under way began.
+    send_began: Cell<Option<Instant>>,
+    /// When the last response was sent, of a connection that ends.
+    finished: Cell<Option<Instant>>,
+}
+
+impl Connection {
+    pub(super) fn new(shared: &Rc<Shared>, stream: Stream, peer: SocketAddr) -> Rc<Connection> {
+        let now = shared.shard.reactor().now();
+        let times = Times {
+            heard: Cell::new(now),
+            frame_began: Cell::default(),
+            send_began: Cell::default(),
+            finished: Cell::default(),
+        };
+        Rc::new(Connection {
+            state: RefCell::new(State::new(shared)),
+            shared: shared.clone(),
+            session: Session::new(SESSION_CAPACITY),
+            room: Event::default(),
+            stream,
+            peer,
+            accepted: now,
+            times,
+        })
+    }
+
+    pub(super) fn shard(&self) -> &Shard {
+        &self.shared.shard
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.shard().reactor().now()
+    }
+
+    /// Serves the connection to its end.
+    pub(super) async fn run(self: Rc<Connection>) {
+        let sender = {
+            let connection = self.clone();
+            self.shard().reactor().spawn(async move { connection.send_all().await })
+        };
+        self.receive_all().await;
+        self.drain();
+        sender.await;
+        self.stream.shutdown();
+        self.state.borrow_mut().close(&self);
+    }
+
+    /// Ends the connection in order: no more requests, but what was asked for is answered.
+    pub(super) fn drain(&self) {
+        self.state.borrow_mut().drain(self);
+        self.room.notify();
+        self.session.wake();
+    }
+
+    /// Ends the connection in order, and says why first.
+    pub(super) fn say_goodbye(&self, refusal: &Refusal) {
+        let header = Header { flags: FLAG_RESPONSE, ..Header::request(Operation::Goodbye, 0, 0) };
+        self.state.borrow_mut().fail(header, refusal);
+        self.drain();
+    }
+
+    /// Ends the connection at once.
+    pub(super) fn cut(&self) {
+        self.stream.shutdown();
+        self.drain();
+    }
+
+    /// Closes what has taken too long, gives back memory of readers that pause.
+    pub(super) fn sweep(&self, now: Instant) {
+        let limits = &self.shared.limits;
+        let over = |since: Option<Instant>, time: Duration| since.is_some_and(|since| now >= since.plus(time));
+        if over(self.times.send_began.get(), limits.send_time) {
+            self.shared.log.say(now, || format!("{}: slow reader, connection closed", self.peer));
+            return self.cut();
+        }
+        if over(self.times.finished.get(), limits.linger_time) {
+            return self.cut();
+        }
+        let phase = self.state.borrow().phase;
+        match phase {
+            Phase::Greeting if over(Some(self.accepted), limits.hello_time) => {
+                self.say_goodbye(&Refusal::new(Status::HelloTimeout, "no hello came in time"));
+            }
+            Phase::Serving if over(Some(self.times.heard.get()), limits.idle_time) => {
+                self.say_goodbye(&Refusal::new(Status::IdleTimeout, "nothing came for too long; send pings"));
+            }
+            Phase::Serving if over(self.times.frame_began.get(), limits.frame_time) => {
+                self.say_goodbye(&Refusal::new(Status::IdleTimeout, "a frame was begun and not finished in time"));
+            }
+            _ => self.state.borrow_mut().release_idle_cursors(),
+        }
+    }
+
+    async fn receive_all(self: &Rc<Self>) {
+        let mut inbox = Inbox::new(self.shard().reactor().pool(), &self.shared.frame_memory);
+        while let Ok(Some(chunk)) = self.stream.receive().await {
+            self.times.heard.set(self.now());
+            // A connection that ends discards what still comes, so that the client is not reset before it has read why.
+            if self.is_open() {
+                self.take_in(&mut inbox, chunk).await;
+                self.note_frame_in_part(&inbox);
+            }
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.state.borrow().phase != Phase::Draining
+    }
+
+    fn note_frame_in_part(&self, inbox: &Inbox) {
+        let began = inbox.is_waiting().then(|| self.times.frame_began.get().unwrap_or(self.now()));
+        self.times.frame_began.set(began);
+    }
+
+    async fn take_in(self: &Rc<Self>, inbox: &mut Inbox, chunk: Chunk) {
+        let (mut chunk, mut at) = (Some(chunk), 0);
+        while self.is_open() {
+            let all = chunk.as_deref().unwrap_or(&[]);
+            let mut fresh = &all[at..];
+            let next = inbox.next(&mut fresh, self.body_bytes_max());
+            at = all.len() - fresh.len();
+            let frame = match next {
+                Ok(Next::Fresh) => first(fresh),
+                Ok(Next::Held) => first(inbox.held()),
+                Ok(Next::None) => break,
+                Ok(Next::Blocked) => {
+                    self.shard().reactor().sleep(MEMORY_PAUSE).await;
+                    continue;
+                }
+                Ok(Next::Skipped(header)) => {
+                    self.refuse(header, &Refusal::busy("no memory for a frame that arrives in parts"));
+                    continue;
+                }
+                Err(too_large) => return self.refuse_length(too_large),
+            };
+            let Some(frame) = frame else { break };
+            if !self.state.borrow_mut().admits(frame.body.len(), &self.shared.limits) {
+                // The memory of a chunk is the shard's: it must not wait for this client.
+                if inbox.hold(fresh).is_ok() {
+                    (chunk, at) = (None, 0);
+                }
+                self.wait_for_room().await;
+                continue;
+            }
+            self.take_frame(&frame);
+            self.times.frame_began.set(None);
+            let size = frame.size();
+            if next == Ok(Next::Held) { inbox.consume(size) } else { at += size }
+        }
+        self.wake_sender_if_needed();
+    }
+
+    fn body_bytes_max(&self) -> u32 {
+        match self.state.borrow().phase {
+            Phase::Greeting => corelog_wire::HELLO_BODY_BYTES_MAX,
+            Phase::Serving | Phase::Draining => self.shared.limits.body_bytes_max,
+        }
+    }
+
+    async fn wait_for_room(&self) {
+        // What fills the bounds may be waiting for the sender, also for another try at memory.
+        self.session.wake();
+        let more_memory = self.shard().reactor().sleep(MEMORY_PAUSE);
+        either(self.room.wait(), more_memory).await;
+    }
+
+    fn take_frame(self: &Rc<Self>, frame: &Frame<'_>) {
+        let mut state = self.state.borrow_mut();
+        let header = frame.header;
+        match (state.phase, Request::decode(frame)) {
+            (Phase::Greeting, Ok(Request::Hello(hello))) => state.greet(self, header, &hello),
+            (Phase::Greeting, Ok(_)) => {
+                state.violate(self, header, Refusal::new(Status::HelloRequired, "the first frame must be a hello"));
+            }
+            (Phase::Serving, Ok(Request::Hello(_))) => {
+                state.violate(self, header, Refusal::new(Status::UnexpectedOperation, "hello was said before"));
+            }
+            (Phase::Serving, Ok(request)) => state.serve(self, header, request),
+            (Phase::Serving, Err(error @ FrameError::UnknownOperation(_))) => {
+                state.fail(header.response(), &error.into())
+            }
+            (_, Err(error)) => state.violate(self, header, error.into()),
+            (Phase::Draining, Ok(_)) => {}
+        }
+    }
+
+    fn refuse(&self, header: Header, refusal: &Refusal) {
+        self.state.borrow_mut().fail(header.response(), refusal);
+        self.wake_sender_if_needed();
+    }
+
+    fn refuse_length(&self, frame: FrameTooLarge) {
+        let greeting = self.state.borrow().phase == Phase::Greeting;
+        match foreign::protocol(&frame.header.to_bytes()).filter(|_| greeting) {
+            Some(protocol) => {
+                let line = || format!("{} speaks {protocol}, this port speaks corelog's native protocol", self.peer);
+                self.shared.log.say(self.now(), line);
+                self.cut();
+            }
+            None => {
+                self.refuse(frame.header, &FrameError::TooLarge(frame).into());
+                self.drain();
+            }
+        }
+    }
+
+    fn wake_sender_if_needed(&self) {
+        if self.state.borrow().has_work() {
+            self.session.wake();
+        }
+    }
+
+    async fn send_all(self: Rc<Connection>) {
+        let mut spare = Outgoing::new();
+        let mut alarm = Alarm(None);
+        loop {
+            self.state.borrow_mut().work(&self);
+            if self.take_outgoing(&mut spare) {
+                let bytes = spare.len();
+                self.times.send_began.set(Some(self.now()));
+                let (sent, back) = self.stream.send(spare).await;
+                self.times.send_began.set(None);
+                spare = back;
+                self.state.borrow_mut().outbox.sent(bytes);
+                self.room.notify();
+                if sent.is_err() {
+                    return self.cut();
+                }
+                continue;
+            }
+            if self.state.borrow().is_finished() {
+                self.times.finished.set(Some(self.now()));
+                return;
+            }
+            let due = self.state.borrow().due;
+            either(self.session.completed(), alarm.wait(&self, due)).await;
+        }
+    }
+
+    fn take_outgoing(&self, spare: &mut Outgoing) -> bool {
+        let mut state = self.state.borrow_mut();
+        !state.is_broken() && state.outbox.take(spare)
+    }
+}
+
+/// The frame at the front of bytes that hold a whole one.
+fn first(bytes: &[u8]) -> Option<Frame<'_>> {
+    Frame::first(bytes, u32::MAX).ok().flatten()
+}
+
+/// A timer that is set anew only when it must ring earlier, so that a wait does not cost a timer each.
+struct Alarm(Option<(Instant, Sleep)>);
+
+impl Alarm {
+    /// Ends at `due`, or earlier; never without one.
+    async fn wait(&mut self, connection: &Connection, due: Option<Instant>) {
+        let Some(due) = due else { return std::future::pending().await };
+        if self.0.as_ref().is_none_or(|(at, _)| *at > due) {
+            self.0 = Some((due, connection.shard().reactor().sleep_until(due)));
+        }
+        if let Some((_, sleep)) = &mut self.0 {
+            poll_fn(|cx| pin!(&mut *sleep).poll(cx)).await;
+            self.0 = None;
+        }
+    }
+}
+
+/// Ends when the first of two does.
+async fn either(first: impl Future<Output = ()>, second: impl Future<Output = ()>) {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    poll_fn(|cx| {
+        if first.as_mut().poll(cx).is_ready() || second.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    })
+    .await;
+}

@@ -1,0 +1,57 @@
+//! Produce: batches go to the engine as they came; the response follows their commit.
+
+use super::connection::Connection;
+use super::refusal::Refusal;
+use super::slots::Key;
+use super::state::{Place, State, Waiting};
+use corelog_engine::error::AppendError;
+use corelog_engine::shard::{Remote, Reply};
+use corelog_wire::{Header, Produced};
+
+impl State {
+    pub(super) fn produce(
+        &mut self,
+        connection: &Connection,
+        header: Header,
+        batches: &[u8],
+        silent: bool,
+    ) -> Result<(), Refusal> {
+        let opened = self.opened.key(header.handle).and_then(|key| self.opened.get_mut(key));
+        let place = opened.ok_or_else(Refusal::unknown_handle)?.place;
+        let key = self.begin(Waiting::Produce { header, silent, bytes: batches.len() });
+        let begun = match place {
+            Place::Here(handle) => {
+                let appended = connection.shard().append(handle, batches, &connection.session, key.ticket());
+                appended.map_err(Refusal::from)
+            }
+            Place::There(shard, partition) => {
+                let append = Remote::Append { partition, bytes: batches.into() };
+                let sent = connection.shard().forward(shard, append, &connection.session, key.ticket());
+                sent.map_err(|_| Refusal::busy("too many requests are on their way to other shards"))
+            }
+        };
+        if begun.is_err() {
+            self.end(connection, key);
+        }
+        begun
+    }
+
+    pub(super) fn end_remote_produce(&mut self, connection: &Connection, key: Key, reply: Reply) {
+        let outcome = match reply {
+            Reply::Appended { base, last } => Ok(Produced { base: base.0, last: last.0, log_append_time: -1 }),
+            Reply::AppendRefused(error) => Err(error.into()),
+            Reply::Busy => Err(AppendError::Busy.into()),
+            _ => Err(AppendError::OutcomeUnknown.into()),
+        };
+        self.end_produce(connection, key, outcome);
+    }
+
+    pub(super) fn end_produce(&mut self, connection: &Connection, key: Key, outcome: Result<Produced, Refusal>) {
+        let Some(Waiting::Produce { header, silent, .. }) = self.end(connection, key) else { return };
+        match outcome {
+            Ok(_) if silent => {}
+            Ok(produced) => self.reply(header.response(), &produced),
+            Err(refusal) => self.fail(header.response(), &refusal),
+        }
+    }
+}

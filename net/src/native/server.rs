@@ -1,0 +1,205 @@
+//! The server of one shard: listeners, the table of connections, what they share, and the sweep that ends those that take
+//! too long.
+
+use super::connection::Connection;
+use super::inbox::FrameMemory;
+use super::refusal::Refusal;
+use crate::limits::Limits;
+use corelog_engine::model::ShardId;
+use corelog_engine::reactor::{Instant, Listener, Stream, Task};
+use corelog_engine::shard::Shard;
+use corelog_wire::Status;
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+/// How often connections are looked at for what took too long.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+/// A pause after the system refused to accept: out of file descriptors, for one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Time that connections have to end in order when the server stops.
+const STOP_TIME: Duration = Duration::from_secs(3);
+/// At most one line of a kind in this time.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// On which port each shard of the node listens: filled in by the shards as they start, read for metadata.
+#[derive(Debug, Clone)]
+pub struct Ports(Arc<[AtomicU16]>);
+
+impl Ports {
+    /// For so many shards, none of which listens yet.
+    pub fn new(shards: u16) -> Ports {
+        Ports((0..shards).map(|_| AtomicU16::new(0)).collect())
+    }
+
+    /// A shard listens on a port of its own.
+    pub fn set(&self, shard: ShardId, port: u16) {
+        self.0[usize::from(shard.0)].store(port, Ordering::Release);
+    }
+
+    /// The shards that listen, and where.
+    pub fn listening(&self) -> impl Iterator<Item = (ShardId, u16)> {
+        let ports = self.0.iter().map(|port| port.load(Ordering::Acquire)).enumerate();
+        ports.filter(|(_, port)| *port != 0).map(|(shard, port)| (ShardId(shard as u16), port))
+    }
+}
+
+/// What a server tells its clients and allows them.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Name or address that clients reach this node by; empty lets them use the one they know.
+    pub host: String,
+    /// Ports of the node's shards.
+    pub ports: Ports,
+    /// What connections may take.
+    pub limits: Limits,
+}
+
+/// Serves connections of one shard until it is stopped.
+pub struct Server(Rc<Shared>);
+
+/// What connections of a shard share.
+pub(super) struct Shared {
+    pub(super) shard: Shard,
+    pub(super) host: String,
+    pub(super) ports: Ports,
+    pub(super) limits: Limits,
+    pub(super) frame_memory: Rc<FrameMemory>,
+    pub(super) outgoing_bytes: Rc<Cell<usize>>,
+    /// Open partitions of all connections.
+    pub(super) handles: Cell<usize>,
+    pub(super) log: Log,
+    connections: RefCell<Slab<Rc<Connection>>>,
+    tasks: RefCell<Vec<Task<()>>>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("shard", &self.0.shard.id()).finish_non_exhaustive()
+    }
+}
+
+/// Serves connections that come in at any of the listeners.
+pub fn serve(shard: Shard, listeners: Vec<Listener>, options: Options) -> Server {
+    let Options { host, ports, limits } = options;
+    let reactor = shard.reactor().clone();
+    let shared = Rc::new(Shared {
+        shard,
+        host,
+        ports,
+        limits,
+        frame_memory: FrameMemory::new(limits.frame_bytes_max),
+        outgoing_bytes: Rc::default(),
+        handles: Cell::new(0),
+        log: Log::default(),
+        connections: RefCell::default(),
+        tasks: RefCell::default(),
+    });
+    let accepting = listeners.into_iter().map(|listener| reactor.spawn(accept_all(shared.clone(), listener)));
+    let mut tasks: Vec<_> = accepting.collect();
+    tasks.push(reactor.spawn(sweep_all(shared.clone())));
+    *shared.tasks.borrow_mut() = tasks;
+    Server(shared)
+}
+
+impl Server {
+    /// Connections at present.
+    pub fn connections(&self) -> usize {
+        self.0.connections.borrow().len()
+    }
+
+    /// Takes no more connections, has the present ones end in order, and cuts those that do not.
+    pub async fn stop(self) {
+        self.0.tasks.borrow_mut().clear();
+        let refusal = Refusal::new(Status::ShuttingDown, "the server stops");
+        self.0.each(|connection| connection.say_goodbye(&refusal));
+        let reactor = self.0.shard.reactor().clone();
+        let until = reactor.now().plus(STOP_TIME);
+        while self.connections() > 0 && reactor.now() < until {
+            self.0.each(|connection| connection.sweep(reactor.now()));
+            reactor.sleep(Duration::from_millis(5)).await;
+        }
+        self.0.each(Connection::cut);
+        // A few turns for their tasks to see it.
+        for _ in 0..100 {
+            if self.connections() == 0 {
+                return;
+            }
+            reactor.sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+impl Shared {
+    fn each(&self, mut act: impl FnMut(&Connection)) {
+        let slots = self.connections.borrow().capacity();
+        for slot in 0..slots {
+            let connection = self.connections.borrow().get(slot).cloned();
+            if let Some(connection) = connection {
+                act(&connection);
+            }
+        }
+    }
+
+    fn begin(self: &Rc<Shared>, stream: Stream, peer: SocketAddr) {
+        if self.connections.borrow().len() >= self.limits.connections_max {
+            let now = self.shard.reactor().now();
+            self.log.say(now, || format!("{peer}: refused, the shard has as many connections as it may"));
+            return;
+        }
+        let connection = Connection::new(self, stream, peer);
+        let slot = self.connections.borrow_mut().insert(connection.clone());
+        let shared = self.clone();
+        let serving = async move {
+            connection.run().await;
+            shared.connections.borrow_mut().remove(slot);
+        };
+        self.shard.reactor().spawn(serving).detach();
+    }
+}
+
+async fn accept_all(shared: Rc<Shared>, listener: Listener) {
+    let reactor = shared.shard.reactor().clone();
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => shared.begin(stream, peer),
+            Err(error) => {
+                shared.log.say(reactor.now(), || format!("accepting a connection failed: {error}"));
+                reactor.sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn sweep_all(shared: Rc<Shared>) {
+    let reactor = shared.shard.reactor().clone();
+    loop {
+        reactor.sleep(SWEEP_INTERVAL).await;
+        let now = reactor.now();
+        shared.each(|connection| connection.sweep(now));
+    }
+}
+
+/// Lines for the operator about what clients do: clients decide how often, so that there is a bound.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    next: Cell<Option<Instant>>,
+    left_out: Cell<u64>,
+}
+
+impl Log {
+    pub(super) fn say(&self, now: Instant, line: impl FnOnce() -> String) {
+        if self.next.get().is_some_and(|next| now < next) {
+            return self.left_out.set(self.left_out.get() + 1);
+        }
+        self.next.set(Some(now.plus(LOG_INTERVAL)));
+        match self.left_out.replace(0) {
+            0 => eprintln!("corelog: {}", line()),
+            left_out => eprintln!("corelog: {} ({left_out} more lines left out)", line()),
+        }
+    }
+}

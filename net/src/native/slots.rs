@@ -1,0 +1,145 @@
+//! Numbers for things that come and go: a number that is out of date is told from one in use.
+
+/// Bits of a wire handle that hold the slot; the rest hold the low bits of the generation.
+const SLOT_BITS: u32 = 20;
+const GENERATION_MASK: u32 = u32::MAX >> SLOT_BITS;
+
+/// A list of slots, each with a generation that grows with every use. Allocates nothing once it has been as full as it gets.
+#[derive(Debug)]
+pub(super) struct Slots<T> {
+    slots: Vec<Slot<T>>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    generation: u32,
+    value: Option<T>,
+}
+
+/// Names one use of one slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Key {
+    slot: u32,
+    generation: u32,
+}
+
+impl Key {
+    /// The number given to a session.
+    pub(super) fn ticket(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.slot)
+    }
+
+    /// The key that gave this ticket.
+    pub(super) fn of_ticket(ticket: u64) -> Key {
+        Key { slot: ticket as u32, generation: (ticket >> 32) as u32 }
+    }
+
+    /// The number given to a client; never 0.
+    pub(super) fn wire(self) -> u32 {
+        (self.generation & GENERATION_MASK) << SLOT_BITS | self.slot
+    }
+}
+
+impl<T> Slots<T> {
+    pub(super) fn new() -> Slots<T> {
+        Slots { slots: Vec::new(), free: Vec::new() }
+    }
+
+    /// How many are in use.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(super) fn insert(&mut self, value: T) -> Key {
+        let slot = self.free.pop().unwrap_or_else(|| self.add_slot());
+        let entry = &mut self.slots[slot as usize];
+        entry.generation = next_generation(entry.generation);
+        entry.value = Some(value);
+        Key { slot, generation: entry.generation }
+    }
+
+    fn add_slot(&mut self) -> u32 {
+        assert!(self.slots.len() < 1 << SLOT_BITS, "bounds keep slots below what a wire handle can name");
+        self.slots.push(Slot { generation: 0, value: None });
+        self.slots.len() as u32 - 1
+    }
+
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        let entry = self.slots.get_mut(key.slot as usize)?;
+        if entry.generation == key.generation { entry.value.as_mut() } else { None }
+    }
+
+    pub(super) fn remove(&mut self, key: Key) -> Option<T> {
+        let entry = self.slots.get_mut(key.slot as usize).filter(|entry| entry.generation == key.generation)?;
+        let value = entry.value.take()?;
+        self.free.push(key.slot);
+        Some(value)
+    }
+
+    /// The key behind a number that came from a client.
+    pub(super) fn key(&self, wire: u32) -> Option<Key> {
+        let slot = wire & ((1 << SLOT_BITS) - 1);
+        let entry = self.slots.get(slot as usize).filter(|entry| entry.value.is_some())?;
+        let key = Key { slot, generation: entry.generation };
+        (key.wire() == wire).then_some(key)
+    }
+
+    /// All in use, lowest slot first.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
+        self.slots.iter_mut().enumerate().filter_map(|(slot, entry)| {
+            let key = Key { slot: slot as u32, generation: entry.generation };
+            entry.value.as_mut().map(|value| (key, value))
+        })
+    }
+}
+
+/// Skips generations whose low bits are 0, so that no wire handle is 0.
+fn next_generation(generation: u32) -> u32 {
+    let next = generation.wrapping_add(1);
+    if next & GENERATION_MASK == 0 { next + 1 } else { next }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_names_one_use_only() {
+        let mut slots = Slots::new();
+        let first = slots.insert("first");
+        assert_eq!(slots.remove(first), Some("first"));
+        let second = slots.insert("second");
+        assert_eq!((first.slot, slots.len()), (second.slot, 1));
+        assert_eq!(slots.get_mut(first), None);
+        assert_eq!(slots.remove(first), None);
+        assert_eq!(slots.key(first.wire()), None);
+        assert_eq!(slots.key(second.wire()), Some(second));
+        assert_eq!(Key::of_ticket(second.ticket()), second);
+    }
+
+    #[test]
+    fn no_wire_handle_is_zero_and_none_comes_back_soon() {
+        let mut slots = Slots::new();
+        let first = slots.insert(()).wire();
+        let mut key = slots.key(first).unwrap();
+        for use_number in 1.. {
+            assert_ne!(key.wire(), 0);
+            slots.remove(key);
+            key = slots.insert(());
+            if key.wire() == first {
+                assert_eq!(use_number, GENERATION_MASK);
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn nonsense_from_a_client_names_nothing() {
+        let mut slots = Slots::new();
+        slots.insert(());
+        for wire in [0, 1, u32::MAX, 1 << SLOT_BITS | 1] {
+            assert_eq!(slots.key(wire), None, "{wire:#x}");
+        }
+    }
+}
