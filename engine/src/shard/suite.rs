@@ -463,3 +463,28 @@ mod simulated {
         }
     }
 }
+
+mod on_the_ring {
+    use super::*;
+    use crate::reactor::ring::Options;
+    use crate::reactor::run_ring;
+
+    fn run(case: &Case) {
+        // In the source tree and not in the system's one for temporary files: that is often without direct I/O.
+        let scratch = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+        for phase in case.phases {
+            let data = scratch.path().join("data");
+            let options = Options { pool_bytes: 64 << 20, log: |_| (), ..Options::default() };
+            let ran = run_ring(options, |reactor| async move {
+                let shard = start(&reactor, config(&data)).await;
+                phase(shard).await;
+            });
+            ran.unwrap_or_else(|error| panic!("{}: {error}", case.name));
+        }
+    }
+
+    #[test]
+    fn every_case_survives_the_end_of_its_process() {
+        CASES.iter().for_each(run);
+    }
+}
