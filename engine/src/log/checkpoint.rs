@@ -576,13 +576,13 @@ impl PartitionState {
     }
 
     /// As in Kafka's leader epoch cache: epochs and starts both grow, and a new entry displaces those it contradicts.
-    fn begin_epoch(&mut self, epoch: LeaderEpoch, start: Offset) {
+    pub(crate) fn begin_epoch(&mut self, epoch: LeaderEpoch, start: Offset) {
         self.epochs.retain(|known, from| *known < epoch && *from < start);
         self.epochs.insert(epoch, start);
     }
 
     /// The epoch that the first record belongs to stays, though it began before it.
-    fn forget_epochs_before(&mut self, first: Offset) {
+    pub(crate) fn forget_epochs_before(&mut self, first: Offset) {
         let current = self.epochs.iter().rfind(|(_, start)| **start <= first).map(|(epoch, _)| *epoch);
         if let Some(current) = current {
             self.epochs = self.epochs.split_off(&current);

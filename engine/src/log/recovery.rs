@@ -151,6 +151,7 @@ impl Recovered {
         let next = self.state.extent.next;
         if start.first <= next {
             self.state.extent.first = self.state.extent.first.max(start.first);
+            self.state.forget_epochs_before(self.state.extent.first);
         } else {
             self.fence(format!("its first offset {} lies behind its end {next}", start.first));
         }
@@ -197,7 +198,10 @@ impl Recovery {
             Section::Epoch(epoch) => {
                 let state = &mut self.of(epoch.partition).state;
                 state.extent.leader_epoch = state.extent.leader_epoch.max(epoch.epoch);
-                state.epochs.insert(epoch.epoch, epoch.start);
+                // Case H again: an older one than the last is known already.
+                if state.epochs.last_key_value().is_none_or(|(last, _)| *last < epoch.epoch) {
+                    state.begin_epoch(epoch.epoch, epoch.start);
+                }
             }
             Section::HighWatermark(mark) => {
                 let extent = &mut self.of(mark.partition).state.extent;
@@ -217,3 +221,6 @@ impl Recovery {
         self.partitions.entry(id).or_insert_with(Recovered::empty)
     }
 }
+
+#[cfg(test)]
+mod tests;

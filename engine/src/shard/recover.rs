@@ -129,7 +129,7 @@ impl<'a> Reader<'a> {
         if expected.position.0 - start.0 >= journal.size {
             return Ok(Next::Torn);
         }
-        let path = self.directory.join(paths::JOURNAL);
+        journal.forget_before(expected.position);
         let length = match journal::inspect(journal.bytes(expected.position, BLOCK as usize).await?) {
             Ok(head) => head.length,
             Err(fault) => return self.judge(journal, expected, fault).await,
@@ -138,9 +138,6 @@ impl<'a> Reader<'a> {
         let bytes = journal.bytes(expected.position, length).await?;
         let entry = match journal::parse(bytes, expected) {
             Ok(entry) => entry,
-            Err(fault @ (EntryFault::UnknownVersion { .. } | EntryFault::UnknownSection { .. })) => {
-                return Err(self.damaged(&path, fault.to_string()));
-            }
             Err(fault) => return self.judge(journal, expected, fault).await,
         };
         if unproven {
@@ -165,7 +162,8 @@ impl<'a> Reader<'a> {
         expected: &Expected,
         fault: EntryFault,
     ) -> Result<Next, ShardError> {
-        if matches!(fault, EntryFault::UnknownVersion { .. }) {
+        // Written whole, by a program with other rules: to cut it off would lose what was acknowledged.
+        if fault.is_foreign() {
             return Err(self.damaged(&self.directory.join(paths::JOURNAL), fault.to_string()));
         }
         match self.proven(journal, expected, 0).await? {
@@ -246,14 +244,17 @@ impl<'a> Reader<'a> {
 }
 
 impl Journal<'_> {
+    /// What lies before is not asked for again. What lies behind may be read far ahead, to find what proves an entry.
+    fn forget_before(&mut self, position: JournalPosition) {
+        let behind = (position.0 - self.start.0) as usize;
+        if behind >= 4 * PIECE_BYTES {
+            self.window.drain(..behind.min(self.window.len()));
+            self.start = position;
+        }
+    }
+
     /// Bytes from a logical position on; the file is circular.
     async fn bytes(&mut self, from: JournalPosition, length: usize) -> Result<&[u8], ShardError> {
-        if from.0 - self.start.0 >= 4 * PIECE_BYTES as u64 {
-            // What lies before is never asked for again.
-            let behind = ((from.0 - self.start.0) as usize).min(self.window.len());
-            self.window.drain(..behind);
-            self.start = self.start.plus(behind as u64);
-        }
         let to = (from.0 - self.start.0) as usize + length;
         while self.window.len() < to {
             self.read_on().await?;
@@ -377,3 +378,6 @@ pub(super) fn fresh_journal(reactor: &Reactor, config: &ShardConfig) -> JournalF
         previous: Checksum(0),
     }
 }
+
+#[cfg(test)]
+mod tests;
