@@ -388,13 +388,17 @@ impl Stopping {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metadata::TopicName;
+    use crate::shard::Command;
+    use std::path::Path;
+    use std::sync::mpsc;
 
-    fn config() -> NodeConfig {
+    fn config(data_dir: &Path) -> NodeConfig {
         NodeConfig {
-            data_dir: "data".into(),
+            data_dir: data_dir.into(),
             shards: 2,
             cpus: Vec::new(),
-            memory: 1 << 30,
+            memory: limits::least_memory(2),
             journal_bytes: JOURNAL_BYTES_MIN,
             disk_reserve_bytes: 0,
             retention_interval: Duration::from_secs(1),
@@ -402,8 +406,32 @@ mod tests {
         }
     }
 
+    /// A server that does nothing until it is to stop.
+    async fn idle(start: ShardStart) -> Result<(), String> {
+        start.stopping.requested().await;
+        Ok(())
+    }
+
+    /// Runs a node on another thread until `stop` is asked for.
+    fn running(
+        config: NodeConfig,
+        stop: &Stop,
+        shard_serves: mpsc::Sender<ShardId>,
+    ) -> JoinHandle<Result<(), NodeError<String>>> {
+        let stop = stop.clone();
+        let serve = move |start: ShardStart| {
+            let told = shard_serves.send(start.shard.id());
+            async move {
+                told.map_err(|error| error.to_string())?;
+                idle(start).await
+            }
+        };
+        thread::spawn(move || run(&config, &stop, serve))
+    }
+
     #[test]
     fn impossible_settings_are_one_sentence_each() {
+        let config = || config(Path::new("data"));
         let error = |config: NodeConfig| config.budget().unwrap_err().to_string();
         assert_eq!(error(NodeConfig { shards: 0, ..config() }), "smp is 0; it must be from 1 to 256");
         assert_eq!(error(NodeConfig { shards: 257, ..config() }), "smp is 257; it must be from 1 to 256");
@@ -420,7 +448,95 @@ mod tests {
 
     #[test]
     fn a_shard_has_the_ring_that_the_budget_counts() {
-        let options = config().ring(ShardId(1), &config().budget().unwrap());
+        let config = config(Path::new("data"));
+        let options = config.ring(ShardId(1), &config.budget().unwrap());
         assert_eq!(options.entries, limits::RING_ENTRIES);
+    }
+
+    #[test]
+    fn every_shard_serves_until_the_node_is_asked_to_stop() {
+        let dir = tempfile::tempdir().unwrap();
+        let (stop, (told, serving)) = (Stop::new(), mpsc::channel());
+        let node = running(config(dir.path()), &stop, told);
+        let mut shards: Vec<_> = serving.iter().take(2).collect();
+        shards.sort();
+        assert_eq!(shards, [ShardId(0), ShardId(1)]);
+        assert!(!node.is_finished());
+        stop.request();
+        node.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn topics_outlive_the_node_and_a_change_of_the_shard_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let create = async |start: ShardStart| {
+            if start.shard.id() == ShardId(1) {
+                let settings = vec![("durability".into(), "write".into())];
+                let create = Command::CreateTopic { name: "clicks".into(), partitions: 3, settings };
+                start.shard.command(create).await.map_err(|error| error.to_string())?;
+                return Ok(());
+            }
+            idle(start).await
+        };
+        run(&config(dir.path()), &Stop::new(), create).unwrap();
+        for shards in [1, 3] {
+            let config = NodeConfig { shards, memory: limits::least_memory(shards), ..config(dir.path()) };
+            let found = move |start: ShardStart| {
+                let catalog = start.shard.catalog();
+                let topic = catalog.named(&TopicName::parse("clicks").unwrap()).cloned();
+                drop(catalog);
+                async move {
+                    let topic = topic.ok_or("the topic is gone")?;
+                    let durability = topic.settings.durability.as_str();
+                    let mine = topic.owned_by(start.shard.id(), shards).filter_map(|id| start.shard.open(id)).count();
+                    assert_eq!((topic.partitions, durability, mine), (3, "write", 3 / usize::from(shards)));
+                    Ok::<_, String>(())
+                }
+            };
+            run(&config, &Stop::new(), found).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_server_that_gives_up_stops_the_node_and_its_sentence_is_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let serve = async |start: ShardStart| match start.shard.id() {
+            ShardId(1) => Err("port 7092 is in use".to_owned()),
+            _ => idle(start).await,
+        };
+        let error = run(&config(dir.path()), &Stop::new(), serve).unwrap_err();
+        assert_eq!(error.to_string(), "port 7092 is in use");
+    }
+
+    #[test]
+    fn a_second_node_is_refused_and_the_first_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let (stop, (told, serving)) = (Stop::new(), mpsc::channel());
+        let first = running(config(dir.path()), &stop, told);
+        assert_eq!(serving.iter().take(2).count(), 2);
+        let error = run(&config(dir.path()), &Stop::new(), idle).unwrap_err();
+        assert!(error.to_string().contains("is in use by another server, which holds the lock"), "{error}");
+        assert!(!first.is_finished());
+        stop.request();
+        first.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_panic_on_one_shard_stops_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let serve = async |start: ShardStart| {
+            assert!(start.shard.id() == ShardId(0), "on purpose");
+            idle(start).await
+        };
+        let error = run(&config(dir.path()), &Stop::new(), serve).unwrap_err();
+        assert_eq!(error.to_string(), "shard 1 has panicked; the log above says where");
+    }
+
+    #[test]
+    fn a_stop_that_came_before_the_start_ends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let stop = Stop::new();
+        stop.request();
+        run(&config(dir.path()), &stop, idle).unwrap();
     }
 }
