@@ -501,3 +501,189 @@ fn order_of(len: usize) -> Option<usize> {
 fn round_up(bytes: usize, to: usize) -> usize {
     bytes.next_multiple_of(to)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Pages of a pool whose size is no power of two.
+    const PAGES: usize = 37;
+
+    fn small_pool() -> Pool {
+        Pool::heap(PAGES * PAGE)
+    }
+
+    /// What a fresh pool can give, largest first.
+    fn give_out_all(pool: &Pool) -> Vec<usize> {
+        let mut sizes = Vec::new();
+        let mut held = Vec::new();
+        for order in (0..ORDERS).rev() {
+            while let Some(buffer) = pool.buffer(PAGE << order) {
+                sizes.push(PAGE << order);
+                held.push(buffer);
+            }
+        }
+        sizes
+    }
+
+    #[derive(Debug, Clone)]
+    enum Act {
+        Take(usize),
+        Drop(usize),
+        Share(usize),
+        Part(usize),
+    }
+
+    fn acts() -> impl Strategy<Value = Vec<Act>> {
+        let act = prop_oneof![
+            (0..12 * PAGE).prop_map(Act::Take),
+            any::<usize>().prop_map(Act::Drop),
+            any::<usize>().prop_map(Act::Share),
+            any::<usize>().prop_map(Act::Part),
+        ];
+        proptest::collection::vec(act, 1..if cfg!(miri) { 20 } else { 200 })
+    }
+
+    fn config() -> ProptestConfig {
+        let cases = if cfg!(miri) { 8 } else { 128 };
+        ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+    }
+
+    proptest! {
+        #![proptest_config(config())]
+
+        /// Whatever is taken, shared and dropped: no two blocks overlap, bytes stay what they were for as long as
+        /// anybody has them, and in the end all memory is back in the largest blocks.
+        #[test]
+        fn blocks_never_overlap_and_all_memory_returns(acts in acts()) {
+            let pool = small_pool();
+            let mut held: Vec<(u8, Slice)> = Vec::new();
+            for (index, act) in acts.into_iter().enumerate() {
+                let pick = |at: usize| if held.is_empty() { None } else { Some(at % held.len()) };
+                match act {
+                    Act::Take(len) => {
+                        if let Some(mut buffer) = pool.buffer(len) {
+                            prop_assert_eq!(buffer.len(), len);
+                            prop_assert!((buffer.as_ptr() as usize).is_multiple_of(PAGE));
+                            buffer.fill(index as u8);
+                            held.push((index as u8, buffer.freeze()));
+                        }
+                    }
+                    Act::Drop(at) => {
+                        pick(at).map(|at| held.swap_remove(at));
+                    }
+                    Act::Share(at) => {
+                        if let Some(at) = pick(at) {
+                            held.push(held[at].clone());
+                        }
+                    }
+                    Act::Part(at) => {
+                        if let Some(at) = pick(at) {
+                            let len = held[at].1.len();
+                            held.push((held[at].0, held[at].1.slice(len / 3..len - len / 3)));
+                        }
+                    }
+                }
+                // Blocks are whole pages, so an overlap shows in the bytes at this distance.
+                for (value, slice) in &held {
+                    prop_assert!(slice.iter().step_by(PAGE).chain(slice.last()).all(|byte| byte == value));
+                }
+            }
+            drop(held);
+            prop_assert_eq!(pool.free_bytes(), pool.total_bytes());
+            prop_assert_eq!(give_out_all(&pool), give_out_all(&small_pool()));
+        }
+    }
+
+    #[test]
+    fn the_whole_region_can_be_given_out() {
+        let pool = small_pool();
+        assert_eq!(give_out_all(&pool).iter().sum::<usize>(), pool.total_bytes());
+        assert_eq!(give_out_all(&pool), [32 * PAGE, 4 * PAGE, PAGE]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let pool = small_pool();
+        assert!(pool.buffer(BLOCK_MAX + 1).is_none());
+        assert!(pool.buffer(33 * PAGE).is_none());
+        let held = pool.buffer(32 * PAGE).unwrap();
+        assert!(pool.buffer(5 * PAGE).is_none());
+        assert!(pool.buffer(0).is_some());
+        drop(held);
+        assert!(pool.buffer(32 * PAGE).is_some());
+    }
+
+    #[test]
+    fn a_slice_keeps_its_block_and_only_that() {
+        let pool = small_pool();
+        let mut buffer = pool.buffer(10_000).unwrap();
+        assert_eq!(buffer.capacity(), 3 * PAGE);
+        buffer.fill(9);
+        buffer.truncate(9_000);
+        let slice = buffer.freeze();
+        assert_eq!(slice.len(), 9_000);
+        let part = slice.slice(8_000..9_000).slice(999..1000);
+        drop(slice);
+        assert_eq!(pool.free_bytes(), pool.total_bytes() - 4 * PAGE);
+        assert_eq!(*part, [9]);
+        drop(part);
+        assert_eq!(pool.free_bytes(), pool.total_bytes());
+    }
+
+    #[test]
+    fn appending_leaves_earlier_slices_as_they_are() {
+        let pool = small_pool();
+        let mut buffer = pool.append_buffer(2 * PAGE).unwrap();
+        let mut slices = Vec::new();
+        while buffer.room() > 0 {
+            let len = buffer.room().min(100);
+            let start = buffer.filled();
+            buffer.append(&vec![slices.len() as u8; len]);
+            slices.push(buffer.slice(start..start + len));
+            for (value, slice) in slices.iter().enumerate() {
+                assert!(slice.iter().all(|byte| *byte == value as u8));
+            }
+        }
+        assert_eq!(buffer.filled(), buffer.capacity());
+        drop(buffer);
+        assert_eq!(*slices[1], [1; 100]);
+        drop(slices);
+        assert_eq!(pool.free_bytes(), pool.total_bytes());
+    }
+
+    #[test]
+    #[should_panic(expected = "is not within")]
+    fn only_what_is_filled_can_be_sliced() {
+        let mut buffer = small_pool().append_buffer(PAGE).unwrap();
+        buffer.append(b"abc");
+        let _ = buffer.slice(0..4);
+    }
+
+    #[test]
+    #[should_panic(expected = "do not fit")]
+    fn more_than_there_is_room_for_cannot_be_appended() {
+        small_pool().append_buffer(PAGE).unwrap().append(&[0; PAGE + 1]);
+    }
+
+    #[test]
+    fn static_bytes_belong_to_no_pool() {
+        let slice = Slice::from_static(b"hello").slice(1..3);
+        assert_eq!(*slice.clone(), *b"el");
+        assert!(!slice.is_of(&small_pool()));
+        assert_eq!(Slice::from_static(b"").len(), 0);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "maps memory")]
+    fn a_mapped_pool_is_aligned_to_huge_pages() {
+        let pool = Pool::new(3 << 20).unwrap();
+        assert_eq!(pool.total_bytes(), 4 << 20);
+        assert!((pool.base() as usize).is_multiple_of(HUGE_PAGE));
+        let mut buffer = pool.buffer(4 << 20).unwrap();
+        buffer.fill(1);
+        drop(pool);
+        assert_eq!(buffer[(4 << 20) - 1], 1);
+    }
+}

@@ -199,3 +199,121 @@ fn thread_number() -> u64 {
     }
     NUMBER.with(|number| *number)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, poll_fn};
+
+    #[test]
+    fn tasks_run_in_the_order_in_which_they_became_ready() {
+        let executor = Executor::new();
+        let order = Rc::new(RefCell::new(Vec::new()));
+        for number in 0..5 {
+            let order = order.clone();
+            executor.spawn(async move { order.borrow_mut().push(number) }).detach();
+        }
+        assert_eq!(executor.run(2), 2);
+        assert!(executor.has_ready());
+        assert_eq!(executor.run(10), 3);
+        assert!(!executor.has_ready());
+        assert_eq!(*order.borrow(), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn executors_on_one_thread_wake_each_others_tasks() {
+        let (one, other) = (Executor::new(), Executor::new());
+        let slot = Rc::new(RefCell::new(None::<Waker>));
+        let (put, mut polls) = (slot.clone(), 0);
+        let task = one.spawn(poll_fn(move |cx| {
+            *put.borrow_mut() = Some(cx.waker().clone());
+            polls += 1;
+            if polls == 2 { Poll::Ready(polls) } else { Poll::Pending }
+        }));
+        one.run(10);
+        other.spawn(async move { slot.borrow_mut().take().unwrap().wake() }).detach();
+        other.run(10);
+        assert!(one.has_ready());
+        one.run(10);
+        assert!(task.is_finished());
+    }
+
+    /// Says when it is dropped, and spawns another like it.
+    struct Last(Rc<Executor>, Rc<Cell<u32>>);
+
+    impl Drop for Last {
+        fn drop(&mut self) {
+            self.1.set(self.1.get() + 1);
+            self.0.spawn(async {}).detach();
+        }
+    }
+
+    #[test]
+    fn closing_drops_every_future_and_refuses_new_ones() {
+        let executor = Rc::new(Executor::new());
+        let drops = Rc::new(Cell::new(0));
+        let mut tasks = Vec::new();
+        for index in 0..3 {
+            let last = Last(executor.clone(), drops.clone());
+            tasks.push(executor.spawn(async move {
+                let _last = last;
+                pending::<()>().await;
+            }));
+            if index == 0 {
+                executor.run(1);
+            }
+        }
+        executor.close();
+        assert_eq!(drops.get(), 3);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut tasks[0]).poll(&mut cx).is_pending());
+        assert!(Pin::new(&mut executor.spawn(async {})).poll(&mut cx).is_pending());
+        assert!(!executor.has_ready());
+    }
+
+    #[test]
+    fn a_waker_may_outlive_its_executor() {
+        let slot = Rc::new(RefCell::new(None::<Waker>));
+        let put = slot.clone();
+        let executor = Executor::new();
+        let task = executor.spawn(poll_fn::<(), _>(move |cx| {
+            *put.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        }));
+        executor.run(1);
+        drop(executor);
+        let waker = slot.take().unwrap();
+        waker.wake_by_ref();
+        // Also on another thread: nothing is scheduled any more.
+        std::thread::spawn(move || waker.wake()).join().unwrap();
+        drop(task);
+    }
+
+    /// Ends the process, so it runs in one of its own.
+    #[test]
+    #[cfg_attr(miri, ignore = "starts a process")]
+    fn waking_a_task_on_another_thread_ends_the_process() {
+        const CHILD: &str = "CORELOG_TEST_WAKES_ELSEWHERE";
+        if std::env::var_os(CHILD).is_some() {
+            let executor = Executor::new();
+            let slot = Rc::new(RefCell::new(None::<Waker>));
+            let put = slot.clone();
+            let _task = executor.spawn(poll_fn::<(), _>(move |cx| {
+                *put.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }));
+            executor.run(1);
+            let waker = slot.take().unwrap();
+            let _ = std::thread::spawn(move || waker.wake()).join();
+            return;
+        }
+        let name = "reactor::executor::tests::waking_a_task_on_another_thread_ends_the_process";
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact", "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&child.status), Some(libc::SIGABRT));
+        assert!(String::from_utf8_lossy(&child.stderr).contains("woken on another thread"));
+    }
+}

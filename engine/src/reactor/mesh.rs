@@ -233,3 +233,64 @@ impl<M> Drop for Shared<M> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_holds_its_capacity_and_keeps_the_order() {
+        let (mut sender, mut receiver) = ring(3);
+        for round in 0..5 {
+            for number in 0..4 {
+                sender.try_send((round, number)).unwrap();
+            }
+            assert_eq!(sender.try_send((9, 9)), Err((9, 9)));
+            assert_eq!(receiver.try_receive(), Some((round, 0)));
+            sender.try_send((round, 4)).unwrap();
+            for number in 1..5 {
+                assert_eq!(receiver.try_receive(), Some((round, number)));
+            }
+            assert_eq!(receiver.try_receive(), None);
+        }
+    }
+
+    #[test]
+    fn what_was_not_received_is_dropped_once() {
+        let counted = Arc::new(());
+        let (mut sender, mut receiver) = ring(8);
+        for _ in 0..5 {
+            sender.try_send(counted.clone()).unwrap();
+        }
+        drop(receiver.try_receive());
+        assert_eq!(Arc::strong_count(&counted), 5);
+        drop(sender);
+        drop(receiver);
+        assert_eq!(Arc::strong_count(&counted), 1);
+    }
+
+    #[test]
+    fn messages_cross_threads_whole_and_in_order() {
+        let count = if cfg!(miri) { 200 } else { 200_000 };
+        let (mut sender, mut receiver) = ring(16);
+        let sending = std::thread::spawn(move || {
+            for number in 0..count {
+                let mut message = Box::new(number);
+                while let Err(back) = sender.try_send(message) {
+                    message = back;
+                    std::thread::yield_now();
+                }
+            }
+        });
+        for expected in 0..count {
+            let message = loop {
+                match receiver.try_receive() {
+                    Some(message) => break message,
+                    None => std::thread::yield_now(),
+                }
+            };
+            assert_eq!(*message, expected);
+        }
+        sending.join().unwrap();
+    }
+}

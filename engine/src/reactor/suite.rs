@@ -387,7 +387,7 @@ async fn nobody_listening_refuses(reactor: Reactor, _: PathBuf) {
 }
 
 /// Polls a future once and drops it.
-async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
     let mut future = Box::pin(future);
     poll_fn(|cx| {
         Poll::Ready(match future.as_mut().poll(cx) {

@@ -122,3 +122,85 @@ impl Timers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+    use std::sync::Mutex;
+    use std::task::Wake;
+
+    /// Notes its number when it is woken.
+    struct Noted(u64, Arc<Mutex<Vec<u64>>>);
+
+    impl Wake for Noted {
+        fn wake(self: Arc<Noted>) {
+            self.1.lock().unwrap().push(self.0);
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Act {
+        Set(u64),
+        Cancel(usize),
+        Fire(u64),
+    }
+
+    fn acts() -> impl Strategy<Value = Vec<Act>> {
+        let act = prop_oneof![
+            3 => (0..50u64).prop_map(Act::Set),
+            1 => any::<usize>().prop_map(Act::Cancel),
+            1 => (0..20u64).prop_map(Act::Fire),
+        ];
+        proptest::collection::vec(act, 1..if cfg!(miri) { 30 } else { 300 })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: if cfg!(miri) { 8 } else { 256 }, failure_persistence: None, ..ProptestConfig::default()
+        })]
+
+        /// Against a sorted list: what is due fires, in the order of times and then of setting; what is cancelled
+        /// does not.
+        #[test]
+        fn timers_fire_as_a_sorted_list_would(acts in acts()) {
+            let mut timers = Timers::default();
+            let woken = Arc::new(Mutex::new(Vec::new()));
+            let mut model: Vec<(Instant, u64)> = Vec::new();
+            let mut ids: Vec<(u64, TimerId)> = Vec::new();
+            let (mut now, mut number) = (0, 0);
+            for act in acts {
+                match act {
+                    Act::Set(ahead) => {
+                        let at = Instant::from_nanos(now + ahead);
+                        let waker = Waker::from(Arc::new(Noted(number, woken.clone())));
+                        ids.push((number, timers.set(at, waker)));
+                        model.push((at, number));
+                        number += 1;
+                    }
+                    Act::Cancel(at) if !ids.is_empty() => {
+                        let (number, id) = ids.swap_remove(at % ids.len());
+                        timers.cancel(id);
+                        model.retain(|(_, other)| *other != number);
+                    }
+                    Act::Cancel(_) => {}
+                    Act::Fire(ahead) => {
+                        now += ahead;
+                        timers.fire(Instant::from_nanos(now));
+                        model.sort_unstable();
+                        let due = model.partition_point(|(at, _)| at.nanos() <= now);
+                        let expected: Vec<u64> = model.drain(..due).map(|(_, number)| number).collect();
+                        prop_assert_eq!(std::mem::take(&mut *woken.lock().unwrap()), expected);
+                    }
+                }
+                prop_assert_eq!(timers.next(), model.iter().map(|(at, _)| *at).min());
+                for (number, id) in &ids {
+                    let fired = !model.iter().any(|(_, other)| other == number);
+                    prop_assert_eq!(timers.poll(id, &Waker::from(Arc::new(Noted(*number, woken.clone())))), fired);
+                }
+            }
+            prop_assert!(timers.slots.len() <= timers.free.len() + ids.len());
+        }
+    }
+}
