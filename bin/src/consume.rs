@@ -2,11 +2,11 @@
 
 use crate::failure::Failure;
 use crate::format::{Format, Header, Shown, write_json};
-use crate::server::{ServerArgs, failed};
+use crate::server::{ServerArgs, check_partitions, failed};
 use crate::when::{self, From};
 use clap::Args;
 use corelog_client::blocking::Consumer;
-use corelog_client::{ConsumerOptions, Fetched, Record, Start};
+use corelog_client::{ConsumerOptions, Fetched, PartitionInfo, Record, Start, TopicDescription};
 use std::io::{BufWriter, Write};
 use std::time::Duration;
 
@@ -49,7 +49,9 @@ Format: %t topic, %p partition, %o offset, %T timestamp in ms, %k key, %K its le
 const WAIT: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(args: Consume) -> Result<(), Failure> {
-    let mut ends = if args.exit_at_end { ends(&args)? } else { Vec::new() };
+    let topic = args.server.admin()?.describe_topic(&args.topic).map_err(failed)?;
+    check_partitions(&args.topic, &args.partitions, topic.partitions.len() as u32)?;
+    let mut ends = ends(&args, &topic);
     let mut consumer = Consumer::connect(&args.server.bootstrap, &args.topic, options(&args)).map_err(failed)?;
     let mut output = Output {
         topic: &args.topic,
@@ -86,12 +88,10 @@ fn options(args: &Consume) -> ConsumerOptions {
 }
 
 /// The end of every partition asked for that holds anything, as it is now: what is written later does not keep us.
-fn ends(args: &Consume) -> Result<Vec<(u32, i64)>, Failure> {
-    let topic = args.server.admin()?.describe_topic(&args.topic).map_err(failed)?;
-    let wanted =
-        topic.partitions.iter().filter(|p| args.partitions.is_empty() || args.partitions.contains(&p.partition));
-    let filled = wanted.filter(|p| p.first < p.high_watermark);
-    Ok(filled.map(|p| (p.partition, p.high_watermark)).collect())
+fn ends(args: &Consume, topic: &TopicDescription) -> Vec<(u32, i64)> {
+    let wanted = |p: &&PartitionInfo| args.partitions.is_empty() || args.partitions.contains(&p.partition);
+    let filled = topic.partitions.iter().filter(wanted).filter(|p| p.first < p.high_watermark);
+    filled.map(|p| (p.partition, p.high_watermark)).collect()
 }
 
 struct Output<'a, W: Write> {

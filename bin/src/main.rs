@@ -6,10 +6,13 @@ mod dump_log;
 mod failure;
 mod format;
 mod lines;
+mod node;
 mod produce;
 mod progress;
 mod quantity;
+mod serve;
 mod server;
+mod settings;
 mod table;
 mod topic;
 mod tune;
@@ -39,6 +42,8 @@ Exit status: 0 done, 1 failed, 2 asked for wrongly, 3 a check found problems.";
 
 #[derive(Subcommand)]
 enum Command {
+    /// Serve the log in a data directory
+    Serve(serve::Serve),
     /// Create, list, describe, alter and delete topics
     Topic(topic::Topic),
     /// Write the lines of standard input as records
@@ -64,6 +69,7 @@ fn bench(args: &corelog_bench::Args) -> Result<(), Failure> {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Serve(args) => serve::run(args),
         Command::Topic(args) => topic::run(args),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),

@@ -8,7 +8,7 @@ use crate::format::unescape;
 use crate::lines::{LineTooLong, Lines, key_and_value};
 use crate::progress::{Counts, Progress};
 use crate::quantity;
-use crate::server::{ServerArgs, failed};
+use crate::server::{ServerArgs, check_partitions, failed};
 use clap::{Args, ValueEnum};
 use corelog_client::blocking::{Admin, Producer};
 use corelog_client::{Codec, Delivery, NewRecord, ProduceError, ProducerOptions, SendError};
@@ -144,7 +144,7 @@ pub(crate) fn run(args: Produce) -> Result<(), Failure> {
     let on_delivery = report_first(events.clone(), broken.clone());
     let producer =
         Producer::with_deliveries(&args.server.bootstrap, &args.topic, options, on_delivery).map_err(failed)?;
-    check_partition(&args, &producer)?;
+    check_partitions(&args.topic, args.partition.as_slice(), producer.partitions())?;
     wait_for_signal(signals, events.clone(), broken.clone());
     let pieces = read_input(events);
     let mut run = Run { args: &args, producer, broken, taken: 0, progress: Progress::begin(args.progress) };
@@ -173,17 +173,6 @@ fn options(args: &Produce, message_bytes_max: usize) -> ProducerOptions {
         block_max: TICK,
         delivery_timeout: args.timeout,
         ..ProducerOptions::default()
-    }
-}
-
-fn check_partition(args: &Produce, producer: &Producer) -> Result<(), Failure> {
-    let partitions = producer.partitions();
-    match args.partition {
-        Some(partition) if partition >= partitions => Err(Failure::Failed(format!(
-            "topic {} has no partition {partition}: it has {partitions}, numbered from 0",
-            args.topic
-        ))),
-        _ => Ok(()),
     }
 }
 

@@ -43,3 +43,13 @@ pub(crate) fn failed(error: ClientError) -> Failure {
         _ => Failure::failed(error),
     }
 }
+
+/// Where partitions are named on the command line: that they are there.
+pub(crate) fn check_partitions(topic: &str, wanted: &[u32], there: u32) -> Result<(), Failure> {
+    match wanted.iter().find(|partition| **partition >= there) {
+        Some(missing) => {
+            Err(Failure::Failed(format!("topic {topic} has no partition {missing}: it has {there}, numbered from 0")))
+        }
+        None => Ok(()),
+    }
+}

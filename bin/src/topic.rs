@@ -25,15 +25,18 @@ enum Action {
     /// Show a topic's settings and, for each partition, shard, port, offsets and bytes
     #[command(after_help = "Example:\n  corelog topic describe clicks")]
     Describe(Named),
-    /// Change a topic's settings or add partitions: all of it, or nothing where any part is refused
-    #[command(
-        after_help = "Example:\n  corelog topic alter clicks --partitions 16 --config durability=write --unset retention.ms"
-    )]
+    /// Change a topic's settings (all of them, or none where one is refused), or add partitions
+    #[command(after_help = ALTER_EXAMPLES)]
     Alter(Alter),
     /// Delete a topic with all its records
     #[command(after_help = "Example:\n  corelog topic delete clicks")]
     Delete(Named),
 }
+
+const ALTER_EXAMPLES: &str = "\
+Examples:
+  corelog topic alter clicks --partitions 16
+  corelog topic alter clicks --config durability=write --unset retention.ms";
 
 #[derive(Args)]
 struct Create {
@@ -72,8 +75,8 @@ struct Named {
 struct Alter {
     #[command(flatten)]
     named: Named,
-    /// New number of partitions, more than now
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    /// New number of partitions, more than now; settings are changed by another call
+    #[arg(long, value_name = "N", conflicts_with_all = ["config", "unset"], value_parser = clap::value_parser!(u32).range(1..))]
     partitions: Option<u32>,
     /// A setting to set; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]

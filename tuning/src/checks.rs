@@ -283,9 +283,8 @@ fn writable(data_dir: &DataDir) -> Check {
 fn free_space(data_dir: &DataDir) -> Check {
     let found = format!("{} of {}", size_text(data_dir.free_bytes), size_text(data_dir.total_bytes));
     let name = "free space";
-    if data_dir.free_bytes < 64 << 20 {
-        check(name, found, Verdict::Cannot, "free at least 64 MiB: the journals do not fit")
-    } else if data_dir.free_bytes < (1 << 30).max(data_dir.total_bytes / 20) {
+    // Never "cannot": a server must start on a full disk, to serve readers and to delete.
+    if data_dir.free_bytes < (1 << 30).max(data_dir.total_bytes / 20) {
         check(
             name,
             found,
@@ -537,7 +536,6 @@ mod tests {
             checks(&tree.host(), &directory, 1 << 30)
         };
         assert_eq!(of(with(|d| d.writable = false), "data directory").0, Verdict::Cannot);
-        assert_eq!(of(with(|d| d.free_bytes = 1 << 20), "free space").0, Verdict::Cannot);
         assert_eq!(of(with(|d| d.free_bytes = 2 << 30), "free space").0, Verdict::Warning);
         assert_eq!(of(with(|d| d.direct = Some(false)), "direct I/O").0, Verdict::Advice);
         assert_eq!(of(with(|d| d.direct = None), "direct I/O").0, Verdict::Advice);

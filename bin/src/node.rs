@@ -1,0 +1,150 @@
+//! The server: a shard on every core of the plan, each with the native protocol in front of it.
+
+use crate::failure::Failure;
+use crate::server;
+use crate::settings::Settings;
+use corelog_engine::limits::MemoryBudget;
+use corelog_engine::node::{self, NodeConfig, NodeError, ShardStart, Stop};
+use corelog_engine::reactor::Listener;
+use corelog_engine::shard::Shard;
+use corelog_net::limits::Limits;
+use corelog_net::native::{self, Options, Ports};
+use corelog_tuning::ShardPlan;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+/// Runs the server until a signal asks for its end.
+pub(crate) fn run(
+    settings: &Settings,
+    plan: &ShardPlan,
+    budget: &MemoryBudget,
+    remarks: &[String],
+) -> Result<(), Failure> {
+    let stop = Stop::new();
+    // Before any thread begins: they inherit the mask of signals.
+    stop.on_signals().map_err(|error| Failure::Failed(format!("cannot wait for signals: {error}")))?;
+    let listen = free_port(settings.listen)?;
+    say(&start_lines(settings, plan, budget, remarks));
+    let (serving, ready) = channel();
+    let address = Address { listen, ports: Ports::new(budget.shards) };
+    announce(ready, address.clone(), budget.shards);
+    let serve = move |start: ShardStart| serve(start, address.clone(), serving.clone());
+    node::run(&config(settings, plan, budget), &stop, serve).map_err(|error| failed(&error))?;
+    say("stopped\n");
+    Ok(())
+}
+
+/// Where the node is to be reached.
+#[derive(Clone)]
+struct Address {
+    /// The address that all shards share.
+    listen: SocketAddr,
+    /// Where each listens alone.
+    ports: Ports,
+}
+
+/// A shard cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+struct ListenError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// Serves clients of one shard until the node stops. Tells `serving` when it has begun.
+async fn serve(start: ShardStart, address: Address, serving: Sender<()>) -> Result<(), ListenError> {
+    let ShardStart { shard, stopping, .. } = start;
+    let own = listen(&shard, SocketAddr::new(address.listen.ip(), 0)).await?;
+    let shared = listen(&shard, address.listen).await?;
+    address.ports.set(shard.id(), own.local_addr().port());
+    // Clients use the host by which they know the node, as long as there is only one.
+    let options = Options { host: String::new(), ports: address.ports, limits: Limits::default() };
+    let server = native::serve(shard, vec![own, shared], options);
+    // The one who listens may have ended.
+    let _ = serving.send(());
+    drop(serving);
+    stopping.requested().await;
+    server.stop().await;
+    Ok(())
+}
+
+async fn listen(shard: &Shard, address: SocketAddr) -> Result<Listener, ListenError> {
+    shard.reactor().listen(address).await.map_err(|source| ListenError { address, source })
+}
+
+fn failed(error: &NodeError<ListenError>) -> Failure {
+    match error {
+        NodeError::Config(_) => Failure::usage(error),
+        _ => Failure::failed(error),
+    }
+}
+
+/// Says that the node serves once all shards do, from a thread: the calling one runs the node.
+fn announce(ready: Receiver<()>, address: Address, shards: u16) {
+    thread::spawn(move || {
+        // Where a shard did not start, fewer report than there are.
+        if ready.iter().take(usize::from(shards)).count() == usize::from(shards) {
+            let ports: Vec<String> = address.ports.listening().map(|(_, port)| port.to_string()).collect();
+            say(&format!("shards on ports {}\nlistening on {}\n", ports.join(", "), address.listen));
+            say(&next_lines(address.listen));
+        }
+    });
+}
+
+fn config(settings: &Settings, plan: &ShardPlan, budget: &MemoryBudget) -> NodeConfig {
+    NodeConfig {
+        data_dir: settings.data_dir.clone(),
+        shards: budget.shards,
+        cpus: plan.shards.clone(),
+        memory: budget.memory,
+        journal_bytes: settings.journal_bytes,
+        disk_reserve_bytes: settings.disk_reserve_bytes,
+        retention_interval: settings.retention_check_interval,
+        spin: settings.spin,
+    }
+}
+
+/// The address to listen on, with the port that the kernel chose where it was left to it. Shards share their port, so
+/// that a second server would be let in and take a part of the connections: this tells it apart first, because a socket
+/// that does not share is refused where any other listens.
+fn free_port(listen: SocketAddr) -> Result<SocketAddr, Failure> {
+    let claimed = TcpListener::bind(listen).and_then(|listener| listener.local_addr());
+    claimed.map_err(|error| {
+        let why = match error.kind() {
+            io::ErrorKind::AddrInUse => "another program uses this port; stop it, or give --listen".to_owned(),
+            _ => error.to_string(),
+        };
+        Failure::Failed(format!("cannot listen on {listen}: {why}"))
+    })
+}
+
+fn start_lines(settings: &Settings, plan: &ShardPlan, budget: &MemoryBudget, remarks: &[String]) -> String {
+    let remarks = remarks.iter().map(|remark| format!("warning: {remark}\n"));
+    format!(
+        "corelog {}, data in {}\n{}\nmemory, at most:\n{budget}\nevery other bound: corelog serve --print-limits\n{}",
+        env!("CARGO_PKG_VERSION"),
+        settings.data_dir.display(),
+        plan.why,
+        remarks.collect::<String>()
+    )
+}
+
+/// What a newcomer types next, with this program's own name as it was called.
+fn next_lines(listen: SocketAddr) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "corelog".to_owned());
+    let to = if listen.to_string() == server::DEFAULT { String::new() } else { format!(" -b {listen}") };
+    format!(
+        "Ctrl-C ends it. In a second terminal:\n  \
+         {program} topic create clicks --partitions 8{to}\n  \
+         {program} produce clicks{to} < access.log\n  \
+         {program} consume clicks --from beginning --exit-at-end{to}\n"
+    )
+}
+
+/// Nobody may read what we say; the server runs nevertheless.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

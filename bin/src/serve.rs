@@ -1,0 +1,148 @@
+//! `corelog serve`: reads the settings, chooses the cores, and runs the node.
+
+use crate::failure::Failure;
+use crate::settings::{Given, SettingsError};
+use crate::table::Table;
+use crate::{node, quantity, tune};
+use clap::Args;
+use corelog_engine::limits::{self, MemoryBudget};
+use corelog_net::limits::Limits as NetLimits;
+use corelog_tuning::{Check, CpuSet, DataDir, Host, ShardPlan, Verdict, checks, disk_interrupts, plan};
+use std::io::Write;
+use std::path::PathBuf;
+
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Serve {
+    /// Settings file (TOML, same names as the flags)
+    #[arg(long, value_name = "FILE", env = "CORELOG_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where the log lies [default: ./corelog-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Address that clients are told; shards listen on ports of their own beside it [default: 127.0.0.1:7092]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Number of shards, one a core [default: one on every core this process may use]
+    #[arg(long, value_name = "N")]
+    smp: Option<String>,
+    /// Cores the shards may have, like 0-3,8
+    #[arg(long, value_name = "LIST")]
+    cpuset: Option<String>,
+    /// Memory the server may use, like 512MiB or 4G [default: a quarter of the machine's, at most 1GiB a shard]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// Size of each shard's journal [default: 256MiB]
+    #[arg(long, value_name = "SIZE")]
+    journal_bytes: Option<String>,
+    /// Free disk space below which producers are refused [default: 512MiB]
+    #[arg(long, value_name = "SIZE")]
+    disk_reserve: Option<String>,
+    /// How often retention is looked at [default: 5m]
+    #[arg(long, value_name = "DURATION")]
+    retention_check_interval: Option<String>,
+    /// How long a shard without work looks for more before it sleeps [default: 50us]
+    #[arg(long, value_name = "DURATION")]
+    spin: Option<String>,
+    /// Let other machines connect although there is no authentication yet
+    #[arg(long)]
+    insecure: bool,
+    /// Show every setting in force and where it came from, and end
+    #[arg(long)]
+    print_config: bool,
+    /// Show every bound of the server and what happens past it, and end
+    #[arg(long)]
+    print_limits: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  corelog serve
+  corelog serve --data-dir /var/lib/corelog --smp 4 --memory 2G
+  corelog serve --config corelog.toml --print-config
+
+Every setting may also stand in the environment (CORELOG_DATA_DIR, CORELOG_SMP, ...) or in the settings file.
+A flag wins over the environment, that over the file, and that over the default.";
+
+impl Serve {
+    fn flag(&self, name: &str) -> Option<String> {
+        match name {
+            "data-dir" => self.data_dir.clone(),
+            "listen" => self.listen.clone(),
+            "smp" => self.smp.clone(),
+            "cpuset" => self.cpuset.clone(),
+            "memory" => self.memory.clone(),
+            "journal-bytes" => self.journal_bytes.clone(),
+            "disk-reserve" => self.disk_reserve.clone(),
+            "retention-check-interval" => self.retention_check_interval.clone(),
+            "spin" => self.spin.clone(),
+            "insecure" => self.insecure.then(|| "true".to_owned()),
+            _ => None,
+        }
+    }
+
+    fn gather(&self) -> Result<Given, SettingsError> {
+        let file = self.config.as_ref().map(|path| {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(path);
+            text.map_err(|error| SettingsError::Unreadable { file: name.clone(), error: error.to_string() })
+                .map(|text| (name, text))
+        });
+        let file = file.transpose()?;
+        let named = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+        Given::gather(|name| self.flag(name), |variable| std::env::var(variable).ok(), named)
+    }
+}
+
+pub(crate) fn run(args: Serve) -> Result<(), Failure> {
+    if args.print_limits {
+        return print(&limits_text());
+    }
+    let given = args.gather().map_err(Failure::usage)?;
+    let settings = given.settings().map_err(Failure::usage)?;
+    let host = Host::this();
+    let data_dir = DataDir::look(&settings.data_dir).map_err(Failure::failed)?;
+    let interrupts = disk_interrupts(&host, &data_dir.path);
+    let plan = plan(&host, settings.smp, settings.cpuset.as_ref(), &interrupts).map_err(Failure::usage)?;
+    // The plan has at most 256 shards.
+    let count = plan.shards.len() as u16;
+    let memory_bytes = settings.memory_bytes.unwrap_or_else(|| tune::default_memory(&host, count));
+    let budget = MemoryBudget::plan(memory_bytes, count).map_err(Failure::usage)?;
+    if args.print_config {
+        return print(&given.print(&in_force(&plan, memory_bytes)));
+    }
+    let remarks = remarks(&checks(&host, &data_dir, memory_bytes), &plan)?;
+    node::run(&settings, &plan, &budget, &remarks)
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| Failure::output(&error))
+}
+
+/// What stands behind the settings that are left to the machine.
+fn in_force(plan: &ShardPlan, memory_bytes: u64) -> [(&'static str, String); 3] {
+    let cores = CpuSet::from_iter(plan.shards.iter().copied());
+    [
+        ("smp", plan.shards.len().to_string()),
+        ("cpuset", cores.to_string()),
+        ("memory", quantity::exact_size(memory_bytes)),
+    ]
+}
+
+fn limits_text() -> String {
+    let mut table = Table::new(["BOUND", "VALUE", "PAST IT"]);
+    for limit in limits::LIMITS.iter().chain(&NetLimits::default().table()) {
+        table.row([limit.name.to_owned(), limit.to_string(), limit.past.to_owned()]);
+    }
+    table.text()
+}
+
+/// What the operator should know about this machine at the start. What makes a start impossible is an error.
+fn remarks(checks: &[Check], plan: &ShardPlan) -> Result<Vec<String>, Failure> {
+    let sentence = |check: &Check| format!("{}: {}: {}", check.name, check.found, check.what_to_do);
+    if let Some(check) = checks.iter().find(|check| check.verdict == Verdict::Cannot) {
+        return Err(Failure::Failed(sentence(check)));
+    }
+    let warnings = checks.iter().filter(|check| check.verdict == Verdict::Warning).map(sentence);
+    Ok(warnings.chain((!plan.warning.is_empty()).then(|| plan.warning.clone())).collect())
+}

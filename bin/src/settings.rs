@@ -1,0 +1,411 @@
+//! Settings of the server: what each is, where its value came from, and what is wrong with it.
+//!
+//! In order: a flag, an environment variable, the settings file, the default. The file is TOML with the same names as
+//! the flags, and nothing in it is ignored: a name that is none of ours is refused with the nearest one that is.
+
+use crate::quantity;
+use corelog_engine::limits;
+use corelog_tuning::CpuSet;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What the server runs with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// Where the log lies.
+    pub(crate) data_dir: PathBuf,
+    /// The bootstrap address. Shards listen on ports of their own at the same host.
+    pub(crate) listen: SocketAddr,
+    /// Number of shards; `None`: as many as the machine suggests.
+    pub(crate) smp: Option<usize>,
+    /// Cores they may have; `None`: all that this process may use.
+    pub(crate) cpuset: Option<CpuSet>,
+    /// Bytes that the server may use; `None`: by the size of the machine.
+    pub(crate) memory_bytes: Option<u64>,
+    /// Bytes of each shard's journal file.
+    pub(crate) journal_bytes: u64,
+    /// Free space on the data directory's file system below which producers are refused, in bytes.
+    pub(crate) disk_reserve_bytes: u64,
+    /// How often segments are held against their topic's retention.
+    pub(crate) retention_check_interval: Duration,
+    /// How long a shard without work looks for more before it sleeps.
+    pub(crate) spin: Duration,
+    /// Whether others than this machine may connect although nobody is asked who he is.
+    pub(crate) insecure: bool,
+}
+
+/// One setting: the row of a table that flags, file and `--print-config` share.
+struct Setting {
+    name: &'static str,
+    default: &'static str,
+    /// How its value stands in TOML.
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Number,
+    /// A number of bytes, or text with a unit.
+    Size,
+    Switch,
+}
+
+const TABLE: [Setting; 10] = [
+    Setting { name: "data-dir", default: "./corelog-data", kind: Kind::Text },
+    Setting { name: "listen", default: "127.0.0.1:7092", kind: Kind::Text },
+    Setting { name: "smp", default: AUTO, kind: Kind::Number },
+    Setting { name: "cpuset", default: AUTO, kind: Kind::Text },
+    Setting { name: "memory", default: AUTO, kind: Kind::Size },
+    Setting { name: "journal-bytes", default: "256MiB", kind: Kind::Size },
+    Setting { name: "disk-reserve", default: "512MiB", kind: Kind::Size },
+    Setting { name: "retention-check-interval", default: "5m", kind: Kind::Text },
+    Setting { name: "spin", default: "50us", kind: Kind::Text },
+    Setting { name: "insecure", default: "false", kind: Kind::Switch },
+];
+
+/// The value of a setting that is chosen by looking at the machine.
+const AUTO: &str = "auto";
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    Flag(&'static str),
+    Environment(String),
+    /// The file as it was named, and the line, from 1.
+    File(String, usize),
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Flag(name) => write!(f, "--{name}"),
+            Source::Environment(name) => f.write_str(name),
+            Source::File(file, line) => write!(f, "{file} line {line}"),
+            Source::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// What is wrong with the settings. The operator must change what the text names.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SettingsError {
+    #[error("cannot read the settings file {file}: {error}")]
+    Unreadable { file: String, error: String },
+    #[error("{file} line {line} is not TOML: {error}")]
+    NotToml { file: String, line: usize, error: String },
+    #[error("{file} line {line}: there is no setting `{name}`; did you mean `{nearest}`?")]
+    Unknown { file: String, line: usize, name: String, nearest: &'static str },
+    #[error("{name} = `{value}` ({source_of}) is not allowed: it must be {allowed}")]
+    Value { name: &'static str, value: String, source_of: Source, allowed: String },
+    #[error(
+        "listen = `{listen}` ({source_of}) can be reached from other machines, and there is no authentication yet: listen on 127.0.0.1, or say --insecure"
+    )]
+    Reachable { listen: String, source_of: Source },
+}
+
+/// Every setting as text, with its source, before it is understood.
+#[derive(Debug)]
+pub(crate) struct Given(BTreeMap<&'static str, (String, Source)>);
+
+impl Given {
+    /// Gathers the settings. `flag` and `environment` answer for a name.
+    pub(crate) fn gather(
+        flag: impl Fn(&str) -> Option<String>,
+        environment: impl Fn(&str) -> Option<String>,
+        file: Option<(&str, &str)>,
+    ) -> Result<Given, SettingsError> {
+        let mut from_file = file.map_or_else(|| Ok(BTreeMap::new()), |(name, text)| parse(name, text))?;
+        let choose = |setting: &Setting| {
+            let name = setting.name;
+            let variable = variable(name);
+            let by_flag = flag(name).map(|value| (value, Source::Flag(name)));
+            let by_file = from_file.remove(name);
+            let chosen = by_flag
+                .or_else(|| Some((environment(&variable).filter(|v| !v.is_empty())?, Source::Environment(variable))))
+                .or(by_file)
+                .unwrap_or_else(|| (setting.default.to_owned(), Source::Default));
+            (name, chosen)
+        };
+        Ok(Given(TABLE.iter().map(choose).collect()))
+    }
+
+    /// Reads every value, or says what is wrong with the first that cannot be.
+    pub(crate) fn settings(&self) -> Result<Settings, SettingsError> {
+        let settings = Settings {
+            data_dir: self.read("data-dir", "a path", |text| (!text.is_empty()).then(|| PathBuf::from(text)))?,
+            listen: self.read("listen", "HOST:PORT, like 127.0.0.1:7092", address)?,
+            smp: self.read("smp", "auto or a number of shards from 1 to 256", or_auto(shards))?,
+            cpuset: self.read("cpuset", "auto or a list of cores like 0-3,8", or_auto(|text| text.parse().ok()))?,
+            memory_bytes: self.read("memory", "auto or a size like 512MiB or 4G", or_auto(size))?,
+            journal_bytes: self.read("journal-bytes", "a size from 32MiB to 64GiB", journal_bytes)?,
+            disk_reserve_bytes: self.read("disk-reserve", "a size like 512MiB", size)?,
+            retention_check_interval: self.read(
+                "retention-check-interval",
+                "a duration from 1ms, like 5m",
+                interval,
+            )?,
+            spin: self.read("spin", "a duration up to 1s, like 50us", spin)?,
+            insecure: self.read("insecure", "true or false", |text| text.parse().ok())?,
+        };
+        if !settings.insecure && !settings.listen.ip().is_loopback() {
+            let (listen, source_of) = self.0["listen"].clone();
+            return Err(SettingsError::Reachable { listen, source_of });
+        }
+        Ok(settings)
+    }
+
+    fn read<T>(&self, name: &'static str, allowed: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, SettingsError> {
+        let (value, source_of) = &self.0[name];
+        read(value).ok_or_else(|| SettingsError::Value {
+            name,
+            value: value.clone(),
+            source_of: source_of.clone(),
+            allowed: allowed.to_owned(),
+        })
+    }
+
+    /// The settings in force as a settings file, with a remark where each came from. `chosen` gives the values that
+    /// stand behind `auto`.
+    pub(crate) fn print(&self, chosen: &[(&str, String)]) -> String {
+        let assignments: Vec<(String, String)> = TABLE.iter().map(|setting| self.line(setting, chosen)).collect();
+        let width = assignments.iter().map(|(assignment, _)| assignment.chars().count()).max().unwrap_or(0);
+        assignments.iter().map(|(assignment, remark)| format!("{assignment:<width$}  # {remark}\n")).collect()
+    }
+
+    fn line(&self, setting: &Setting, chosen: &[(&str, String)]) -> (String, String) {
+        let (given, source) = &self.0[setting.name];
+        let choice = chosen.iter().find(|(name, _)| *name == setting.name && given == AUTO);
+        let remark = if choice.is_some() { format!("{source}: {AUTO}") } else { source.to_string() };
+        let value = choice.map_or(given, |(_, value)| value);
+        let literal = match setting.kind {
+            Kind::Number | Kind::Switch if value != AUTO => value.clone(),
+            _ => toml::Value::from(value.as_str()).to_string(),
+        };
+        (format!("{} = {literal}", setting.name), remark)
+    }
+}
+
+/// `data-dir` is CORELOG_DATA_DIR in the environment.
+fn variable(name: &str) -> String {
+    format!("CORELOG_{}", name.to_uppercase().replace('-', "_"))
+}
+
+fn size(text: &str) -> Option<u64> {
+    quantity::size(text).ok()
+}
+
+fn interval(text: &str) -> Option<Duration> {
+    quantity::duration(text).ok().filter(|interval| !interval.is_zero())
+}
+
+fn spin(text: &str) -> Option<Duration> {
+    quantity::duration(text).ok().filter(|spin| *spin <= Duration::from_secs(1))
+}
+
+fn journal_bytes(text: &str) -> Option<u64> {
+    size(text).filter(|bytes| (limits::JOURNAL_BYTES_MIN..=limits::JOURNAL_BYTES_MAX).contains(bytes))
+}
+
+fn shards(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|shards| (1..=usize::from(limits::SHARDS_MAX)).contains(shards))
+}
+
+fn or_auto<T>(read: impl Fn(&str) -> Option<T>) -> impl Fn(&str) -> Option<Option<T>> {
+    move |text| if text == AUTO { Some(None) } else { read(text).map(Some) }
+}
+
+/// A name may stand for several addresses; the loopback one is taken where there is one, else the first.
+fn address(text: &str) -> Option<SocketAddr> {
+    let found: Vec<SocketAddr> = text.to_socket_addrs().ok()?.collect();
+    let preferred = |a: &&SocketAddr| matches!(a.ip(), IpAddr::V4(ip) if ip.is_loopback());
+    found.iter().find(preferred).or(found.first()).copied()
+}
+
+type FromFile = BTreeMap<&'static str, (String, Source)>;
+
+fn parse(file: &str, text: &str) -> Result<FromFile, SettingsError> {
+    type Entries = BTreeMap<toml::Spanned<String>, toml::Spanned<toml::Value>>;
+    let entries: Entries = toml::from_str(text).map_err(|error| SettingsError::NotToml {
+        file: file.to_owned(),
+        line: line_of(text, error.span().map_or(0, |span| span.start)),
+        error: error.message().to_owned(),
+    })?;
+    entries
+        .iter()
+        .map(|(name, value)| entry(file, line_of(text, name.span().start), name.as_ref(), value.as_ref()))
+        .collect()
+}
+
+fn line_of(text: &str, position: usize) -> usize {
+    1 + text.as_bytes().iter().take(position).filter(|byte| **byte == b'\n').count()
+}
+
+fn entry(
+    file: &str,
+    line: usize,
+    name: &str,
+    value: &toml::Value,
+) -> Result<(&'static str, (String, Source)), SettingsError> {
+    let Some(setting) = TABLE.iter().find(|setting| setting.name == name) else {
+        return Err(SettingsError::Unknown {
+            file: file.to_owned(),
+            line,
+            name: name.to_owned(),
+            nearest: nearest(name),
+        });
+    };
+    let source = Source::File(file.to_owned(), line);
+    let text = match (setting.kind, value) {
+        (Kind::Text | Kind::Number | Kind::Size, toml::Value::String(text)) => text.clone(),
+        (Kind::Number | Kind::Size, toml::Value::Integer(number)) => number.to_string(),
+        (Kind::Switch, toml::Value::Boolean(on)) => on.to_string(),
+        (kind, value) => {
+            let allowed = match kind {
+                Kind::Text => "text in quotes",
+                Kind::Number => "a number",
+                Kind::Size => "a number of bytes, or a size in quotes",
+                Kind::Switch => "true or false, without quotes",
+            };
+            let (value, allowed) = (value.to_string(), allowed.to_owned());
+            return Err(SettingsError::Value { name: setting.name, value, source_of: source, allowed });
+        }
+    };
+    Ok((setting.name, (text, source)))
+}
+
+fn nearest(name: &str) -> &'static str {
+    // Underscores for dashes are the likeliest slip and should not count as one.
+    let name: String = name.chars().take(64).collect::<String>().to_lowercase().replace('_', "-");
+    let distance = |setting: &&Setting| strsim::damerau_levenshtein(setting.name, &name);
+    TABLE.iter().min_by_key(distance).map_or("", |setting| setting.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gather(flags: &[(&str, &str)], environment: &[(&str, &str)], file: &str) -> Result<Given, SettingsError> {
+        let answer = |from: &[(&str, &str)], name: &str| {
+            from.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
+        Given::gather(|name| answer(flags, name), |name| answer(environment, name), Some(("corelog.toml", file)))
+    }
+
+    fn error(flags: &[(&str, &str)], file: &str) -> String {
+        gather(flags, &[], file).and_then(|given| given.settings()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn defaults() {
+        let settings = gather(&[], &[], "").unwrap().settings().unwrap();
+        let expected = Settings {
+            data_dir: "./corelog-data".into(),
+            listen: "127.0.0.1:7092".parse().unwrap(),
+            smp: None,
+            cpuset: None,
+            memory_bytes: None,
+            journal_bytes: 256 << 20,
+            disk_reserve_bytes: 512 << 20,
+            retention_check_interval: Duration::from_secs(300),
+            spin: Duration::from_micros(50),
+            insecure: false,
+        };
+        assert_eq!(settings, expected);
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+        let file = "smp = 2\nmemory = \"1GiB\"\n\ndata-dir = \"/file\"\n";
+        let environment = [("CORELOG_MEMORY", "2G"), ("CORELOG_DATA_DIR", "/environment"), ("CORELOG_LISTEN", "")];
+        let given = gather(&[("data-dir", "/flag")], &environment, file).unwrap();
+        let settings = given.settings().unwrap();
+        assert_eq!(settings.data_dir, PathBuf::from("/flag"));
+        assert_eq!((settings.memory_bytes, settings.smp), (Some(2 << 30), Some(2)));
+        let printed = given.print(&[("cpuset", "0-1".into())]);
+        let expected = r#"
+data-dir = "/flag"               # --data-dir
+listen = "127.0.0.1:7092"        # default
+smp = 2                          # corelog.toml line 1
+cpuset = "0-1"                   # default: auto
+memory = "2G"                    # CORELOG_MEMORY
+journal-bytes = "256MiB"         # default
+disk-reserve = "512MiB"          # default
+retention-check-interval = "5m"  # default
+spin = "50us"                    # default
+insecure = false                 # default
+"#;
+        assert_eq!(printed, expected.trim_start());
+        let again = gather(&[], &[], &printed).unwrap().settings().unwrap();
+        assert_eq!(again.data_dir, settings.data_dir, "what is printed is a settings file");
+    }
+
+    #[test]
+    fn a_typo_names_the_nearest_setting() {
+        for (typo, meant) in [("data_dir", "data-dir"), ("lisen", "listen"), ("CPUSET", "cpuset"), ("memroy", "memory")]
+        {
+            let text = error(&[], &format!("# mine\n{typo} = \"x\"\n"));
+            assert_eq!(text, format!("corelog.toml line 2: there is no setting `{typo}`; did you mean `{meant}`?"));
+        }
+        assert!(error(&[], "[server]\nsmp = 2\n").contains("there is no setting `server`"));
+    }
+
+    #[test]
+    fn a_bad_value_names_setting_value_source_and_what_is_allowed() {
+        let cases = [
+            (
+                "smp = 0",
+                "smp = `0` (corelog.toml line 1) is not allowed: it must be auto or a number of shards from 1 to 256",
+            ),
+            ("smp = true", "smp = `true` (corelog.toml line 1) is not allowed: it must be a number"),
+            (
+                "insecure = \"yes\"",
+                "insecure = `\"yes\"` (corelog.toml line 1) is not allowed: it must be true or false, without quotes",
+            ),
+            (
+                "journal-bytes = 1024",
+                "journal-bytes = `1024` (corelog.toml line 1) is not allowed: it must be a size from 32MiB to 64GiB",
+            ),
+            (
+                "retention-check-interval = \"0\"",
+                "retention-check-interval = `0` (corelog.toml line 1) is not allowed: it must be a duration from 1ms, like 5m",
+            ),
+            (
+                "memory = false",
+                "memory = `false` (corelog.toml line 1) is not allowed: it must be a number of bytes, or a size in quotes",
+            ),
+            (
+                "cpuset = \"3-1\"",
+                "cpuset = `3-1` (corelog.toml line 1) is not allowed: it must be auto or a list of cores like 0-3,8",
+            ),
+        ];
+        for (file, text) in cases {
+            assert_eq!(error(&[], file), text);
+        }
+        let text = error(&[("listen", "7092")], "");
+        assert_eq!(text, "listen = `7092` (--listen) is not allowed: it must be HOST:PORT, like 127.0.0.1:7092");
+    }
+
+    #[test]
+    fn a_file_that_is_not_toml_is_refused_by_line() {
+        for file in ["smp = 2\nlisten = ", "smp = 2\nsmp = 3\n"] {
+            let text = error(&[], file);
+            assert!(text.starts_with("corelog.toml line 2 is not TOML: "), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_loopback_without_insecure() {
+        let text = error(&[("listen", "0.0.0.0:7092")], "");
+        assert!(text.starts_with("listen = `0.0.0.0:7092` (--listen) can be reached from other machines"), "{text}");
+        let open = gather(&[("listen", "0.0.0.0:7092"), ("insecure", "true")], &[], "").unwrap();
+        assert!(open.settings().unwrap().insecure);
+        for listen in ["127.0.0.1:0", "[::1]:7092", "localhost:7092"] {
+            assert!(gather(&[("listen", listen)], &[], "").unwrap().settings().is_ok(), "{listen}");
+        }
+    }
+}
