@@ -1,0 +1,166 @@
+//! What is decided before a server is asked.
+
+use crate::run::{corelog, run, run_with};
+use std::path::Path;
+
+fn serve_with_file(text: &str) -> crate::run::Ended {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("corelog.toml"), text).unwrap();
+    let mut command = corelog(&["serve", "--config", "corelog.toml"]);
+    command.current_dir(dir.path());
+    run_with(command, b"")
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let commands: &[&[&str]] = &[
+        &[],
+        &["serve"],
+        &["topic", "create"],
+        &["topic", "list"],
+        &["topic", "describe"],
+        &["topic", "alter"],
+        &["topic", "delete"],
+        &["produce"],
+        &["consume"],
+        &["dump-log"],
+        &["tune", "check"],
+        &["bench"],
+    ];
+    for command in commands {
+        let help = run(&[command, &["--help"][..]].concat()).ok();
+        assert!(help.contains("Example") && help.contains("  corelog "), "{command:?}: {help}");
+    }
+}
+
+#[test]
+fn what_cannot_be_parsed_exits_2() {
+    let wrong: &[&[&str]] = &[
+        &[],
+        &["nonsense"],
+        &["produce"],
+        &["produce", "t", "--linger", "5"],
+        &["produce", "t", "--batch-bytes", "1KB"],
+        &["produce", "t", "--key-separator", ""],
+        &["produce", "t", "--compression", "brotli"],
+        &["consume", "t", "--from", "yesterday"],
+        &["consume", "t", "--format", "%q"],
+        &["consume", "t", "--json", "--format", "%s"],
+        &["topic", "create", "t", "--partitions", "0"],
+        &["topic", "create", "t", "--config", "retention.ms"],
+        &["topic", "alter", "t"],
+        &["topic", "alter", "t", "--partitions", "2", "--config", "durability=write"],
+    ];
+    for arguments in wrong {
+        let ended = run(arguments);
+        assert_eq!(ended.status, Some(2), "{arguments:?}: {}", ended.stderr);
+        assert!(!ended.stderr.is_empty());
+    }
+}
+
+#[test]
+fn nothing_listens_there() {
+    // Bound but not listening: nobody else can have this port meanwhile.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    drop(taken);
+    let ended = run(&["topic", "list", "-b", &address]);
+    assert_eq!(ended.status, Some(1));
+    assert!(ended.stderr.starts_with(&format!("corelog: cannot reach {address}: ")), "{}", ended.stderr);
+    assert!(ended.stderr.trim_end().ends_with("; is `corelog serve` running there?"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_typo_in_the_settings_file_names_the_nearest_setting() {
+    serve_with_file("# mine\nsmp = 1\ndata_dir = \"x\"\n")
+        .fails(2, "corelog: corelog.toml line 3: there is no setting `data_dir`; did you mean `data-dir`?");
+}
+
+#[test]
+fn a_bad_value_names_setting_value_source_and_what_is_allowed() {
+    serve_with_file("listen = \"7092\"\n").fails(
+        2,
+        "corelog: listen = `7092` (corelog.toml line 1) is not allowed: it must be HOST:PORT, like 127.0.0.1:7092",
+    );
+    run(&["serve", "--smp", "many"])
+        .fails(2, "corelog: smp = `many` (--smp) is not allowed: it must be auto or a number of shards from 1 to 256");
+    let mut command = corelog(&["serve"]);
+    command.env("CORELOG_MEMORY", "lots");
+    run_with(command, b"").fails(
+        2,
+        "corelog: memory = `lots` (CORELOG_MEMORY) is not allowed: it must be auto or a size like 512MiB or 4G",
+    );
+}
+
+#[test]
+fn a_settings_file_that_cannot_be_read_is_named() {
+    run(&["serve", "--config", "/nonexistent/corelog.toml"]).fails(
+        2,
+        "corelog: cannot read the settings file /nonexistent/corelog.toml: No such file or directory (os error 2)",
+    );
+}
+
+#[test]
+fn too_little_memory_and_missing_cores_are_refused() {
+    run(&["serve", "--memory", "64MiB", "--smp", "2"])
+        .fails(2, "corelog: memory is 64 MiB; with 2 shards it must be at least 510 MiB");
+    let ended = run(&["serve", "--cpuset", "8000"]);
+    assert_eq!(ended.status, Some(2));
+    assert!(ended.stderr.starts_with("corelog: cpuset names core 8000, but this process may run only on "));
+}
+
+#[test]
+fn only_loopback_without_insecure() {
+    run(&["serve", "--listen", "0.0.0.0:0"]).fails(
+        2,
+        "corelog: listen = `0.0.0.0:0` (--listen) can be reached from other machines, and there is no authentication \
+         yet: listen on 127.0.0.1, or say --insecure",
+    );
+}
+
+#[test]
+fn print_config_shows_what_is_in_force_and_why() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("corelog.toml"), "memory = \"600MiB\"\ncpuset = \"0\"\n").unwrap();
+    let mut command = corelog(&["serve", "--config", "corelog.toml", "--listen", "127.0.0.1:0", "--print-config"]);
+    command.current_dir(dir.path()).env("CORELOG_SMP", "1");
+    let expected = r#"data-dir = "./corelog-data"      # default
+listen = "127.0.0.1:0"           # --listen
+smp = 1                          # CORELOG_SMP
+cpuset = "0"                     # corelog.toml line 2
+memory = "600MiB"                # corelog.toml line 1
+journal-bytes = "256MiB"         # default
+disk-reserve = "512MiB"          # default
+retention-check-interval = "5m"  # default
+spin = "50us"                    # default
+insecure = false                 # default
+"#;
+    assert_eq!(run_with(command, b"").ok(), expected);
+    assert!(!Path::new(&dir.path().join("corelog-data")).exists(), "showing settings makes nothing");
+}
+
+#[test]
+fn tune_check_shows_a_verdict_for_every_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let ended = run(&["tune", "check", "--data-dir", path, "--json"]);
+    let checks: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+    let checks = checks.as_array().unwrap();
+    let cannot = checks.iter().any(|check| check["verdict"] == "cannot");
+    assert_eq!(ended.status, Some(if cannot { 3 } else { 0 }));
+    for check in checks {
+        let to_do = check["what_to_do"].as_str().unwrap();
+        assert_eq!(check["verdict"] == "ok", to_do.is_empty(), "{check}");
+    }
+    let table = run(&["tune", "check", "--data-dir", path]);
+    let table = table.text();
+    assert!(table.starts_with("CHECK"), "{table}");
+    assert_eq!(table.lines().count(), checks.len() + 1);
+}
+
+#[test]
+fn a_machine_that_cannot_run_it_exits_3() {
+    let ended = run(&["tune", "check", "--memory", "1000T"]);
+    assert_eq!(ended.status, Some(3), "{}", ended.text());
+    assert!(ended.text().contains("lower --memory, or raise the memory limit of the cgroup"));
+}

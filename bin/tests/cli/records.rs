@@ -1,0 +1,213 @@
+//! Records by the command line: in, out, unchanged, counted.
+
+use crate::run::{Server, wait};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::Stdio;
+
+fn server_with_topic(partitions: &str) -> (tempfile::TempDir, Server) {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    server.run(&["topic", "create", "t", "--partitions", partitions]).ok();
+    (dir, server)
+}
+
+const ALL: [&str; 5] = ["consume", "t", "--from", "beginning", "--exit-at-end"];
+
+#[track_caller]
+fn acknowledged(ended: &crate::run::Ended, count: usize) {
+    let plural = if count == 1 { "" } else { "s" };
+    assert_eq!(ended.status, Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.starts_with(&format!("{count} record{plural} acknowledged in ")), "{}", ended.stderr);
+}
+
+#[test]
+fn bytes_come_out_as_they_went_in() {
+    let (_dir, server) = server_with_topic("1");
+    let input: &[u8] = b"first\n\n\r\n\0\xff\xfe tab\t\n  spaces  \n\nlast without newline";
+    acknowledged(&server.run_with(&["produce", "t"], input), 7);
+    let mut expected = input.to_vec();
+    expected.push(b'\n');
+    let out = server.run(&ALL);
+    assert_eq!((out.status, out.stdout), (Some(0), expected));
+}
+
+#[test]
+fn nothing_in_is_nothing_out() {
+    let (_dir, server) = server_with_topic("2");
+    acknowledged(&server.run_with(&["produce", "t"], b""), 0);
+    assert_eq!(server.run(&ALL).ok(), "");
+    acknowledged(&server.run_with(&["produce", "t"], b"\n"), 1);
+    assert_eq!(server.run(&ALL).ok(), "\n");
+}
+
+#[test]
+fn every_codec_and_batch_size() {
+    let (_dir, server) = server_with_topic("1");
+    let mut expected = Vec::new();
+    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
+        for (size, linger) in [("1", "0ms"), ("512KiB", "5ms")] {
+            let lines: String = (0..500).map(|i| format!("{codec} {size} {i}\n")).collect();
+            let arguments =
+                ["produce", "t", "--compression", codec, "--batch-bytes", size, "--linger", linger, "--inflight", "3"];
+            acknowledged(&server.run_with(&arguments, lines.as_bytes()), 500);
+            expected.extend_from_slice(lines.as_bytes());
+        }
+    }
+    assert!(server.run(&ALL).stdout == expected);
+}
+
+#[test]
+fn lines_of_several_mebibytes_up_to_the_topics_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    server.run(&["topic", "create", "t", "--config", "max.message.bytes=8388608"]).ok();
+    let mut input = Vec::new();
+    for (length, byte) in [(5 << 20, b'a'), (1, b'b'), ((8 << 20) - 200, b'c')] {
+        input.extend(std::iter::repeat_n(byte, length));
+        input.push(b'\n');
+    }
+    acknowledged(&server.run_with(&["produce", "t"], &input), 3);
+    assert!(server.run(&ALL).stdout == input);
+
+    let mut long = b"ok\n".to_vec();
+    long.extend(std::iter::repeat_n(b'x', 9 << 20));
+    server.run_with(&["produce", "t"], &long).fails(
+        1,
+        "corelog: line 2 is longer than 8388608 bytes, which max.message.bytes of the topic allows; 1 record acknowledged",
+    );
+}
+
+#[test]
+fn keys_formats_json_and_counts() {
+    let (_dir, server) = server_with_topic("1");
+    acknowledged(&server.run_with(&["produce", "t", "--key-separator", "\\t"], b"k\tv\nno key\n\t\xff\n"), 3);
+    let format = [&ALL[..], &["--format", "%t/%p@%o [%k] %K %S [%s]\\n"]].concat();
+    let expected = b"t/0@0 [k] 1 1 [v]\nt/0@1 [] -1 6 [no key]\nt/0@2 [] 0 1 [\xff]\n";
+    assert_eq!(server.run(&format).stdout, expected);
+    let json = server.run(&[&ALL[..], &["--json", "-n", "1"]].concat()).ok();
+    let record: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&record["key"], &record["value"], &record["offset"]), (&"k".into(), &"v".into(), &0.into()));
+    assert_eq!(server.run(&["consume", "t", "--from", "1", "-n", "1"]).ok(), "no key\n");
+    assert_eq!(server.run(&["consume", "t", "--from", "@0", "-n", "2"]).ok(), "v\nno key\n");
+    assert_eq!(server.run(&["consume", "t", "--from", "2100-01-01T00:00:00Z", "--exit-at-end"]).ok(), "");
+    assert_eq!(server.run(&["consume", "t", "--from", "end", "--exit-at-end"]).ok(), "");
+}
+
+#[test]
+fn partitions_are_chosen_and_kept_apart() {
+    let (_dir, server) = server_with_topic("4");
+    for partition in ["0", "3"] {
+        acknowledged(&server.run_with(&["produce", "t", "-p", partition], partition.as_bytes()), 1);
+    }
+    assert_eq!(server.run(&[&ALL[..], &["-p", "3"]].concat()).ok(), "3\n");
+    assert_eq!(server.run(&[&ALL[..], &["-p", "1"]].concat()).ok(), "");
+    let mut both: Vec<String> = server.run(&ALL).ok().lines().map(str::to_owned).collect();
+    both.sort();
+    assert_eq!(both, ["0", "3"]);
+}
+
+#[test]
+fn a_topic_or_partition_that_is_not_there() {
+    let (_dir, server) = server_with_topic("2");
+    for command in ["produce", "consume"] {
+        let ended = server.run_with(&[command, "nosuch"], b"x\n");
+        assert_eq!((ended.status, ended.text()), (Some(1), ""));
+        assert!(ended.stderr.contains("unknown_topic (210)"), "{}", ended.stderr);
+        let ended = server.run_with(&[command, "t", "-p", "2"], b"x\n");
+        assert_eq!((ended.status, ended.text()), (Some(1), ""));
+        assert_eq!(ended.stderr, "corelog: topic t has no partition 2: it has 2, numbered from 0\n");
+    }
+}
+
+#[test]
+fn an_offset_that_is_not_held_carries_the_range() {
+    let (_dir, server) = server_with_topic("1");
+    acknowledged(&server.run_with(&["produce", "t"], b"a\nb\n"), 2);
+    let ended = server.run(&["consume", "t", "--from", "7", "-n", "1"]);
+    assert_eq!(ended.status, Some(1));
+    assert!(
+        ended.stderr.contains("offset_out_of_range (220)") && ended.stderr.contains("it holds 0 to 2"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn a_consumer_waits_for_what_is_to_come() {
+    let (_dir, server) = server_with_topic("2");
+    acknowledged(&server.run_with(&["produce", "t", "-p", "1"], b"before\n"), 1);
+    let mut consumer =
+        server.command(&["consume", "t", "--from", "beginning", "-n", "3"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(consumer.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "before");
+    acknowledged(&server.run_with(&["produce", "t", "-p", "0"], b"one\ntwo\nthree\n"), 3);
+    assert_eq!([lines.next().unwrap().unwrap(), lines.next().unwrap().unwrap()], ["one", "two"]);
+    assert!(lines.next().is_none());
+    assert_eq!(wait(&mut consumer), Some(0));
+}
+
+#[test]
+fn an_output_pipe_that_closes_is_a_quiet_end() {
+    let (_dir, server) = server_with_topic("1");
+    let lines = "0123456789\n".repeat(200_000);
+    acknowledged(&server.run_with(&["produce", "t"], lines.as_bytes()), 200_000);
+    let mut consumer = server.command(&["consume", "t", "--from", "beginning"]);
+    let mut consumer = consumer.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 11];
+    consumer.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"0123456789\n");
+    assert_eq!(wait(&mut consumer), Some(0));
+    let mut said = String::new();
+    consumer.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "");
+}
+
+#[test]
+fn the_live_rate_is_shown_when_asked_for() {
+    let (_dir, server) = server_with_topic("1");
+    let mut producer = server.command(&["produce", "t", "--progress"]);
+    let mut producer = producer.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = producer.stdin.take().unwrap();
+    stdin.write_all(b"a\nb\n").unwrap();
+    let mut lines = BufReader::new(producer.stderr.take().unwrap()).lines();
+    let live = lines.next().unwrap().unwrap();
+    assert!(live.starts_with("2 read, 2 acknowledged, "), "{live}");
+    drop(stdin);
+    assert_eq!(wait(&mut producer), Some(0));
+    let last = lines.last().unwrap().unwrap();
+    assert!(last.starts_with("2 records acknowledged in "), "{last}");
+}
+
+#[test]
+fn a_server_killed_underneath_leaves_an_account() {
+    let (_dir, server) = server_with_topic("1");
+    let mut producer = server.command(&["produce", "t", "--timeout", "2s"]);
+    let mut producer = producer.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = producer.stdin.take().unwrap();
+    stdin.write_all(b"a\nb\nc\n").unwrap();
+    let args = ["consume", "t", "--from", "beginning", "-n", "3"];
+    assert_eq!(server.run(&args).ok(), "a\nb\nc\n", "what can be read was acknowledged");
+    server.kill();
+    stdin.write_all(b"d\n").unwrap();
+    // The input stays open: the failure must show although nothing more is to be read.
+    assert_eq!(wait(&mut producer), Some(1));
+    let mut said = String::new();
+    producer.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.starts_with("corelog: ") && said.contains("; 3 records acknowledged, 1 "), "{said}");
+}
+
+#[test]
+fn an_interrupted_producer_leaves_an_account() {
+    let (_dir, server) = server_with_topic("1");
+    let mut producer = server.command(&["produce", "t"]);
+    let mut producer = producer.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = producer.stdin.take().unwrap();
+    stdin.write_all(b"a\nb\n").unwrap();
+    assert_eq!(server.run(&["consume", "t", "--from", "beginning", "-n", "2"]).ok(), "a\nb\n");
+    let pid = nix::unistd::Pid::from_raw(producer.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    assert_eq!(wait(&mut producer), Some(1));
+    let mut said = String::new();
+    producer.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "corelog: stopped by SIGINT; 2 records acknowledged\n");
+}

@@ -1,0 +1,90 @@
+//! `serve`: what it says, what it refuses, and what it keeps.
+
+use crate::run::{Ended, Server, corelog, run_with};
+use std::path::Path;
+
+fn serve(data_dir: &Path, arguments: &[&str]) -> Ended {
+    let mut command = corelog(&["serve", "--memory", "800MiB", "--smp", "1", "--journal-bytes", "32MiB", "--data-dir"]);
+    command.arg(data_dir).args(arguments);
+    run_with(command, b"")
+}
+
+#[test]
+fn the_start_lines_say_where_why_and_what_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let text = server.start_lines.join("\n");
+    assert!(text.contains("2 shards on core"), "{text}");
+    assert!(text.contains("  in all: 2 shards, at most "), "{text}");
+    let (status, rest) = server.stop();
+    assert_eq!(status, Some(0));
+    assert!(rest.contains(" topic create clicks --partitions 8"), "{rest}");
+}
+
+#[test]
+fn a_port_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    serve(dir.path(), &["--listen", &address]).refuses(&format!(
+        "corelog: cannot listen on {address}: another program uses this port; stop it, or give --listen"
+    ));
+}
+
+#[test]
+fn a_second_server_on_the_same_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    let ended = serve(dir.path(), &["--listen", "127.0.0.1:0"]);
+    assert_eq!(ended.status, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains(dir.path().to_str().unwrap()), "{}", ended.stderr);
+    server.run(&["topic", "create", "t"]).ok();
+}
+
+#[test]
+fn a_foreign_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("thesis.tex"), "years of work").unwrap();
+    let ended = serve(dir.path(), &["--listen", "127.0.0.1:0"]);
+    assert_eq!(ended.status, Some(1), "{}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains(dir.path().to_str().unwrap()), "{}", ended.stderr);
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["thesis.tex"], "a refusal leaves a foreign directory as it was");
+}
+
+#[test]
+fn a_directory_that_is_none() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let ended = serve(file.path(), &["--listen", "127.0.0.1:0"]);
+    assert_eq!(ended.status, Some(1), "{}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains(file.path().to_str().unwrap()), "{}", ended.stderr);
+}
+
+#[test]
+fn what_was_acknowledged_outlives_stop_and_kill_and_another_number_of_shards() {
+    let dir = tempfile::tempdir().unwrap();
+    let with = |smp| Server::start_with(dir.path(), &["--listen", "127.0.0.1:0", "--smp", smp]);
+    let all = ["consume", "t", "--from", "beginning", "--exit-at-end"];
+    let server = with("2");
+    server.run(&["topic", "create", "t", "--partitions", "4"]).ok();
+    let mut expected: Vec<String> = Vec::new();
+    let mut write = |server: &Server, name: &str| {
+        let lines: Vec<String> = (0..1000).map(|i| format!("{name} {i}")).collect();
+        let input = lines.join("\n");
+        assert_eq!(server.run_with(&["produce", "t"], input.as_bytes()).status, Some(0));
+        expected.extend(lines);
+        expected.sort();
+        let mut found: Vec<String> = server.run(&all).ok().lines().map(str::to_owned).collect();
+        found.sort();
+        assert!(found == expected, "{name}");
+    };
+    write(&server, "first");
+    assert_eq!(server.stop().0, Some(0));
+    let server = with("1");
+    write(&server, "after a stop, on one shard");
+    server.kill();
+    let server = with("3");
+    write(&server, "after a kill, on three");
+}
