@@ -36,6 +36,8 @@ pub(crate) struct Partition {
     pub(crate) visible_end: Place,
     /// Start offsets of the leader epochs that the log has records of.
     pub(crate) epochs: BTreeMap<LeaderEpoch, Offset>,
+    /// Acknowledged records from this offset on were found lost at recovery; said in every checkpoint file.
+    pub(crate) lost_from: Option<Offset>,
     /// The term in which this node leads, stamped on every batch.
     pub(crate) leader_epoch: LeaderEpoch,
     /// Segments that get no more batches, oldest first.
@@ -220,6 +222,7 @@ impl Partition {
             visible: zero,
             visible_end: start,
             epochs: BTreeMap::new(),
+            lost_from: None,
             leader_epoch: LeaderEpoch(0),
             sealed: VecDeque::new(),
             active: None,

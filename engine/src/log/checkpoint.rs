@@ -150,13 +150,21 @@ pub enum Record {
         /// Offset of its first record.
         start: Offset,
     },
-    /// The log was cut off: epochs that began at this offset or behind it are gone. A `Partition` record with the new
-    /// end follows.
+    /// The log was cut off: epochs that began at this offset or behind it are gone, and so is the fence of a loss at this
+    /// offset or behind it. A `Partition` record with the new end follows.
     Truncated {
         /// Whose.
         partition: PartitionId,
         /// First offset that was cut off.
         to: Offset,
+    },
+    /// Acknowledged records from this offset on were lost. The partition takes no writes until it is cut off there, or
+    /// before: a restart must not make the loss good.
+    Fenced {
+        /// Which.
+        partition: PartitionId,
+        /// The first offset that is lost.
+        from: Offset,
     },
     /// The partition left this shard, or was deleted.
     Gone {
@@ -174,6 +182,8 @@ pub struct PartitionState {
     pub sealed: BTreeMap<Offset, Sealed>,
     /// Start offsets of the leader epochs that the log still has records of.
     pub epochs: BTreeMap<LeaderEpoch, Offset>,
+    /// Acknowledged records from this offset on are lost, if any are.
+    pub fenced: Option<Offset>,
 }
 
 /// All that a checkpoint file says.
@@ -538,19 +548,24 @@ fn apply(partitions: &mut BTreeMap<PartitionId, PartitionState>, record: Record)
             return Ok(());
         }
         Record::Partition { partition, extent } => {
-            let fresh = || PartitionState { extent, sealed: BTreeMap::new(), epochs: BTreeMap::new() };
-            partitions.entry(partition).or_insert_with(fresh).move_to(extent);
+            partitions.entry(partition).or_insert_with(|| PartitionState::new(extent)).move_to(extent);
             return Ok(());
         }
         Record::Sealed { partition, .. }
         | Record::Dropped { partition, .. }
         | Record::EpochStart { partition, .. }
-        | Record::Truncated { partition, .. } => (partition, record),
+        | Record::Truncated { partition, .. }
+        | Record::Fenced { partition, .. } => (partition, record),
     };
     partitions.get_mut(&partition).ok_or("a record of a partition that is not known")?.change(change)
 }
 
 impl PartitionState {
+    /// Without sealed segments, epochs or losses.
+    pub fn new(extent: Extent) -> Self {
+        PartitionState { extent, sealed: BTreeMap::new(), epochs: BTreeMap::new(), fenced: None }
+    }
+
     fn move_to(&mut self, extent: Extent) {
         self.extent = extent;
         // After a truncation the active segment may be one that was sealed before.
@@ -563,7 +578,8 @@ impl PartitionState {
             Record::Sealed { base, sealed, .. } => self.seal(base, sealed)?,
             Record::Dropped { below, .. } => self.sealed = self.sealed.split_off(&below),
             Record::EpochStart { epoch, start, .. } => self.begin_epoch(epoch, start),
-            Record::Truncated { to, .. } => self.epochs.retain(|_, start| *start < to),
+            Record::Truncated { to, .. } => self.truncate(to),
+            Record::Fenced { from, .. } => self.fenced = Some(from),
             _ => {}
         }
         Ok(())
@@ -579,6 +595,11 @@ impl PartitionState {
     pub(crate) fn begin_epoch(&mut self, epoch: LeaderEpoch, start: Offset) {
         self.epochs.retain(|known, from| *known < epoch && *from < start);
         self.epochs.insert(epoch, start);
+    }
+
+    fn truncate(&mut self, to: Offset) {
+        self.epochs.retain(|_, start| *start < to);
+        self.fenced = self.fenced.filter(|from| *from < to);
     }
 
     /// The epoch that the first record belongs to stays, though it began before it.
@@ -616,7 +637,8 @@ impl PartitionState {
             epoch: *epoch,
             start: *start,
         });
-        extent.chain(sealed).chain(epochs)
+        let fenced = self.fenced.map(|from| Record::Fenced { partition, from });
+        extent.chain(sealed).chain(epochs).chain(fenced)
     }
 }
 
@@ -627,6 +649,7 @@ const DROPPED: u8 = 4;
 const EPOCH_START: u8 = 5;
 const TRUNCATED: u8 = 6;
 const GONE: u8 = 7;
+const FENCED: u8 = 8;
 /// Of every kind there is one version so far.
 const VERSION: u8 = 1;
 
@@ -647,6 +670,7 @@ impl Record {
             Record::EpochStart { .. } => EPOCH_START,
             Record::Truncated { .. } => TRUNCATED,
             Record::Gone { .. } => GONE,
+            Record::Fenced { .. } => FENCED,
         }
     }
 
@@ -655,7 +679,7 @@ impl Record {
             Record::JournalFrom(_) => 36,
             Record::Partition { .. } => PARTITION_ID_BYTES + 68,
             Record::Sealed { .. } => PARTITION_ID_BYTES + 32,
-            Record::Dropped { .. } | Record::Truncated { .. } => PARTITION_ID_BYTES + 8,
+            Record::Dropped { .. } | Record::Truncated { .. } | Record::Fenced { .. } => PARTITION_ID_BYTES + 8,
             Record::EpochStart { .. } => PARTITION_ID_BYTES + 12,
             Record::Gone { .. } => PARTITION_ID_BYTES,
         }
@@ -669,9 +693,9 @@ impl Record {
             Record::Sealed { base, sealed, .. } => {
                 rule(Offset(0) <= *base && *base <= sealed.last, "a sealed segment ends before it begins")
             }
-            Record::Dropped { below: offset, .. } | Record::Truncated { to: offset, .. } => {
-                rule(Offset(0) <= *offset, "an offset is negative")
-            }
+            Record::Dropped { below: offset, .. }
+            | Record::Truncated { to: offset, .. }
+            | Record::Fenced { from: offset, .. } => rule(Offset(0) <= *offset, "an offset is negative"),
             Record::EpochStart { epoch, start, .. } => {
                 rule(LeaderEpoch(0) <= *epoch && Offset(0) <= *start, "an epoch or its start is negative")
             }
@@ -696,6 +720,7 @@ impl Record {
                 into.partition(partition).leader_epoch(epoch).offset(start)
             }
             Record::Truncated { partition, to } => into.partition(partition).offset(to),
+            Record::Fenced { partition, from } => into.partition(partition).offset(from),
             Record::Gone { partition } => into.partition(partition),
         }
     }
@@ -729,7 +754,7 @@ impl Extent {
 
 fn read_record(raw: RawSection<'_>) -> Result<Record, Fault> {
     let RawSection { at, kind, version, content } = raw;
-    if !(JOURNAL_FROM..=GONE).contains(&kind) || version != VERSION {
+    if !(JOURNAL_FROM..=FENCED).contains(&kind) || version != VERSION {
         return Err(Fault::UnknownSection { kind, version, at });
     }
     let mut fields = Fields::of(content);
@@ -752,6 +777,7 @@ fn take_record(kind: u8, fields: &mut Fields<'_>) -> Option<Record> {
         EPOCH_START => Record::EpochStart { partition, epoch: fields.leader_epoch()?, start: fields.offset()? },
         TRUNCATED => Record::Truncated { partition, to: fields.offset()? },
         GONE => Record::Gone { partition },
+        FENCED => Record::Fenced { partition, from: fields.offset()? },
         _ => return None,
     })
 }

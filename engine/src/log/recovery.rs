@@ -60,8 +60,10 @@ pub struct Recovery {
 }
 
 impl Recovered {
+    /// A loss that an earlier recovery found stays one.
     fn new(state: PartitionState) -> Recovered {
-        Recovered { state, pieces: Vec::new(), fenced: None }
+        let fenced = state.fenced.map(|from| format!("acknowledged records from offset {from} on are lost"));
+        Recovered { state, pieces: Vec::new(), fenced }
     }
 
     /// A partition that nothing was appended to.
@@ -77,7 +79,7 @@ impl Recovered {
             leader_epoch: LeaderEpoch(0),
             replica: Uuid::nil(),
         };
-        Recovered::new(PartitionState { extent, sealed: BTreeMap::new(), epochs: BTreeMap::new() })
+        Recovered::new(PartitionState::new(extent))
     }
 
     fn end(&self) -> Place {
@@ -85,6 +87,7 @@ impl Recovered {
     }
 
     fn fence(&mut self, why: String) {
+        self.state.fenced.get_or_insert(self.state.extent.next);
         self.fenced.get_or_insert(why);
     }
 

@@ -576,7 +576,11 @@ impl Shard {
 impl Partitions {
     fn checkpoint_states(&self) -> BTreeMap<PartitionId, crate::log::checkpoint::PartitionState> {
         let state = |(_, (_, partition)): (usize, &(u32, Partition))| (partition.id, partition.checkpoint_state());
-        self.slots.iter().filter(|(_, (_, partition))| partition.next > Offset(0)).map(state).collect()
+        self.slots
+            .iter()
+            .filter(|(_, (_, partition))| partition.next > Offset(0) || partition.lost_from.is_some())
+            .map(state)
+            .collect()
     }
 }
 
@@ -618,6 +622,7 @@ impl Partition {
         partition.checkpoint.sealed_before = extent.segment_base;
         partition.fenced = recovered.fenced.map(Into::into);
         partition.epochs = recovered.state.epochs;
+        partition.lost_from = recovered.state.fenced;
         partition
     }
 
@@ -627,6 +632,7 @@ impl Partition {
             extent: checkpoint::extent(self, &mark),
             sealed: self.sealed.iter().map(|sealed| (sealed.base, checkpoint::sealed_state(sealed))).collect(),
             epochs: self.epochs.clone(),
+            fenced: self.lost_from,
         }
     }
 }

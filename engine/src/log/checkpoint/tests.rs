@@ -81,7 +81,7 @@ impl Written {
 /// Four partitions are enough for records to meet.
 fn any_record() -> impl Strategy<Value = Record> {
     let shape = (0u32..4, 0i64..50, 0i64..50, 0i64..50, 0i32..5);
-    (shape, 0..6).prop_map(|((index, one, two, three, epoch), kind)| {
+    (shape, 0..7).prop_map(|((index, one, two, three, epoch), kind)| {
         let partition = partition(1, index);
         let epoch = LeaderEpoch(epoch);
         match kind {
@@ -90,6 +90,7 @@ fn any_record() -> impl Strategy<Value = Record> {
             2 => Record::EpochStart { partition, epoch, start: Offset(one) },
             3 => Record::Truncated { partition, to: Offset(one) },
             4 => Record::Gone { partition },
+            5 => Record::Fenced { partition, from: Offset(one) },
             _ => Record::Partition { partition, extent: extent(one, one + two, one + two + three) },
         }
     })
@@ -111,7 +112,8 @@ fn sayable(records: Vec<Record>, known: &mut BTreeMap<PartitionId, Offset>) -> V
             Record::Sealed { partition, base, .. } => known.get(&partition).is_some_and(|active| base < *active),
             Record::Dropped { partition, .. }
             | Record::EpochStart { partition, .. }
-            | Record::Truncated { partition, .. } => known.contains_key(&partition),
+            | Record::Truncated { partition, .. }
+            | Record::Fenced { partition, .. } => known.contains_key(&partition),
             Record::JournalFrom(_) => true,
         };
         if fits {
@@ -340,6 +342,21 @@ fn epochs_follow_truncation_and_the_first_offset() {
 }
 
 #[test]
+fn a_fence_stays_until_the_log_is_cut_off_before_the_loss() {
+    let id = partition(1, 0);
+    let at = |next| Record::Partition { partition: id, extent: extent(0, 0, next) };
+    let cut = |to| Record::Truncated { partition: id, to: Offset(to) };
+    let fenced = |more: &[Record]| {
+        let records = [&[at(50), Record::Fenced { partition: id, from: Offset(40) }], more].concat();
+        state_of(&records).fenced
+    };
+    assert_eq!(fenced(&[]), Some(Offset(40)));
+    assert_eq!(fenced(&[at(60)]), Some(Offset(40)));
+    assert_eq!(fenced(&[cut(41), at(41)]), Some(Offset(40)));
+    assert_eq!(fenced(&[cut(40), at(40)]), None);
+}
+
+#[test]
 fn rules_hold_on_both_sides() {
     let partition = partition(1, 0);
     let with = |change: fn(&mut Extent)| {
@@ -357,6 +374,7 @@ fn rules_hold_on_both_sides() {
         Record::Sealed { partition, base: Offset(2), sealed: sealed(1) },
         Record::Dropped { partition, below: Offset(-1) },
         Record::Truncated { partition, to: Offset(-1) },
+        Record::Fenced { partition, from: Offset(-1) },
         Record::EpochStart { partition, epoch: LeaderEpoch(-1), start: Offset(0) },
         Record::JournalFrom(JournalFrom { size: 0, ..journal(1) }),
         Record::JournalFrom(JournalFrom { position: JournalPosition(1), ..journal(1) }),
@@ -382,6 +400,7 @@ fn files_are_written_as_they_always_were() {
         Record::Dropped { partition: one, below: Offset(20) },
         Record::Truncated { partition: one, to: Offset(25) },
         Record::Partition { partition: one, extent: extent(20, 20, 25) },
+        Record::Fenced { partition: one, from: Offset(24) },
         Record::Gone { partition: two },
     ];
     written.checkpoint(&[records], journal(50));
@@ -390,6 +409,6 @@ fn files_are_written_as_they_always_were() {
     assert_eq!(replayed.header, header());
     assert_eq!(replayed.state.journal, journal(50));
     let epochs = BTreeMap::from([(LeaderEpoch(2), Offset(3))]);
-    let state = PartitionState { extent: extent(20, 20, 25), sealed: BTreeMap::new(), epochs };
+    let state = PartitionState { epochs, fenced: Some(Offset(24)), ..PartitionState::new(extent(20, 20, 25)) };
     assert_eq!(replayed.state.partitions, BTreeMap::from([(one, state)]));
 }

@@ -500,6 +500,9 @@ fn record_line(record: &Record) -> Line {
         Record::Truncated { partition, to } => {
             Line::new(2, "truncated").text("partition", partition).number("to", to.0)
         }
+        Record::Fenced { partition, from } => {
+            Line::new(2, "fenced").text("partition", partition).number("from", from.0)
+        }
         Record::Gone { partition } => Line::new(2, "gone").text("partition", partition),
     }
 }

@@ -50,7 +50,7 @@ fn state(segment_base: i64, next: i64, end: u64) -> PartitionState {
         leader_epoch: LeaderEpoch(0),
         replica: Uuid::nil(),
     };
-    PartitionState { extent, sealed: BTreeMap::new(), epochs: BTreeMap::new() }
+    PartitionState::new(extent)
 }
 
 fn write(path: &Path, bytes: &[u8]) {

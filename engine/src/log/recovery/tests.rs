@@ -237,6 +237,8 @@ fn assert_holds(disk: &BTreeMap<Offset, Vec<u8>>, model: &Model) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     /// From any checkpoint, what came after leads to the state and the bytes that there would be without the crash.
     #[test]
     fn replay_leads_to_what_was(steps in prop::collection::vec(any_step(1), 1..40), at: Index) {
@@ -320,6 +322,19 @@ fn a_fence_says_where_and_takes_nothing_more() {
     assert_eq!(recovered.fenced.as_deref(), Some(why));
     assert_eq!(recovered.state.extent.next, Offset(3));
     assert_eq!(recovered.pieces.len(), 1);
+}
+
+/// The next recovery starts from a checkpoint that was made after the loss was found.
+#[test]
+fn a_fence_outlives_a_restart() {
+    let (mut model, mut first) = (Model::new(), Recovery::default());
+    append(&mut model, &mut first, 100);
+    first.fence_all("the journal is damaged");
+    let state = &first.partitions[&id()].state;
+    assert_eq!(state.fenced, Some(Offset(3)));
+    let second = recovery(state);
+    let why = second.partitions[&id()].fenced.as_deref();
+    assert_eq!(why, Some("acknowledged records from offset 3 on are lost"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::log::BLOCK as BLOCK_BYTES;
-use crate::log::checkpoint::{Extent, FileHeader, GroupWriter, Next as NextGroup, Record, Sealed, snapshot};
+use crate::log::checkpoint::{Extent, FileHeader, GroupWriter, Next as NextGroup, PartitionState, Record, snapshot};
 use crate::log::journal::{EntryHeader, EntryWriter, Start};
 use crate::log::testing::partition;
 use crate::model::{LeaderEpoch, Offset, Position, ShardId, Timestamp};
@@ -87,8 +87,7 @@ impl Disk {
 
     /// A checkpoint file of this number that says how things are now.
     fn checkpoint(&mut self, number: u64) -> NextGroup {
-        let sealed: BTreeMap<Offset, Sealed> = BTreeMap::new();
-        let state = crate::log::checkpoint::PartitionState { extent: self.extent(), sealed, epochs: BTreeMap::new() };
+        let state = PartitionState::new(self.extent());
         let state = CheckpointState { journal: self.journal_from(), partitions: BTreeMap::from([(id(), state)]) };
         let (file, next) = snapshot(&state, &header(number, number), BLOCK_BYTES);
         self.files.insert(directory().join(paths::checkpoint_name(number)), file);
