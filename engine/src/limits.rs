@@ -86,13 +86,16 @@ const PROGRAM_BYTES: u64 = 32 * MIB;
 const PARTITIONS_SHARE: u64 = 4;
 
 /// Least bytes of a shard's buffer pool: one of everything that must be possible.
-const POOL_BYTES_MIN: u64 = POOL_JOURNAL_BYTES + POOL_FRAMES_BYTES_MIN + POOL_READS_BYTES_MIN + POOL_TAILS_BYTES_MIN;
+const POOL_BYTES_MIN: u64 =
+    POOL_JOURNAL_BYTES + POOL_FRAMES_BYTES_MIN + POOL_READS_BYTES_MIN + POOL_OUTGOING_BYTES_MIN + POOL_TAILS_BYTES_MIN;
 /// Entries in flight, the one being gathered, and a checkpoint's.
 const POOL_JOURNAL_BYTES: u64 = (COMMITS_IN_FLIGHT_MAX as u64 + 2) * JOURNAL_ENTRY_BYTES_MAX as u64;
 /// Blocks of the pool are powers of two: a frame with a batch of 16 MiB takes one of 32 MiB.
 const POOL_FRAMES_BYTES_MIN: u64 = 2 * MESSAGE_BYTES_MAX as u64;
 /// Likewise for a batch that is read.
 const POOL_READS_BYTES_MIN: u64 = 2 * MESSAGE_BYTES_MAX as u64;
+/// Responses that hold on to tails and reads until they are sent: the largest batch once.
+const POOL_OUTGOING_BYTES_MIN: u64 = MESSAGE_BYTES_MAX as u64;
 /// Room for the largest batch beside others.
 const POOL_TAILS_BYTES_MIN: u64 = 2 * MESSAGE_BYTES_MAX as u64;
 /// The pool is mapped in huge pages.
@@ -219,6 +222,8 @@ pub struct PoolBudget {
     pub frames: u64,
     /// What is read from the disk for readers, read-ahead included.
     pub reads: u64,
+    /// What responses hold on to that their clients have not taken yet, though its reader or partition let go of it.
+    pub outgoing: u64,
     /// Partitions' newest bytes, from which readers are served.
     pub tails: u64,
 }
@@ -303,15 +308,18 @@ impl PoolBudget {
     fn plan(bytes: u64) -> PoolBudget {
         let frames = (bytes / 8).max(POOL_FRAMES_BYTES_MIN);
         let reads = (bytes / 8).max(POOL_READS_BYTES_MIN);
+        let outgoing = (bytes / 8).max(POOL_OUTGOING_BYTES_MIN);
         let journal = POOL_JOURNAL_BYTES;
-        PoolBudget { bytes, journal, frames, reads, tails: bytes - journal - frames - reads }
+        let tails = bytes - journal - frames - reads - outgoing;
+        PoolBudget { bytes, journal, frames, reads, outgoing, tails }
     }
 
-    fn lines(&self) -> [BudgetLine; 4] {
+    fn lines(&self) -> [BudgetLine; 5] {
         [
             BudgetLine { what: "buffers: journal entries, checkpoints", bytes: self.journal },
             BudgetLine { what: "buffers: partly received frames", bytes: self.frames },
             BudgetLine { what: "buffers: reads and read-ahead", bytes: self.reads },
+            BudgetLine { what: "buffers: responses not yet taken", bytes: self.outgoing },
             BudgetLine { what: "buffers: partition tails", bytes: self.tails },
         ]
     }
@@ -383,8 +391,8 @@ mod tests {
             let memory = least_memory(shards) + more;
             let budget = MemoryBudget::plan(memory, shards).unwrap();
             prop_assert_eq!(budget.lines.iter().map(|line| line.bytes).sum::<u64>(), memory);
-            let PoolBudget { bytes, journal, frames, reads, tails } = budget.pool;
-            prop_assert_eq!(journal + frames + reads + tails, bytes);
+            let PoolBudget { bytes, journal, frames, reads, outgoing, tails } = budget.pool;
+            prop_assert_eq!(journal + frames + reads + outgoing + tails, bytes);
             prop_assert!(bytes >= POOL_BYTES_MIN && tails >= POOL_TAILS_BYTES_MIN);
             prop_assert!(budget.partitions <= NODE_PARTITIONS_MAX);
             let program = budget.lines.last().unwrap().bytes;
@@ -419,7 +427,7 @@ mod tests {
     #[test]
     fn too_little_memory_is_one_sentence() {
         let error = MemoryBudget::plan(64 * MIB, 2).unwrap_err().to_string();
-        assert_eq!(error, "memory is 64 MiB; with 2 shards it must be at least 510 MiB");
+        assert_eq!(error, "memory is 64 MiB; with 2 shards it must be at least 553 MiB");
     }
 
     #[test]

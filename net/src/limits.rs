@@ -1,8 +1,8 @@
 //! Every bound of the network side: numbers that a server is given, and the table that people read.
 
 use corelog_engine::limits::{
-    CONNECTION_BYTES, CONNECTIONS_MAX, HANDLES_MAX, HELLO_MS_MAX, Limit, MESSAGE_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX,
-    Unit,
+    CONNECTION_BYTES, CONNECTIONS_MAX, HANDLES_MAX, HELLO_MS_MAX, Limit, MESSAGE_BYTES_MAX, PoolBudget,
+    REQUESTS_IN_FLIGHT_MAX, Unit,
 };
 use std::time::Duration;
 
@@ -91,6 +91,12 @@ impl Default for Limits {
 const STOPS: &str = "nothing more is read from the connection until there is room";
 
 impl Limits {
+    /// The defaults, and of a shard's buffers as much as the node's memory budget gives.
+    pub fn within(pool: &PoolBudget) -> Limits {
+        let (frame_bytes_max, shard_outgoing_bytes_max) = (pool.frames as usize, pool.outgoing as usize);
+        Limits { frame_bytes_max, shard_outgoing_bytes_max, ..Limits::default() }
+    }
+
     /// One line per bound. Those that the engine's table has as well are left to it.
     pub fn table(&self) -> [Limit; 18] {
         let bytes = |name, value: usize, past| Limit { name, value: value as u64, unit: Unit::Bytes, past };
@@ -129,13 +135,24 @@ const _: () = assert!(CONNECTION_BYTES as usize >= corelog_wire::HELLO_BODY_BYTE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use corelog_engine::limits::{MemoryBudget, least_memory};
     use corelog_engine::reactor::BLOCK_MAX;
 
     #[test]
     fn a_frame_of_any_allowed_length_fits_one_buffer() {
         let limits = Limits::default();
         assert!(limits.body_bytes_max as usize + corelog_wire::HEADER_BYTES <= BLOCK_MAX);
-        assert!(limits.frame_bytes_max <= BLOCK_MAX, "and doubling never asks for more");
+        assert!((limits.body_bytes_max as usize).next_power_of_two() <= BLOCK_MAX, "nor does doubling ask for more");
+        let least = MemoryBudget::plan(least_memory(1), 1).unwrap().pool;
+        assert!(Limits::within(&least).frame_bytes_max >= BLOCK_MAX, "one such frame is possible on every node");
+    }
+
+    #[test]
+    fn the_operations_page_has_every_limit() {
+        let page = include_str!("../../docs/operations.md");
+        let rows =
+            Limits::default().table().map(|line| format!("| {} | {line} | {} |\n", line.name, line.past)).concat();
+        assert!(page.contains(&rows), "docs/operations.md is to have\n{rows}");
     }
 
     #[test]
