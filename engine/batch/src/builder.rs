@@ -138,7 +138,8 @@ impl BatchBuilder {
         Ok(out)
     }
 
-    /// Appends the batch to `out`; the builder is empty afterwards and keeps its memory. Base offset 0 and leader epoch -1
+    /// Appends the batch to `out`; the builder is empty afterwards and keeps its memory. A batch that compression would
+    /// not shrink is left uncompressed. Base offset 0 and leader epoch -1
     /// wait for the server's stamp.
     ///
     /// # Errors
@@ -157,7 +158,14 @@ impl BatchBuilder {
                 return Err(error);
             }
         }
-        self.fill_header(&mut out[begin..], self.codec);
+        let mut codec = self.codec;
+        if codec != Codec::None && out.len() - begin >= self.batch.len() {
+            // What does not shrink is not worth decompressing, and a batch never outgrows its bound.
+            out.truncate(begin);
+            out.extend_from_slice(&self.batch);
+            codec = Codec::None;
+        }
+        self.fill_header(&mut out[begin..], codec);
         self.clear();
         Ok(())
     }

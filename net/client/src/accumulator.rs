@@ -5,12 +5,12 @@ use crate::options::ProducerOptions;
 use crate::partitioner::partition_of;
 use crate::producer::Settled;
 use crate::report::{NewRecord, ProducerStats, Sent};
-use corelog_batch::{AppendRefused, BatchBuilder};
+use corelog_batch::{AppendRefused, BatchBuilder, HEADER_BYTES};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// What a record takes beside its key, value and headers, at most: lengths, deltas, counts.
-const RECORD_OVERHEAD: usize = 32;
+const RECORD_OVERHEAD: usize = 36;
 
 /// A batch ready to be sent.
 #[derive(Debug)]
@@ -61,7 +61,10 @@ impl Accumulator {
     /// `sticky` is the partition that the first records without a key go to.
     pub(crate) fn new(options: &ProducerOptions, partitions: u32, sticky: u32, now: Instant) -> Accumulator {
         let mut accumulator = Accumulator {
-            options: options.clone(),
+            options: ProducerOptions {
+                batch_bytes: options.batch_bytes.min(options.batch_bytes_max),
+                ..options.clone()
+            },
             slots: Vec::new(),
             full: Vec::new(),
             lingering: VecDeque::new(),
@@ -96,14 +99,18 @@ impl Accumulator {
     /// Takes a record, or says why not; `Full` passes when something is settled. `now_ms` is its timestamp unless it has
     /// one.
     pub(crate) fn append(&mut self, record: &NewRecord<'_>, now: Instant, now_ms: i64) -> Result<Sent, SendError> {
-        let partition = self.partition(record)?;
+        let mut partition = self.partition(record)?;
         let size = size(record);
-        if self.used > 0 && self.used + size > self.options.buffer_bytes {
+        let slot = &self.slots[partition as usize];
+        let fits = !slot.builder.is_empty() && slot.builder.size() + size <= self.options.batch_bytes;
+        let taken = if fits { size } else { HEADER_BYTES + size };
+        if self.used > 0 && self.used + taken > self.options.buffer_bytes {
             return Err(SendError::Full);
         }
-        let slot = &self.slots[partition as usize];
-        if !slot.builder.is_empty() && slot.builder.size() + size > self.options.batch_bytes {
+        if !fits {
             self.seal_full(partition);
+            // Without a key it goes where the next batch begins.
+            partition = self.partition(record)?;
         }
         self.put(partition, record, record.timestamp.unwrap_or(now_ms))?;
         let slot = &mut self.slots[partition as usize];
@@ -217,13 +224,10 @@ impl Accumulator {
         let builder = &mut self.slots[partition as usize].builder;
         let before = if builder.is_empty() { 0 } else { builder.size() };
         let taken = builder.append(record.key, record.value, record.headers, timestamp);
-        if taken == Err(AppendRefused::Full) {
-            self.seal_full(partition);
-            return self.put(partition, record, timestamp);
-        }
         taken.map_err(|refused| match refused {
             AppendRefused::TooLarge { size, max } => SendError::TooLarge { size, max },
             AppendRefused::NegativeTimestamp { timestamp } => SendError::NegativeTimestamp(timestamp),
+            // `append` made room first, by an estimate that is never below.
             AppendRefused::Full => SendError::Full,
         })?;
         self.used += self.slots[partition as usize].builder.size() - before;
@@ -241,9 +245,10 @@ impl Accumulator {
     }
 
     fn seal_full(&mut self, partition: u32) {
-        let sealed = self.seal(partition);
-        self.full.extend(sealed);
-        self.news = true;
+        if let Some(sealed) = self.seal(partition) {
+            self.full.push(sealed);
+            self.news = true;
+        }
     }
 
     fn seal(&mut self, partition: u32) -> Option<Sealed> {

@@ -43,6 +43,8 @@ struct Reader {
     not_before: Instant,
     /// Its bytes in `arrived`.
     buffered: usize,
+    /// Bytes handed over or dropped since it subscribed, that its credit was not told of yet.
+    owed: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +58,6 @@ enum State {
     Subscribed {
         link: LinkId,
         subscription: u32,
-        owed: usize,
     },
     /// It ended with an error and waits for a seek.
     Halted,
@@ -232,17 +233,23 @@ impl ConsumerCore {
     /// Bytes that arrived have been handed over or dropped; a subscription gets credit for them.
     fn freed(&mut self, index: usize, bytes: usize) {
         self.buffered -= bytes;
-        let credit = self.credit();
+        self.readers[index].buffered -= bytes;
+        self.readers[index].owed += bytes;
+        self.give_credit(index);
+    }
+
+    /// Tells a subscription's server what it may push again, once that is worth a request.
+    fn give_credit(&mut self, index: usize) {
+        let worth = self.credit() as usize / 2;
         let reader = &mut self.readers[index];
-        reader.buffered -= bytes;
-        let State::Subscribed { link, subscription, owed } = &mut reader.state else { return };
-        *owed += bytes;
-        if *owed >= credit as usize / 2 {
-            let body = Credit { bytes: u32::try_from(*owed).unwrap_or(u32::MAX) };
-            *owed = 0;
-            if let Some(connection) = self.cluster.connection(*link) {
-                connection.tell(Operation::Credit, *subscription, &body);
-            }
+        let State::Subscribed { link, subscription } = reader.state else { return };
+        if reader.owed == 0 || reader.owed < worth {
+            return;
+        }
+        let body = Credit { bytes: u32::try_from(reader.owed).unwrap_or(u32::MAX) };
+        reader.owed = 0;
+        if let Some(connection) = self.cluster.connection(link) {
+            connection.tell(Operation::Credit, subscription, &body);
         }
     }
 
@@ -281,6 +288,7 @@ impl ConsumerCore {
                 // What has arrived and waits to be polled is credited when it is handed over.
                 let waiting = u32::try_from(self.readers[index].buffered).unwrap_or(u32::MAX);
                 let (credit, bytes_max) = (self.credit().saturating_sub(waiting), self.options.fetch_bytes);
+                self.readers[index].owed = 0;
                 let token = Token::Subscribe { partition, generation };
                 let body = Subscribe { offset, credit, bytes_max };
                 self.cluster.request(lane, Operation::Subscribe, &body, token, now);
@@ -398,9 +406,19 @@ impl ConsumerCore {
         for partition in wanted {
             let (next, handed) = (None, None);
             let (state, not_before) = (State::Idle, now);
-            let (high_watermark, generation, buffered) = (None, 0, 0);
-            let reader =
-                Reader { partition, state, next, handed, start, high_watermark, generation, not_before, buffered };
+            let (high_watermark, generation, buffered, owed) = (None, 0, 0, 0);
+            let reader = Reader {
+                partition,
+                state,
+                next,
+                handed,
+                start,
+                high_watermark,
+                generation,
+                not_before,
+                buffered,
+                owed,
+            };
             self.readers.push(reader);
         }
     }
@@ -433,8 +451,10 @@ impl ConsumerCore {
                 self.arrived(index, &came);
             }
             Ok(Response::Subscribe(subscribed)) => {
-                self.readers[index].state = State::Subscribed { link, subscription: handle, owed: 0 };
+                self.readers[index].state = State::Subscribed { link, subscription: handle };
                 self.readers[index].high_watermark = Some(subscribed.high_watermark);
+                // Bytes of before the subscription may have been handed over while it was made.
+                self.give_credit(index);
             }
             Ok(_) => self.readers[index].state = State::Idle,
             Err(refusal) => self.refused(index, refusal, now),

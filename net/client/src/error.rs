@@ -57,7 +57,10 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.status().map_or("unknown status", Status::name);
-        write!(f, "{} was refused: {name} ({})", self.operation.name(), self.code)?;
+        match self.operation {
+            Operation::Goodbye => write!(f, "the server ended the connection: {name} ({})", self.code)?,
+            operation => write!(f, "{} was refused: {name} ({})", operation.name(), self.code)?,
+        }
         let meaning = self.status().map_or("", Status::meaning);
         let why = if self.message.is_empty() { meaning } else { self.message.as_str() };
         if !why.is_empty() {

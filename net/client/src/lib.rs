@@ -15,11 +15,17 @@ mod front;
 mod machine;
 mod options;
 mod partitioner;
+#[cfg(test)]
+mod pretend;
 mod producer;
 pub mod protocol;
 mod report;
 mod routes;
 mod start;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod world;
 
 pub use corelog_batch::{Codec, Header, Record};
 pub use corelog_wire::{Detail, ListOffsets, Operation, Retry, Status};

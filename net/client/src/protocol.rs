@@ -428,3 +428,135 @@ fn stray(header: &Header) -> Ended {
     let name = Operation::from_code(header.operation).map_or("unknown operation", Operation::name);
     Ended::Protocol(format!("an answer ({name}, correlation {}) to what was not asked", header.correlation))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pretend::Server;
+    use corelog_wire::Status;
+    use proptest::prelude::*;
+
+    fn connection(now: Instant) -> Connection<u32> {
+        let settings = Settings { client_id: "app".to_owned(), ..Settings::from(&ConnectOptions::default()) };
+        Connection::new(&settings, now)
+    }
+
+    /// The worked example of docs/protocol.md.
+    #[test]
+    fn golden_hello() {
+        let hex = "2b000000 01000000 01000000 00000000 434c4f47 01000100 0000000000000000 \
+                   1400636f72656c6f672d636c69656e742f302e312e30 0300617070";
+        let digits = hex.chars().filter(|digit| !digit.is_whitespace()).collect::<Vec<_>>();
+        let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
+        let hello = digits.chunks(2).map(byte).collect::<Vec<_>>();
+        assert_eq!(connection(Instant::now()).transmit(), hello);
+    }
+
+    /// Hands bytes over in pieces of this size and returns what came of them.
+    fn feed(connection: &mut Connection<u32>, bytes: &[u8], piece: usize, now: Instant) -> Result<Vec<String>, Ended> {
+        let mut events = Vec::new();
+        for piece in bytes.chunks(piece) {
+            let input = connection.gather(piece);
+            let mut rest = &*input;
+            while let Some(event) = connection.accept(&mut rest, now)? {
+                events.push(format!("{event:?}"));
+            }
+            let left = rest.len();
+            connection.keep(input, left);
+        }
+        Ok(events)
+    }
+
+    /// A connection that was welcomed and has asked for two things, and the server's answers to them.
+    fn asked(now: Instant) -> (Connection<u32>, Vec<u8>) {
+        let mut server = Server::new(1, 1);
+        server.create("clicks", 2);
+        let (mut connection, id) = (connection(now), server.connect(0));
+        server.receive(id, connection.transmit());
+        connection.transmitted(connection.transmit().len());
+        let welcome = server.output(id);
+        let events = feed(&mut connection, &welcome, 7, now).unwrap();
+        assert!(events[0].starts_with("Welcomed") && connection.has_room(100), "{events:?}");
+        let open = corelog_wire::Open { topic: corelog_wire::Topic::Name(Text::truncated("clicks")), partition: 1 };
+        connection.request(Operation::Open, 0, &open, &[], Duration::ZERO, 11, now);
+        connection.request(Operation::Open, 0, &open, &[], Duration::ZERO, 12, now);
+        server.receive(id, connection.transmit());
+        connection.transmitted(connection.transmit().len());
+        (connection, server.output(id))
+    }
+
+    #[test]
+    fn answers_find_their_requests_however_they_are_cut() {
+        for piece in [1, 2, 15, 16, 17, 1000] {
+            let now = Instant::now();
+            let (mut connection, answers) = asked(now);
+            let events = feed(&mut connection, &answers, piece, now).unwrap();
+            assert_eq!(events.len(), 2);
+            assert!(events[0].contains("token: 11") && events[1].contains("token: 12"));
+            assert!(connection.end().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_unanswered_at_the_end_is_told_in_order() {
+        let now = Instant::now();
+        let (mut connection, answers) = asked(now);
+        connection.request(Operation::Ping, 0, &(), &[], Duration::ZERO, 13, now);
+        connection.transmitted(15);
+        feed(&mut connection, &answers[..answers.len() / 2], 1000, now).unwrap();
+        assert_eq!(connection.end(), [(12, true), (13, false)]);
+    }
+
+    #[test]
+    fn what_was_not_asked_for_ends_the_connection() {
+        let now = Instant::now();
+        let (mut connection, answers) = asked(now);
+        feed(&mut connection, &answers, 1000, now).unwrap();
+        let again = feed(&mut connection, &answers, 1000, now).unwrap_err();
+        assert!(matches!(again, Ended::Protocol(_)), "{again:?}");
+        let (mut connection, mut answers) = asked(now);
+        answers[8] = Operation::Close as u8;
+        assert!(feed(&mut connection, &answers, 1000, now).is_err());
+        let (mut connection, _) = asked(now);
+        let huge = Header { length: 1 << 30, ..Header::request(Operation::Fetch, 2, 0) }.to_bytes();
+        assert!(matches!(feed(&mut connection, &huge, 16, now), Err(Ended::Protocol(_))));
+    }
+
+    #[test]
+    fn a_goodbye_says_why() {
+        let now = Instant::now();
+        let (mut connection, _) = asked(now);
+        let failure = corelog_wire::Failure { detail: corelog_wire::Detail::None, message: Text::truncated("silent") };
+        let header =
+            Header { status: Status::IdleTimeout as u16, ..Header::request(Operation::Goodbye, 0, 0).response() };
+        let mut goodbye = Vec::new();
+        header.put(&failure, 0, &mut goodbye);
+        let Err(Ended::Goodbye(refusal)) = feed(&mut connection, &goodbye, 3, now) else { panic!("no goodbye") };
+        assert_eq!(refusal.to_string(), "the server ended the connection: idle_timeout (107): silent");
+    }
+
+    #[test]
+    fn time_passes() {
+        let mut now = Instant::now();
+        let (mut connection, answers) = asked(now);
+        feed(&mut connection, &answers, 1000, now).unwrap();
+        now = connection.deadline();
+        connection.tick(now).unwrap();
+        assert_eq!(connection.transmit()[8], Operation::Ping as u8);
+        assert!(connection.deadline() > now);
+        now = connection.deadline();
+        assert_eq!(connection.tick(now), Err(Ended::TimedOut(Operation::Ping)));
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_that_are_not_the_protocol_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0..60_usize) {
+            let now = Instant::now();
+            let _ = feed(&mut connection(now), &bytes, 9, now);
+            let (mut connection, mut answers) = asked(now);
+            let length = bytes.len().min(answers.len().saturating_sub(at));
+            answers[at..at + length].copy_from_slice(&bytes[..length]);
+            let _ = feed(&mut connection, &answers, 9, now);
+        }
+    }
+}
