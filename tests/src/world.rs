@@ -172,11 +172,26 @@ impl Server {
     }
 }
 
+/// Tells how far the partitions of a shard go.
+pub fn tell_extents(shard: &Shard, observer: &Observer) {
+    let partitions: Vec<PartitionId> = shard.catalog().owned_by(shard.id(), shard.shards()).map(|(id, _)| id).collect();
+    for partition in partitions {
+        let Some(status) = shard.open(partition).and_then(|handle| shard.describe(handle)) else {
+            observer.broken_by(format!("{partition} is not at its owner"));
+            continue;
+        };
+        let (first, next, high_watermark) = (status.first.0, status.next.0, status.high_watermark.0);
+        observer.tell(&Event::Extent { partition, first, next, high_watermark });
+    }
+}
+
 async fn run_shard(reactor: Reactor, mesh: mesh::Mesh<Envelope>, config: ShardConfig, shared: Rc<Shared>) {
     let number = usize::from(reactor.shard().0);
     let mesh = mesh.attach(&reactor);
     match Shard::start(reactor.clone(), mesh, config.clone()).await {
         Ok(shard) => {
+            // Before any client can see what has taken the place of something that a weak topic lost.
+            tell_extents(&shard, &shared.observer);
             shared.shards.borrow_mut()[number] = Some(shard.clone());
             let clients = clients::start(&shard, &config, &shared);
             clients::until_stopping(&reactor, &shared).await;

@@ -371,7 +371,8 @@ impl Shard {
         }
         let lease = self.lease_read((to.0 - start.0) as usize)?;
         let buffer = self.reactor().pool().buffer(lease.bytes).ok_or(ReadError::Busy)?;
-        let file = self.segment_file(handle, target.segment).await.map_err(|error| io(&error))?;
+        let file = self.segment_file(handle, target.segment).await;
+        let file = file.map_err(|error| self.dropped(handle, target.segment).unwrap_or_else(|| io(&error)))?;
         let file = file.ok_or(ReadError::UnknownPartition)?;
         let (read, buffer) = file.read_at(start.0, buffer).await;
         let read = read.map_err(|error| io(&error))?;
@@ -413,6 +414,21 @@ impl Shard {
         Ok(Lease { bytes, used: used.clone() })
     }
 
+    /// The error for a reader of a segment that was dropped while it was about to open the file; none if it is there.
+    fn dropped(&self, handle: PartitionHandle, segment: Offset) -> Option<ReadError> {
+        let partitions = self.0.partitions.borrow();
+        let Some(partition) = partitions.get(handle) else { return Some(ReadError::UnknownPartition) };
+        let is_active = partition.active.as_ref().is_some_and(|active| active.base == segment);
+        let is_there = is_active || partition.sealed.iter().any(|sealed| sealed.base == segment);
+        (!is_there).then_some(ReadError::OutOfRange { first: partition.first, next: partition.visible })
+    }
+
+    fn on_disk_end(&self, handle: PartitionHandle, sealed: &Sealed) -> Result<Position, ReadError> {
+        let partitions = self.0.partitions.borrow();
+        let partition = partitions.get(handle).ok_or(ReadError::UnknownPartition)?;
+        Ok(on_disk_end(partition, sealed.base, Some(sealed)))
+    }
+
     /// Reports what cannot be right on disk, and fences the partition.
     fn damaged(&self, handle: PartitionHandle, segment: Offset, at: Position, why: &str) -> ReadError {
         let what = format!("{} at byte {at}: {why}", self.segment_path(handle, segment).display());
@@ -436,9 +452,13 @@ impl Shard {
                 return Ok(index);
             }
         }
-        let index = self.rebuild_index(handle, sealed.base, sealed.bytes).await?;
-        // A rebuilt index that cannot be written is built again next time.
-        let _ = self.write_index(id, sealed, &index).await;
+        // The end of a segment that was just sealed may be in the journal only.
+        let on_disk = self.on_disk_end(handle, sealed)?;
+        let index = self.rebuild_index(handle, sealed.base, on_disk).await?;
+        if on_disk == sealed.bytes {
+            // A rebuilt index that cannot be written is built again next time.
+            let _ = self.write_index(id, sealed, &index).await;
+        }
         Ok(index)
     }
 
@@ -453,13 +473,11 @@ impl Shard {
         let mut index = self.rebuild_index(handle, base, known_from).await?;
         let mut partitions = self.0.partitions.borrow_mut();
         let partition = partitions.get_mut(handle).ok_or(ReadError::UnknownPartition)?;
-        let next = partition.next;
         let active = partition.active.as_mut().filter(|active| active.base == base && active.indexed_from.0 > 0);
         if let Some(active) = active {
             for entry in active.index.entries() {
                 index.note(entry.offset, entry.position, entry.max_timestamp_before);
             }
-            index.note(next, active.end, active.max_timestamp);
             (active.index, active.indexed_from) = (index, Position(0));
         }
         Ok(())
