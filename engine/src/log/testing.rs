@@ -66,3 +66,26 @@ pub(crate) fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
     assert_eq!((differ, stored.len()), (None, bytes.len()), "{name} is not written as it was");
     stored
 }
+
+/// The examples in `docs/formats.md` are lines of the golden file that the first line of their block names: position and
+/// bytes in hexadecimal, then what they are.
+#[test]
+fn the_documented_examples_are_the_golden_bytes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("../docs/formats.md")).unwrap();
+    let blocks = page.split("```text\n").skip(1).filter_map(|block| block.split("```").next());
+    let mut compared = 0;
+    for block in blocks.filter(|block| block.lines().next().is_some_and(|name| name.ends_with(".bin"))) {
+        let mut lines = block.lines();
+        let golden = std::fs::read(root.join("golden").join(lines.next().unwrap())).unwrap();
+        for line in lines {
+            let (at, rest) = line.split_once("  ").unwrap();
+            let bytes: Vec<u8> =
+                rest.split("  ").next().unwrap().split(' ').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+            let at = usize::from_str_radix(at, 16).unwrap();
+            assert_eq!(golden[at..at + bytes.len()], bytes, "{line}");
+            compared += bytes.len();
+        }
+    }
+    assert!(compared > 400, "only {compared} bytes of examples were found");
+}
