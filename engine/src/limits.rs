@@ -30,7 +30,7 @@ pub const COMMITS_IN_FLIGHT_MAX: u16 = 2;
 /// twice, was measured ahead up to 64 KiB, level near 512 KiB and behind at 1 MiB.
 pub const DIRECT_BYTES_MIN: u32 = 256 << 10;
 /// Bytes of a shard's journal file unless configured. Replaying a full one takes a fraction of a second.
-pub const JOURNAL_BYTES_DEFAULT: u64 = 256 * MIB;
+pub const JOURNAL_BYTES_DEFAULT: u64 = 128 * MIB;
 /// Least bytes of a shard's journal file: commits in flight and a checkpoint's distance behind them.
 pub const JOURNAL_BYTES_MIN: u64 = 8 * JOURNAL_ENTRY_BYTES_MAX as u64;
 /// Most bytes of a shard's journal file; it bounds the time of recovery.

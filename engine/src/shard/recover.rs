@@ -12,7 +12,7 @@ use crate::log::paths;
 use crate::log::recovery::{Piece, Recovered, Recovery};
 use crate::log::tail::BLOCK;
 use crate::model::PartitionId;
-use crate::reactor::{File, Open, Reactor, WriteSync};
+use crate::reactor::{File, Open, Reactor, Slice, WriteSync};
 use std::cell::RefCell;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +22,8 @@ use std::rc::Rc;
 const PIECE_BYTES: usize = 1 << 20;
 /// Partitions whose tails are written to their segments at the same time.
 const WRITERS: usize = 16;
+/// Pieces of a new journal that are written at the same time.
+const FILLERS: u64 = 8;
 
 /// What was found in a shard's directory.
 #[derive(Debug)]
@@ -355,17 +357,36 @@ pub(super) async fn ensure_journal(
     let buffer = reactor.pool().buffer(PIECE_BYTES);
     let mut buffer = buffer.ok_or(ShardError::Memory("no buffer is left for a journal"))?;
     buffer.fill(0);
-    let zeros = buffer.freeze();
-    let mut at = 0;
-    while at < config.journal_bytes {
-        let length = PIECE_BYTES.min((config.journal_bytes - at) as usize);
-        file.write_at(at, zeros.slice(0..length), WriteSync::None).await.map_err(failed)?;
-        at += length as u64;
-    }
+    let (zeros, file) = (buffer.freeze(), Rc::new(file));
+    // Reserved first: writes that extend a file go one after another.
+    file.allocate(0, config.journal_bytes).await.map_err(failed)?;
+    fill(reactor, &file, &zeros, config.journal_bytes).await.map_err(failed)?;
     file.sync_data().await.map_err(failed)?;
     drop(file);
     reactor.rename(&temporary, &path).await.map_err(failed)?;
     reactor.sync_dir(directory).await.map_err(failed)
+}
+
+/// Writes zeros from the beginning of a file up to `bytes`, several pieces at a time.
+async fn fill(reactor: &Reactor, file: &Rc<File>, zeros: &Slice, bytes: u64) -> io::Result<()> {
+    let pieces: Vec<_> = (0..FILLERS)
+        .map(|filler| {
+            let (file, zeros) = (file.clone(), zeros.clone());
+            reactor.spawn(async move {
+                let mut at = filler * zeros.len() as u64;
+                while at < bytes {
+                    let length = zeros.len().min((bytes - at) as usize);
+                    file.write_at(at, zeros.slice(0..length), WriteSync::None).await?;
+                    at += FILLERS * zeros.len() as u64;
+                }
+                io::Result::Ok(())
+            })
+        })
+        .collect();
+    for piece in pieces {
+        piece.await?;
+    }
+    Ok(())
 }
 
 /// Where a journal begins that nothing of is needed: a new nonce, so that nothing written before can pass as new.
