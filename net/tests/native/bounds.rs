@@ -1,0 +1,207 @@
+//! What is bounded: requests in flight, responses that nobody takes, memory of frames in part, connections.
+
+use crate::harness::*;
+use corelog_net::limits::Limits;
+use corelog_wire::*;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+fn with(limits: Limits) -> Setup {
+    Setup { limits, ..Setup::default() }
+}
+
+#[test]
+fn past_the_bound_of_requests_the_server_stops_reading_and_goes_on_later() {
+    let limits = Limits { requests_max: 4, ..Limits::default() };
+    run(with(limits), |client| async move {
+        let (mut wire, handles) = client.with_topic("t", 1).await;
+        let fetch = Fetch { offset: 0, bytes_max: 1, bytes_min: 1, wait_ms: 2000 };
+        for _ in 0..4 {
+            wire.ask(Operation::Fetch, handles[0], &fetch).await;
+        }
+        let began = client.reactor.now();
+        let ping = wire.ask(Operation::Ping, 0, &()).await;
+        // The first fetch whose wait ends makes room.
+        assert_eq!(wire.next().await.unwrap().header.operation, Operation::Fetch as u8);
+        let waited = client.reactor.now().since(began);
+        assert!(waited > Duration::from_millis(1900), "{waited:?}");
+        let mut answers = Vec::new();
+        for _ in 0..4 {
+            answers.push(wire.next().await.unwrap().header);
+        }
+        assert!(answers.iter().any(|answer| answer.correlation == ping));
+    });
+}
+
+#[test]
+fn past_the_bound_of_produce_bytes_requests_wait_and_all_are_done() {
+    let limits = Limits { request_bytes_max: 10_000, ..Limits::default() };
+    run(with(limits), |client| async move {
+        let (mut wire, handles) = client.with_topic("t", 1).await;
+        let large = batch(&["x".repeat(6000)]);
+        let asked: Vec<u32> = {
+            let mut asked = Vec::new();
+            for _ in 0..20 {
+                asked.push(wire.ask_produce(handles[0], 0, &large).await);
+            }
+            asked
+        };
+        for correlation in asked {
+            assert!(matches!(wire.answer(correlation).await.response(), Response::Produce(_)));
+        }
+        // One that is over the bound alone is done alone.
+        let huge = batch(&["x".repeat(20_000)]);
+        assert!(matches!(wire.produce(handles[0], &huge).await.response(), Response::Produce(_)));
+    });
+}
+
+#[test]
+fn a_slow_reader_is_bounded_then_cut_and_harms_nobody() {
+    let limits = Limits { outgoing_bytes_max: 256 << 10, send_time: Duration::from_secs(20), ..Limits::default() };
+    run(with(limits), |client| async move {
+        let (mut writer, handles) = client.with_topic("t", 1).await;
+        for _ in 0..30 {
+            writer.produce(handles[0], &batch(&["x".repeat(100_000)])).await;
+        }
+        let mut slow = client.connect().await;
+        let handle = slow.open("t", 0).await;
+        let began = client.reactor.now();
+        // Asks for 3 MB and reads nothing: the network takes some, the server keeps a bounded rest.
+        let fetch = Fetch { offset: 0, bytes_max: 1 << 20, bytes_min: 1, wait_ms: 0 };
+        for _ in 0..100 {
+            slow.ask(Operation::Fetch, handle, &fetch).await;
+        }
+        let mut others_served = 0;
+        while client.connections() > 1 {
+            writer.put(handles[0], &["others go on"]).await;
+            others_served += 1;
+            client.sleep(Duration::from_millis(100)).await;
+        }
+        let cut_after = client.reactor.now().since(began);
+        assert!((20..22).contains(&cut_after.as_secs()), "{cut_after:?}");
+        assert!(others_served > 100);
+        // What the network had taken is not even one response.
+        slow.assert_ends().await;
+    });
+}
+
+#[test]
+fn a_reader_that_pauses_gets_everything_when_it_reads_on() {
+    let limits = Limits { outgoing_bytes_max: 64 << 10, ..Limits::default() };
+    run(with(limits), |client| async move {
+        let (mut writer, handles) = client.with_topic("t", 1).await;
+        let mut reader = client.connect().await;
+        let handle = reader.open("t", 0).await;
+        let subscribe = Subscribe { offset: 0, credit: u32::MAX, bytes_max: 64 << 10 };
+        reader.call(Operation::Subscribe, handle, &subscribe).await;
+        for _ in 0..100 {
+            writer.produce(handles[0], &batch(&["x".repeat(30_000)])).await;
+        }
+        client.sleep(Duration::from_secs(10)).await;
+        let mut next = 0;
+        while next < 100 {
+            for (offset, _) in records(reader.next().await.unwrap().batches().bytes) {
+                assert_eq!(offset, next);
+                next += 1;
+            }
+        }
+    });
+}
+
+#[test]
+fn responses_of_all_connections_together_are_bounded() {
+    let limits = Limits { shard_outgoing_bytes_max: 400 << 10, ..Limits::default() };
+    run(with(limits), |client| async move {
+        let (mut writer, handles) = client.with_topic("t", 1).await;
+        for _ in 0..10 {
+            writer.produce(handles[0], &batch(&["x".repeat(100_000)])).await;
+        }
+        let mut hoarder = client.connect().await;
+        let handle = hoarder.open("t", 0).await;
+        let fetch = Fetch { offset: 0, bytes_max: 1 << 20, bytes_min: 1, wait_ms: 0 };
+        hoarder.ask(Operation::Fetch, handle, &fetch).await;
+        client.sleep(Duration::from_secs(1)).await;
+        let refused = writer.fetch(handles[0], 0, 0).await;
+        assert_eq!(refused.status(), Status::Busy);
+        assert!(matches!(refused.failure().detail, Detail::RetryAfter { .. }));
+        hoarder.next().await.unwrap();
+        client.sleep(Duration::from_secs(1)).await;
+        assert!(!writer.fetch(handles[0], 0, 0).await.batches().bytes.is_empty());
+    });
+}
+
+#[test]
+fn a_frame_without_memory_is_refused_as_busy_and_the_connection_goes_on() {
+    let limits = Limits { frame_bytes_max: 64 << 10, ..Limits::default() };
+    run(with(limits), |client| async move {
+        let (mut wire, handles) = client.with_topic("t", 1).await;
+        let large = wire.ask_produce(handles[0], 0, &batch(&["x".repeat(300_000)])).await;
+        let small = wire.ask_produce(handles[0], 0, &batch(&["small"])).await;
+        let refused = wire.answer(large).await;
+        assert_eq!((refused.status(), refused.status().retry()), (Status::Busy, Retry::Yes));
+        let Response::Produce(produced) = wire.answer(small).await.response() else { panic!() };
+        assert_eq!(produced.base, 0);
+    });
+}
+
+#[test]
+fn connections_are_bounded() {
+    let limits = Limits { connections_max: 3, ..Limits::default() };
+    run(with(limits), |client| async move {
+        let mut open = vec![client.connect().await, client.connect().await, client.connect().await];
+        let mut refused = client.dial().await;
+        refused.assert_ends().await;
+        open.pop();
+        client.sleep(Duration::from_secs(1)).await;
+        client.assert_server_is_well().await;
+        assert_eq!(open.len(), 2);
+    });
+}
+
+#[test]
+fn subscriptions_are_bounded() {
+    let limits = Limits { subscriptions_max: 2, ..Limits::default() };
+    run(with(limits), |client| async move {
+        let (mut wire, handles) = client.with_topic("t", 1).await;
+        let subscribe = Subscribe { offset: 0, credit: 1, bytes_max: 1 };
+        for _ in 0..2 {
+            assert!(matches!(
+                wire.call(Operation::Subscribe, handles[0], &subscribe).await.response(),
+                Response::Subscribe(_)
+            ));
+        }
+        let refused = wire.call(Operation::Subscribe, handles[0], &subscribe).await;
+        assert_eq!(refused.status(), Status::TooManySubscriptions);
+    });
+}
+
+#[test]
+fn two_hundred_clients_are_served_at_once() {
+    run_default(|client| async move {
+        client.with_topic("t", 8).await;
+        let done = Rc::new(Cell::new(0));
+        for number in 0..200u32 {
+            let (one, told) = (client.clone(), done.clone());
+            let task = async move {
+                let mut wire = one.connect().await;
+                let handle = wire.open("t", number % 8).await;
+                for _ in 0..5 {
+                    wire.put(handle, &["x"]).await;
+                }
+                told.set(told.get() + 1);
+            };
+            client.reactor.spawn(task).detach();
+        }
+        while done.get() < 200 {
+            client.sleep(Duration::from_millis(10)).await;
+        }
+        let mut wire = client.connect().await;
+        let mut records = 0;
+        for partition in 0..8 {
+            let handle = wire.open("t", partition).await;
+            records += wire.fetch(handle, 0, 0).await.batches().records.high_watermark;
+        }
+        assert_eq!(records, 1000);
+    });
+}

@@ -1,0 +1,96 @@
+//! Requests at the wrong shard are answered all the same, by one crossing.
+
+use crate::harness::*;
+use corelog_wire::*;
+use std::time::Duration;
+
+fn two_shards() -> Setup {
+    Setup { shards: 2, ..Setup::default() }
+}
+
+/// A connection to a shard, and a handle of a partition that the other shard owns.
+async fn at_the_wrong_shard(client: &Client, name: &str) -> (crate::harness::Wire, u32, u32) {
+    let mut wire = client.connect_to(0).await;
+    wire.create(name, 2, &[]).await;
+    for partition in 0..2 {
+        let opened = wire.try_open(name, partition).await;
+        let Response::Open(facts) = opened.response() else { panic!("{opened:?}") };
+        if facts.shard == 1 {
+            return (wire, opened.header.handle, partition);
+        }
+    }
+    panic!("one of two partitions is the other shard's");
+}
+
+async fn crossings(wire: &mut crate::harness::Wire, name: &str, partition: u32) -> u64 {
+    let describe = DescribeTopic { topic: Topic::Name(text(name)), first_partition: partition, partitions_max: 1 };
+    let answer = wire.call(Operation::DescribeTopic, 0, &describe).await;
+    let Response::DescribeTopic(state) = answer.response() else { panic!("{answer:?}") };
+    state.partitions.iter().next().unwrap().crossings
+}
+
+#[test]
+fn produce_and_fetch_cross_in_order_and_are_counted() {
+    run(two_shards(), |client| async move {
+        let (mut wire, handle, partition) = at_the_wrong_shard(&client, "t").await;
+        assert_eq!(crossings(&mut wire, "t", partition).await, 0);
+        let asked = {
+            let mut asked = Vec::new();
+            for number in 0..50 {
+                asked.push(wire.ask_produce(handle, 0, &batch(&[number.to_string()])).await);
+            }
+            asked
+        };
+        for (offset, correlation) in asked.into_iter().enumerate() {
+            let answer = wire.answer(correlation).await;
+            let Response::Produce(produced) = answer.response() else { panic!("{answer:?}") };
+            assert_eq!(produced.base, offset as i64);
+        }
+        let fetched = wire.fetch(handle, 10, 0).await;
+        assert_eq!(fetched.batches().records, Records { high_watermark: 50, first: 0, next: 50 });
+        assert_eq!(records(fetched.batches().bytes)[0], (10, b"10".to_vec()));
+        assert_eq!(crossings(&mut wire, "t", partition).await, 51);
+        assert_eq!(wire.fetch(handle, 51, 0).await.failure().detail, Detail::Range { first: 0, next: 50 });
+    });
+}
+
+#[test]
+fn waits_and_subscriptions_cross_too() {
+    run(two_shards(), |client| async move {
+        let (mut wire, handle, partition) = at_the_wrong_shard(&client, "t").await;
+        let mut owner = client.connect_to(1).await;
+        let own = owner.open("t", partition).await;
+        let fetch = Fetch { offset: 0, bytes_max: 1 << 20, bytes_min: 1, wait_ms: 30_000 };
+        let waiting = wire.ask(Operation::Fetch, handle, &fetch).await;
+        client.sleep(Duration::from_secs(1)).await;
+        owner.put(own, &["first"]).await;
+        assert_eq!(records(wire.answer(waiting).await.batches().bytes), [(0, b"first".to_vec())]);
+
+        let subscribe = Subscribe { offset: 0, credit: 1 << 20, bytes_max: 1 << 20 };
+        let subscribed = wire.call(Operation::Subscribe, handle, &subscribe).await;
+        assert_eq!(subscribed.response(), Response::Subscribe(Subscribed { first: 0, high_watermark: 1 }));
+        assert_eq!(records(wire.next().await.unwrap().batches().bytes).len(), 1);
+        client.sleep(Duration::from_secs(12)).await;
+        owner.put(own, &["second"]).await;
+        assert_eq!(records(wire.next().await.unwrap().batches().bytes), [(1, b"second".to_vec())]);
+    });
+}
+
+#[test]
+fn other_operations_cross() {
+    run(two_shards(), |client| async move {
+        let (mut wire, handle, _) = at_the_wrong_shard(&client, "t").await;
+        wire.put(handle, &["0", "1", "2"]).await;
+        let latest = wire.call(Operation::ListOffsets, handle, &ListOffsets::Latest).await;
+        assert_eq!(latest.response(), Response::ListOffsets(ListedOffset { offset: 3, timestamp: -1 }));
+        let deleted = wire.call(Operation::DeleteRecords, handle, &DeleteRecords { before: 1 }).await;
+        assert_eq!(deleted.response(), Response::DeleteRecords(DeletedRecords { first: 1 }));
+        let all = wire.call(Operation::DeleteRecords, handle, &DeleteRecords { before: -1 }).await;
+        assert_eq!(all.response(), Response::DeleteRecords(DeletedRecords { first: 3 }));
+        let refused = wire.produce(handle, b"no batch").await;
+        assert_eq!(refused.status(), Status::InvalidBatch);
+        let delete = DeleteTopic { topic: Topic::Name(text("t")) };
+        wire.call(Operation::DeleteTopic, 0, &delete).await;
+        assert_eq!(wire.produce(handle, &batch(&["x"])).await.status(), Status::UnknownHandle);
+    });
+}
