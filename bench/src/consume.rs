@@ -157,7 +157,7 @@ fn follow(rig: &Rig, topic: &Topic, body: &[u8], measured: Duration) -> Result<(
         let at_begin = AtomicU64::new(u64::MAX);
         let load = rig.load_probed(topic, body, shape, || {
             at_begin.fetch_min(consumed.load(Ordering::Relaxed), Ordering::Relaxed);
-            Ok(Duration::ZERO)
+            Ok(0)
         })?;
         let got = consumed.load(Ordering::Relaxed) - at_begin.load(Ordering::Relaxed);
         reading.join().unwrap_or_else(|_| Err(BenchError::Server("the reading thread panicked".into())))?;

@@ -4,7 +4,6 @@ use crate::error::{BenchError, Doing, Result};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use std::fs;
-use std::time::Duration;
 
 /// The two cores of a run. On a machine with a single one both are left to the scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -38,12 +37,12 @@ pub enum CpuClock {
 }
 
 impl CpuClock {
-    /// CPU time used so far, to 10 ms for a process and exactly for a thread.
+    /// Nanoseconds of CPU time used so far, to 10 ms for a process and exactly for a thread.
     ///
     /// # Errors
     /// When it is gone.
-    pub fn now(self) -> Result<Duration> {
-        let (path, parse): (_, fn(&str) -> Option<Duration>) = match self {
+    pub fn nanoseconds(self) -> Result<u64> {
+        let (path, parse): (_, fn(&str) -> Option<u64>) = match self {
             CpuClock::Process(pid) => (format!("/proc/{pid}/stat"), process_time),
             CpuClock::Thread(id) => (format!("/proc/self/task/{id}/schedstat"), thread_time),
         };
@@ -53,16 +52,16 @@ impl CpuClock {
 }
 
 /// utime and stime, the 14th and 15th fields, in clock ticks. The second, a name in parentheses, may hold blanks.
-fn process_time(stat: &str) -> Option<Duration> {
+fn process_time(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(')')?;
     let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<std::result::Result<u64, _>>();
     let per_second = sysconf(SysconfVar::CLK_TCK).ok()??;
-    Some(Duration::from_secs_f64(ticks.ok()? as f64 / per_second as f64))
+    Some(ticks.ok()? * 1_000_000_000 / per_second as u64)
 }
 
 /// The first field is nanoseconds on a core.
-fn thread_time(schedstat: &str) -> Option<Duration> {
-    Some(Duration::from_nanos(schedstat.split_whitespace().next()?.parse().ok()?))
+fn thread_time(schedstat: &str) -> Option<u64> {
+    schedstat.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -72,9 +71,9 @@ mod tests {
     #[test]
     fn reads_the_kernels_figures() {
         let stat = "42 (a (b) c) S 1 42 42 0 -1 4194560 199 0 0 0 250 50 0 0 20 0 1 0 100 1000 10";
-        assert_eq!(process_time(stat), Some(Duration::from_secs(3)), "300 ticks of 10 ms");
-        assert_eq!(thread_time("1500 20 3"), Some(Duration::from_nanos(1500)));
-        assert!(CpuClock::Process(std::process::id()).now().is_ok());
-        assert!(CpuClock::Thread(nix::unistd::gettid().as_raw()).now().is_ok());
+        assert_eq!(process_time(stat), Some(3_000_000_000), "300 ticks of 10 ms");
+        assert_eq!(thread_time("1500 20 3"), Some(1500));
+        assert!(CpuClock::Process(std::process::id()).nanoseconds().is_ok());
+        assert!(CpuClock::Thread(nix::unistd::gettid().as_raw()).nanoseconds().is_ok());
     }
 }

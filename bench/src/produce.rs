@@ -188,7 +188,7 @@ impl Side {
         // All of them have the same bounds, so adding cannot fail.
         loads.iter().for_each(|load| latency.add(&load.latency).unwrap_or_default());
         let runs: Vec<f64> = loads.iter().map(|load| load.requests as f64 * batch_records / load.seconds).collect();
-        let cpu = |load: &Load| load.probed.as_secs_f64() * 1e6 / (load.requests as f64 * batch_records);
+        let cpu = |load: &Load| load.probed as f64 / 1e3 / (load.requests as f64 * batch_records);
         let cpu = median(&loads.iter().map(cpu).collect::<Vec<_>>());
         Side {
             records_per_second: median(&runs),

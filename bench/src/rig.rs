@@ -75,7 +75,7 @@ impl Rig {
     /// Loads a topic with produce requests of `body`; probes the CPU time of a server that was started here.
     pub(crate) fn load(&self, topic: &Topic, body: &[u8], shape: Shape) -> Result<Load> {
         let clock = self.server.as_ref().map(|server| CpuClock::Process(server.pid()));
-        self.load_probed(topic, body, shape, || clock.map_or(Ok(Duration::ZERO), CpuClock::now))
+        self.load_probed(topic, body, shape, || clock.map_or(Ok(0), CpuClock::nanoseconds))
     }
 
     /// The same with a probe of the caller's.
@@ -84,7 +84,7 @@ impl Rig {
         topic: &Topic,
         body: &[u8],
         shape: Shape,
-        probe: impl FnMut() -> Result<Duration> + Send,
+        probe: impl FnMut() -> Result<u64> + Send,
     ) -> Result<Load> {
         let lanes = topic.lanes(shape.connections)?;
         on_core(self.cores.load, || load::run(lanes, body, shape.pace, shape.span, probe))
@@ -207,7 +207,7 @@ pub(crate) fn load_bare(directory: &Path, cores: Cores, body: &[u8], shape: Shap
     let lanes =
         (0..shape.connections).map(lane).collect::<std::io::Result<_>>().doing("connecting to the yardstick")?;
     let clock = CpuClock::Thread(bare.thread_id());
-    let load = on_core(cores.load, || load::run(lanes, body, shape.pace, shape.span, || clock.now()))?;
+    let load = on_core(cores.load, || load::run(lanes, body, shape.pace, shape.span, || clock.nanoseconds()))?;
     bare.stop().doing("running the yardstick")?;
     Ok(load)
 }

@@ -1,0 +1,229 @@
+//! A request in the steady state takes nothing from the heap: a whole node in this process, driven over the wire, with an
+//! allocator that counts what the shard's thread asks for.
+//!
+//! Time is cut into windows of many requests. Work that is not a request's (a checkpoint, a segment made ready ahead)
+//! may allocate in some of them; if a request did, there would be no window without.
+
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that meets what it did not expect should end there")]
+
+use corelog_batch::{BatchBuilder, Codec};
+use corelog_bench::load::{self, Lane, Pace, Span};
+use corelog_bench::{Connection, free_address};
+use corelog_engine::limits::JOURNAL_BYTES_DEFAULT;
+use corelog_engine::node::{self, NodeConfig, ShardStart, Stop};
+use corelog_net::limits::Limits;
+use corelog_net::native::{self, Options, Ports};
+use corelog_tests::process::scratch;
+use corelog_wire::{Batches, Credit, Fetch, Operation, Produced, Subscribe};
+use corelog_yardstick::heap::{Counting, allocations, watch_this_thread};
+use std::net::SocketAddr;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use tempfile::TempDir;
+
+#[global_allocator]
+static HEAP: Counting = Counting;
+
+const WINDOWS: usize = 20;
+/// Requests of a window.
+const REQUESTS: u64 = 200;
+
+/// One test, because two nodes would be counted together.
+#[test]
+fn requests_in_the_steady_state_do_not_allocate() {
+    let node = Embedded::start();
+    let batch = batch();
+    let mut partition = Partition::create(&node, "steady");
+    expect_quiet("produce, one at a time", || {
+        for _ in 0..REQUESTS {
+            partition.produce(&batch);
+        }
+        REQUESTS
+    });
+    expect_quiet("produce, 8 connections with 4 in flight each", || loaded(&node, &batch));
+    expect_quiet("fetch of what is there", || {
+        for _ in 0..REQUESTS {
+            let offset = partition.produce(&batch).base;
+            partition.fetch(offset);
+        }
+        REQUESTS
+    });
+    expect_quiet("fetch that waits", || {
+        for _ in 0..REQUESTS {
+            let waiting = partition.produce(&batch).last + 1;
+            partition.wait_for(waiting, &batch);
+        }
+        REQUESTS
+    });
+    expect_quiet("push", {
+        let mut reader = Reader::subscribe(&node, "steady");
+        let (partition, batch) = (&mut partition, &batch);
+        move || {
+            for _ in 0..REQUESTS {
+                partition.produce(batch);
+                reader.receive();
+            }
+            REQUESTS
+        }
+    });
+    node.stop();
+}
+
+/// Runs `window` often enough to warm everything up, then counts; half of the windows at least must be without an
+/// allocation.
+fn expect_quiet(what: &str, mut window: impl FnMut() -> u64) {
+    (0..WINDOWS).for_each(|_| {
+        window();
+    });
+    let (mut counts, mut requests) = (Vec::new(), 0);
+    for _ in 0..WINDOWS {
+        let before = allocations();
+        requests += window();
+        counts.push(allocations() - before);
+    }
+    println!("{what}: {requests} requests, allocations by window {counts:?}");
+    let quiet = counts.iter().filter(|count| **count == 0).count();
+    assert!(quiet * 2 >= WINDOWS, "{what}: only {quiet} of {WINDOWS} windows without an allocation: {counts:?}");
+}
+
+/// A node in this process.
+struct Embedded {
+    address: SocketAddr,
+    stop: Stop,
+    thread: JoinHandle<()>,
+    _directory: TempDir,
+}
+
+impl Embedded {
+    fn start() -> Embedded {
+        let (directory, address, stop) = (scratch(), free_address().expect("a port"), Stop::default());
+        let config = NodeConfig {
+            data_dir: directory.path().join("data"),
+            shards: 1,
+            cpus: Vec::new(),
+            memory: 512 << 20,
+            journal_bytes: JOURNAL_BYTES_DEFAULT,
+            disk_reserve_bytes: 0,
+            retention_interval: Duration::from_secs(60),
+            spin: Duration::from_micros(50),
+        };
+        let stopping = stop.clone();
+        let thread = thread::spawn(move || {
+            let ran = node::run(&config, &stopping, move |start| serve(start, address));
+            ran.unwrap_or_else(|error| panic!("{error}"));
+        });
+        while Connection::open(address).is_err() {
+            assert!(!thread.is_finished(), "the node ended at its start");
+            thread::sleep(Duration::from_millis(5));
+        }
+        Embedded { address, stop, thread, _directory: directory }
+    }
+
+    fn stop(self) {
+        self.stop.request();
+        self.thread.join().expect("the node ends");
+    }
+}
+
+async fn serve(start: ShardStart, address: SocketAddr) -> std::io::Result<()> {
+    watch_this_thread();
+    let ShardStart { shard, stopping, .. } = start;
+    let listener = shard.reactor().listen(address).await?;
+    let ports = Ports::new(1);
+    ports.set(shard.id(), address.port());
+    let options = Options { host: String::new(), ports, limits: Limits::default() };
+    let server = native::serve(shard, vec![listener], options);
+    stopping.requested().await;
+    server.stop().await;
+    Ok(())
+}
+
+/// A partition, open on a connection of its own.
+struct Partition {
+    connection: Connection,
+    handle: u32,
+}
+
+impl Partition {
+    fn create(node: &Embedded, topic: &str) -> Partition {
+        let mut connection = Connection::open(node.address).expect("connects");
+        connection.create_topic(topic, 1, &[]).expect("creates the topic");
+        Partition::open(node, topic)
+    }
+
+    fn open(node: &Embedded, topic: &str) -> Partition {
+        let mut connection = Connection::open(node.address).expect("connects");
+        let (handle, _) = connection.open_partition(topic, 0).expect("opens the partition");
+        Partition { connection, handle }
+    }
+
+    fn produce(&mut self, batch: &[u8]) -> Produced {
+        self.connection.call(Operation::Produce, self.handle, &(), batch).expect("is acknowledged");
+        self.connection.decode(Operation::Produce).expect("an acknowledgement")
+    }
+
+    fn fetch(&mut self, offset: i64) {
+        let fetch = Fetch { offset, bytes_max: 1 << 20, bytes_min: 1, wait_ms: 5000 };
+        self.connection.call(Operation::Fetch, self.handle, &fetch, &[]).expect("is answered");
+        self.expect_records();
+    }
+
+    /// Asks for what is not there yet, then produces it: two answers, in either order.
+    fn wait_for(&mut self, offset: i64, batch: &[u8]) {
+        let fetch = Fetch { offset, bytes_max: 1 << 20, bytes_min: 1, wait_ms: 5000 };
+        self.connection.send(Operation::Fetch, self.handle, &fetch, &[]).expect("asks");
+        self.connection.send(Operation::Produce, self.handle, &(), batch).expect("produces");
+        for _ in 0..2 {
+            let answer = self.connection.receive().expect("an answer");
+            assert_eq!(answer.status, 0);
+            if answer.operation == Operation::Fetch as u8 {
+                self.expect_records();
+            }
+        }
+    }
+
+    fn expect_records(&self) {
+        let batches = Batches::decode(self.connection.body()).expect("records");
+        assert!(!batches.bytes.is_empty(), "the records are there");
+    }
+}
+
+/// A subscription from the end.
+struct Reader {
+    partition: Partition,
+    subscription: u32,
+}
+
+impl Reader {
+    fn subscribe(node: &Embedded, topic: &str) -> Reader {
+        let mut partition = Partition::open(node, topic);
+        let (_, opened) = partition.connection.open_partition(topic, 0).expect("opens the partition");
+        let subscribe = Subscribe { offset: opened.high_watermark, credit: 1 << 20, bytes_max: 1 << 20 };
+        let answer = partition.connection.call(Operation::Subscribe, partition.handle, &subscribe, &[]);
+        Reader { subscription: answer.expect("subscribes").handle, partition }
+    }
+
+    fn receive(&mut self) {
+        assert_eq!(self.partition.connection.receive().expect("a push").status, 0);
+        let bytes = Batches::decode(self.partition.connection.body()).expect("records").bytes.len();
+        let credit = Credit { bytes: bytes as u32 };
+        self.partition.connection.send(Operation::Credit, self.subscription, &credit, &[]).expect("credits");
+    }
+}
+
+/// The load driver for a moment. Answers how many requests were acknowledged.
+fn loaded(node: &Embedded, batch: &[u8]) -> u64 {
+    let lane = |_| {
+        let Partition { connection, handle } = Partition::open(node, "steady");
+        Lane { stream: connection.into_stream(), handles: vec![handle] }
+    };
+    let span = Span { warm_up: Duration::from_millis(20), measured: Duration::from_millis(30) };
+    let lanes = (0..8).map(lane).collect();
+    load::run(lanes, batch, Pace::Closed { window: 4 }, span, || Ok(0)).expect("loads").requests
+}
+
+fn batch() -> Vec<u8> {
+    let mut builder = BatchBuilder::new(64 << 10, Codec::None);
+    builder.append(Some(b"key"), Some(&[7; 1000]), &[], 1_700_000_000_000).expect("fits");
+    builder.build().expect("builds")
+}
