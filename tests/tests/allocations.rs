@@ -24,9 +24,9 @@ use tempfile::TempDir;
 #[global_allocator]
 static HEAP: Counting = Counting;
 
-const WINDOWS: usize = 20;
+const WINDOWS: usize = 40;
 /// Requests of a window.
-const REQUESTS: u64 = 200;
+const REQUESTS: u64 = 20;
 
 /// One test, because two nodes would be counted together.
 #[test]
@@ -35,52 +35,52 @@ fn requests_in_the_steady_state_do_not_allocate() {
     let batch = batch();
     let mut partition = Partition::create(&node, "steady");
     expect_quiet("produce, one at a time", || {
-        for _ in 0..REQUESTS {
+        counted(|| {
             partition.produce(&batch);
-        }
-        REQUESTS
+        })
     });
     expect_quiet("produce, 8 connections with 4 in flight each", || loaded(&node, &batch));
     expect_quiet("fetch of what is there", || {
-        for _ in 0..REQUESTS {
+        counted(|| {
             let offset = partition.produce(&batch).base;
             partition.fetch(offset);
-        }
-        REQUESTS
+        })
     });
     expect_quiet("fetch that waits", || {
-        for _ in 0..REQUESTS {
-            let waiting = partition.produce(&batch).last + 1;
-            partition.wait_for(waiting, &batch);
-        }
-        REQUESTS
+        counted(|| {
+            let end = partition.produce(&batch).last + 1;
+            partition.fetch_then_produce(end, &batch);
+        })
     });
-    expect_quiet("push", {
-        let mut reader = Reader::subscribe(&node, "steady");
-        let (partition, batch) = (&mut partition, &batch);
-        move || {
-            for _ in 0..REQUESTS {
-                partition.produce(batch);
-                reader.receive();
-            }
-            REQUESTS
-        }
+    let mut reader = Reader::subscribe(&node, "steady");
+    expect_quiet("push", || {
+        counted(|| {
+            partition.produce(&batch);
+            reader.receive();
+        })
     });
     node.stop();
 }
 
+struct Window {
+    requests: u64,
+    allocations: u64,
+}
+
+/// A window of [`REQUESTS`] requests.
+fn counted(mut request: impl FnMut()) -> Window {
+    let before = allocations();
+    (0..REQUESTS).for_each(|_| request());
+    Window { requests: REQUESTS, allocations: allocations() - before }
+}
+
 /// Runs `window` often enough to warm everything up, then counts; half of the windows at least must be without an
 /// allocation.
-fn expect_quiet(what: &str, mut window: impl FnMut() -> u64) {
-    (0..WINDOWS).for_each(|_| {
-        window();
-    });
-    let (mut counts, mut requests) = (Vec::new(), 0);
-    for _ in 0..WINDOWS {
-        let before = allocations();
-        requests += window();
-        counts.push(allocations() - before);
-    }
+fn expect_quiet(what: &str, mut window: impl FnMut() -> Window) {
+    (0..WINDOWS).for_each(|_| drop(window()));
+    let windows: Vec<Window> = (0..WINDOWS).map(|_| window()).collect();
+    let counts: Vec<u64> = windows.iter().map(|window| window.allocations).collect();
+    let requests: u64 = windows.iter().map(|window| window.requests).sum();
     println!("{what}: {requests} requests, allocations by window {counts:?}");
     let quiet = counts.iter().filter(|count| **count == 0).count();
     assert!(quiet * 2 >= WINDOWS, "{what}: only {quiet} of {WINDOWS} windows without an allocation: {counts:?}");
@@ -169,7 +169,7 @@ impl Partition {
     }
 
     /// Asks for what is not there yet, then produces it: two answers, in either order.
-    fn wait_for(&mut self, offset: i64, batch: &[u8]) {
+    fn fetch_then_produce(&mut self, offset: i64, batch: &[u8]) {
         let fetch = Fetch { offset, bytes_max: 1 << 20, bytes_min: 1, wait_ms: 5000 };
         self.connection.send(Operation::Fetch, self.handle, &fetch, &[]).expect("asks");
         self.connection.send(Operation::Produce, self.handle, &(), batch).expect("produces");
@@ -211,15 +211,16 @@ impl Reader {
     }
 }
 
-/// The load driver for a moment. Answers how many requests were acknowledged.
-fn loaded(node: &Embedded, batch: &[u8]) -> u64 {
+/// The load driver for a moment; what its connections cost to be made is not counted.
+fn loaded(node: &Embedded, batch: &[u8]) -> Window {
     let lane = |_| {
         let Partition { connection, handle } = Partition::open(node, "steady");
         Lane { stream: connection.into_stream(), handles: vec![handle] }
     };
     let span = Span { warm_up: Duration::from_millis(20), measured: Duration::from_millis(30) };
     let lanes = (0..8).map(lane).collect();
-    load::run(lanes, batch, Pace::Closed { window: 4 }, span, || Ok(0)).expect("loads").requests
+    let load = load::run(lanes, batch, Pace::Closed { window: 4 }, span, || Ok(allocations())).expect("loads");
+    Window { requests: load.requests, allocations: load.probed }
 }
 
 fn batch() -> Vec<u8> {
