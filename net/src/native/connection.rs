@@ -32,6 +32,8 @@ pub(super) struct Connection {
     pub(super) state: RefCell<State>,
     /// Something got room: the receiving task may go on.
     pub(super) room: Event,
+    /// Has asked for a produce.
+    produces: Cell<bool>,
     stream: Stream,
     peer: SocketAddr,
     accepted: Instant,
@@ -65,6 +67,7 @@ impl Connection {
             shared: shared.clone(),
             session: Session::new(SESSION_CAPACITY),
             room: Event::default(),
+            produces: Cell::new(false),
             stream,
             peer,
             accepted: now,
@@ -141,7 +144,12 @@ impl Connection {
 
     async fn receive_all(self: &Rc<Self>) {
         let mut inbox = Inbox::new(self.shard().reactor().pool(), &self.shared.frame_memory);
-        while let Ok(Some(chunk)) = self.stream.receive().await {
+        loop {
+            // A producer is not listened to while memory for appends is scarce: that is better than to refuse it.
+            if self.produces.get() {
+                self.shard().room().await;
+            }
+            let Ok(Some(chunk)) = self.stream.receive().await else { return };
             self.times.heard.set(self.now());
             // A connection that ends discards what still comes, so that the client is not reset before it has read why.
             if self.is_open() {
@@ -215,6 +223,7 @@ impl Connection {
     fn take_frame(self: &Rc<Self>, frame: &Frame<'_>) {
         let mut state = self.state.borrow_mut();
         let header = frame.header;
+        self.produces.set(self.produces.get() || header.operation == Operation::Produce as u8);
         match (state.phase, Request::decode(frame)) {
             (Phase::Greeting, Ok(Request::Hello(hello))) => state.greet(self, header, &hello),
             (Phase::Greeting, Ok(_)) => {
