@@ -55,12 +55,12 @@ struct ListenError {
 
 /// Serves clients of one shard until the node stops. Tells `serving` when it has begun.
 async fn serve(start: ShardStart, address: Address, serving: Sender<()>) -> Result<(), ListenError> {
-    let ShardStart { shard, stopping, .. } = start;
+    let ShardStart { shard, budget, stopping } = start;
     let own = listen(&shard, SocketAddr::new(address.listen.ip(), 0)).await?;
     let shared = listen(&shard, address.listen).await?;
     address.ports.set(shard.id(), own.local_addr().port());
     // Clients use the host by which they know the node, as long as there is only one.
-    let options = Options { host: String::new(), ports: address.ports, limits: Limits::default() };
+    let options = Options { host: String::new(), ports: address.ports, limits: Limits::within(&budget.pool) };
     let server = native::serve(shard, vec![own, shared], options);
     // The one who listens may have ended.
     let _ = serving.send(());

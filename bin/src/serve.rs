@@ -95,9 +95,6 @@ impl Serve {
 }
 
 pub(crate) fn run(args: Serve) -> Result<(), Failure> {
-    if args.print_limits {
-        return print(&limits_text());
-    }
     let given = args.gather().map_err(Failure::usage)?;
     let settings = given.settings().map_err(Failure::usage)?;
     let host = Host::this();
@@ -108,6 +105,9 @@ pub(crate) fn run(args: Serve) -> Result<(), Failure> {
     let count = plan.shards.len() as u16;
     let memory_bytes = settings.memory_bytes.unwrap_or_else(|| tune::default_memory(&host, count));
     let budget = MemoryBudget::plan(memory_bytes, count).map_err(Failure::usage)?;
+    if args.print_limits {
+        return print(&limits_text(&budget));
+    }
     if args.print_config {
         return print(&given.print(&in_force(&plan, memory_bytes)));
     }
@@ -129,9 +129,9 @@ fn in_force(plan: &ShardPlan, memory_bytes: u64) -> [(&'static str, String); 3] 
     ]
 }
 
-fn limits_text() -> String {
+fn limits_text(budget: &MemoryBudget) -> String {
     let mut table = Table::new(["BOUND", "VALUE", "PAST IT"]);
-    for limit in limits::LIMITS.iter().chain(&NetLimits::default().table()) {
+    for limit in limits::LIMITS.iter().chain(&NetLimits::within(&budget.pool).table()) {
         table.row([limit.name.to_owned(), limit.to_string(), limit.past.to_owned()]);
     }
     table.text()

@@ -64,12 +64,12 @@ pub const HELLO_MS_MAX: u64 = 10_000;
 pub const REQUESTS_IN_FLIGHT_MAX: u32 = 1024;
 /// Partitions that the connections of one shard hold open together.
 pub const HANDLES_MAX: u32 = 65_536;
-/// Memory of an open handle.
-const HANDLE_BYTES: u64 = 32;
-/// Requests of one shard that wait: for a commit, for data, for another shard.
-pub const WAITERS_MAX: u32 = 65_536;
-/// Memory of a waiter.
-const WAITER_BYTES: u64 = 64;
+/// Memory of an open handle; the network side checks that its state fits.
+pub const HANDLE_BYTES: u64 = 192;
+/// Requests of one shard that wait, for a commit, for data, or for another shard, and subscriptions.
+pub const WAITERS_MAX: u32 = 32_768;
+/// Memory of a waiter; the network side checks that its state fits.
+pub const WAITER_BYTES: u64 = 512;
 
 /// Messages under way from one shard to another.
 pub const MESH_MESSAGES_MAX: usize = 1024;
@@ -181,7 +181,12 @@ pub const LIMITS: [Limit; 20] = [
         "nothing more is read from it until one is answered",
     ),
     limit("open handles of a shard", HANDLES_MAX as u64, Unit::Count, "the open is refused, retriable"),
-    limit("waiting requests of a shard", WAITERS_MAX as u64, Unit::Count, "the request is refused as busy, retriable"),
+    limit(
+        "waiting requests and subscriptions of a shard",
+        WAITERS_MAX as u64,
+        Unit::Count,
+        "the request is refused as busy, retriable",
+    ),
     limit(
         "received pieces of a shard not yet taken in",
         RECEIVE_BUFFERS as u64,
@@ -297,7 +302,7 @@ fn fixed_lines(shards: u16) -> [BudgetLine; 7] {
         BudgetLine { what: "receive buffers", bytes: u64::from(RECEIVE_BUFFERS) * RECEIVE_BUFFER_BYTES as u64 },
         BudgetLine { what: "connections", bytes: u64::from(CONNECTIONS_MAX) * CONNECTION_BYTES },
         BudgetLine { what: "open handles", bytes: u64::from(HANDLES_MAX) * HANDLE_BYTES },
-        BudgetLine { what: "waiting requests", bytes: u64::from(WAITERS_MAX) * WAITER_BYTES },
+        BudgetLine { what: "waiting requests, subscriptions", bytes: u64::from(WAITERS_MAX) * WAITER_BYTES },
         BudgetLine { what: "batches that wait for their segment", bytes: WAITING_BYTES },
         BudgetLine { what: "mesh between shards", bytes: mesh },
         BudgetLine { what: "rings", bytes: RING_BYTES },
@@ -427,7 +432,7 @@ mod tests {
     #[test]
     fn too_little_memory_is_one_sentence() {
         let error = MemoryBudget::plan(64 * MIB, 2).unwrap_err().to_string();
-        assert_eq!(error, "memory is 64 MiB; with 2 shards it must be at least 553 MiB");
+        assert_eq!(error, "memory is 64 MiB; with 2 shards it must be at least 612 MiB");
     }
 
     #[test]

@@ -9,8 +9,9 @@
 //!
 //! Nothing here waits or does I/O; the shard's tasks do, and tell the partition what happened.
 
+use crate::limits::PARTITION_BYTES;
 use crate::log::checkpoint::Extent;
-use crate::log::index::SparseIndex;
+use crate::log::index::{ENTRIES_MAX, Entry, SparseIndex};
 use crate::log::tail::{Place, Tail};
 use crate::metadata::{Durability, TopicSettings};
 use crate::model::{LeaderEpoch, Offset, PartitionId, Position, Timestamp};
@@ -71,6 +72,9 @@ pub(crate) struct Partition {
     /// Why the partition takes no writes, if it is damaged.
     pub(crate) fenced: Option<Arc<str>>,
 }
+
+/// The memory budget counts idle partitions at this size: their state and the index of their active segment.
+const _: () = assert!(size_of::<Partition>() + ENTRIES_MAX * size_of::<Entry>() <= PARTITION_BYTES as usize);
 
 /// What a run of commits has made of a partition: its extent at one point of the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

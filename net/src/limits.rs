@@ -2,7 +2,7 @@
 
 use corelog_engine::limits::{
     CONNECTION_BYTES, CONNECTIONS_MAX, HANDLES_MAX, HELLO_MS_MAX, Limit, MESSAGE_BYTES_MAX, PoolBudget,
-    REQUESTS_IN_FLIGHT_MAX, Unit,
+    REQUESTS_IN_FLIGHT_MAX, Unit, WAITERS_MAX,
 };
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub struct Limits {
     pub handles_max: usize,
     /// Open partitions of all connections of a shard together.
     pub shard_handles_max: usize,
+    /// Requests that wait, and subscriptions, of all connections of a shard together.
+    pub shard_waits_max: usize,
     /// Subscriptions of one connection.
     pub subscriptions_max: usize,
     /// Disk reads of one connection under way.
@@ -76,6 +78,7 @@ impl Default for Limits {
             frame_bytes_max: 2 * MESSAGE_BYTES_MAX as usize,
             handles_max: 16_384,
             shard_handles_max: HANDLES_MAX as usize,
+            shard_waits_max: WAITERS_MAX as usize,
             subscriptions_max: 1024,
             disk_reads_max: 4,
             errands_max: 16,

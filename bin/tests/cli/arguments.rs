@@ -103,7 +103,7 @@ fn a_settings_file_that_cannot_be_read_is_named() {
 #[test]
 fn too_little_memory_and_missing_cores_are_refused() {
     run(&["serve", "--memory", "64MiB", "--smp", "2"])
-        .fails(2, "corelog: memory is 64 MiB; with 2 shards it must be at least 510 MiB");
+        .fails(2, "corelog: memory is 64 MiB; with 2 shards it must be at least 612 MiB");
     let ended = run(&["serve", "--cpuset", "8000"]);
     assert_eq!(ended.status, Some(2));
     assert!(ended.stderr.starts_with("corelog: cpuset names core 8000, but this process may run only on "));

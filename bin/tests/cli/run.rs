@@ -96,7 +96,7 @@ impl Server {
     }
 
     pub(crate) fn start_with(data_dir: &Path, arguments: &[&str]) -> Server {
-        let mut command = corelog(&["serve", "--memory", "800MiB", "--journal-bytes", "32MiB", "--data-dir"]);
+        let mut command = corelog(&["serve", "--memory", "1GiB", "--journal-bytes", "32MiB", "--data-dir"]);
         command.arg(data_dir).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());

@@ -65,6 +65,7 @@ impl State {
         header: Header,
         request: corelog_wire::Fetch,
     ) -> Result<(), Refusal> {
+        self.check_waits(connection)?;
         let limits = &connection.shared.limits;
         let opened = self.opened.key(header.handle).ok_or_else(Refusal::unknown_handle)?;
         let place = self.opened.get_mut(opened).ok_or_else(Refusal::unknown_handle)?.place;

@@ -16,6 +16,7 @@ impl State {
         batches: &[u8],
         silent: bool,
     ) -> Result<(), Refusal> {
+        self.check_waits(connection)?;
         let opened = self.opened.key(header.handle).and_then(|key| self.opened.get_mut(key));
         let place = opened.ok_or_else(Refusal::unknown_handle)?.place;
         let key = self.begin(Waiting::Produce { header, silent, bytes: batches.len() });

@@ -70,6 +70,8 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) frame_memory: Rc<FrameMemory>,
     pub(super) outgoing_bytes: Rc<Cell<usize>>,
+    /// Requests that wait, and subscriptions, of all connections.
+    pub(super) waits: Rc<Cell<usize>>,
     /// Open partitions of all connections.
     pub(super) handles: Cell<usize>,
     pub(super) log: Log,
@@ -94,6 +96,7 @@ pub fn serve(shard: Shard, listeners: Vec<Listener>, options: Options) -> Server
         limits,
         frame_memory: FrameMemory::new(limits.frame_bytes_max),
         outgoing_bytes: Rc::default(),
+        waits: Rc::default(),
         handles: Cell::new(0),
         log: Log::default(),
         connections: RefCell::default(),

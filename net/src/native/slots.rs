@@ -1,5 +1,8 @@
 //! Numbers for things that come and go: a number that is out of date is told from one in use.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 /// Bits of a wire handle that hold the slot; the rest hold the low bits of the generation.
 const SLOT_BITS: u32 = 20;
 const GENERATION_MASK: u32 = u32::MAX >> SLOT_BITS;
@@ -9,10 +12,12 @@ const GENERATION_MASK: u32 = u32::MAX >> SLOT_BITS;
 pub(super) struct Slots<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
+    /// How many are in use of this list and others together.
+    total: Rc<Cell<usize>>,
 }
 
 #[derive(Debug)]
-struct Slot<T> {
+pub(super) struct Slot<T> {
     generation: u32,
     value: Option<T>,
 }
@@ -43,7 +48,17 @@ impl Key {
 
 impl<T> Slots<T> {
     pub(super) fn new() -> Slots<T> {
-        Slots { slots: Vec::new(), free: Vec::new() }
+        Slots::counted(&Rc::default())
+    }
+
+    /// A list that counts what is in use in `total` as well, until it is dropped.
+    pub(super) fn counted(total: &Rc<Cell<usize>>) -> Slots<T> {
+        Slots { slots: Vec::new(), free: Vec::new(), total: total.clone() }
+    }
+
+    /// What is in use of this list and those that it is counted with.
+    pub(super) fn total(&self) -> usize {
+        self.total.get()
     }
 
     /// How many are in use.
@@ -56,6 +71,7 @@ impl<T> Slots<T> {
         let entry = &mut self.slots[slot as usize];
         entry.generation = next_generation(entry.generation);
         entry.value = Some(value);
+        self.total.set(self.total.get() + 1);
         Key { slot, generation: entry.generation }
     }
 
@@ -74,6 +90,7 @@ impl<T> Slots<T> {
         let entry = self.slots.get_mut(key.slot as usize).filter(|entry| entry.generation == key.generation)?;
         let value = entry.value.take()?;
         self.free.push(key.slot);
+        self.total.set(self.total.get() - 1);
         Some(value)
     }
 
@@ -94,6 +111,12 @@ impl<T> Slots<T> {
     }
 }
 
+impl<T> Drop for Slots<T> {
+    fn drop(&mut self) {
+        self.total.set(self.total.get() - self.len());
+    }
+}
+
 /// Skips generations whose low bits are 0, so that no wire handle is 0.
 fn next_generation(generation: u32) -> u32 {
     let next = generation.wrapping_add(1);
@@ -103,6 +126,21 @@ fn next_generation(generation: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_are_counted_together_until_they_are_dropped() {
+        let total = Rc::default();
+        let (mut first, mut second) = (Slots::counted(&total), Slots::counted(&total));
+        let key = first.insert(());
+        first.insert(());
+        second.insert(());
+        assert_eq!(second.total(), 3);
+        first.remove(key);
+        first.remove(key);
+        assert_eq!(second.total(), 2);
+        drop(first);
+        assert_eq!(second.total(), 1);
+    }
 
     #[test]
     fn a_number_names_one_use_only() {

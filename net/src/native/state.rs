@@ -5,9 +5,10 @@ use super::fetch::Fetch;
 use super::outbox::Outbox;
 use super::refusal::Refusal;
 use super::server::Shared;
-use super::slots::{Key, Slots};
+use super::slots::{Key, Slot, Slots};
 use super::subscribe::Subscription;
 use crate::limits::Limits;
+use corelog_engine::limits::{HANDLE_BYTES, WAITER_BYTES};
 use corelog_engine::model::{PartitionId, ShardId};
 use corelog_engine::reactor::{Instant, Outgoing};
 use corelog_engine::shard::{Completed, Cursor, PartitionHandle, Reply};
@@ -18,6 +19,15 @@ use corelog_wire::{
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
+
+/// What the engine keeps of a waiter beside: where and what to tell it.
+const ENGINE_WAITER_BYTES: usize = 96;
+
+// The memory budget counts handles and waiters at these sizes.
+const _: () = assert!(size_of::<Slot<Opened>>() <= HANDLE_BYTES as usize);
+const _: () = assert!(
+    size_of::<Slot<Waiting>>() + size_of::<Slot<Subscription>>() + ENGINE_WAITER_BYTES <= WAITER_BYTES as usize
+);
 
 /// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +110,7 @@ impl State {
             phase: Phase::Greeting,
             opened: Slots::new(),
             subscriptions: Slots::new(),
-            waiting: Slots::new(),
+            waiting: Slots::counted(&shared.waits),
             outbox: Outbox::new(shared.shard.reactor().pool(), &shared.outgoing_bytes),
             requests: 0,
             request_bytes: 0,
@@ -256,6 +266,14 @@ impl State {
         handles.set(handles.get() - self.opened.len());
         self.opened = Slots::new();
         self.broken = true;
+    }
+
+    /// Whether one more may wait.
+    pub(super) fn check_waits(&self, connection: &Connection) -> Result<(), Refusal> {
+        if self.waiting.total() >= connection.shared.limits.shard_waits_max {
+            return Err(Refusal::busy("the shard has as many waiting requests as it may"));
+        }
+        Ok(())
     }
 
     /// Counts a request as begun and remembers what it waits for.

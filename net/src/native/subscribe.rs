@@ -57,6 +57,7 @@ impl State {
         header: Header,
         request: Subscribe,
     ) -> Result<(), Refusal> {
+        self.check_waits(connection)?;
         let max = connection.shared.limits.subscriptions_max;
         if self.subscriptions.len() >= max {
             let status = Status::TooManySubscriptions;
