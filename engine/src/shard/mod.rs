@@ -223,6 +223,8 @@ struct Inner {
     waiting_bytes: Cell<usize>,
     read_bytes: Rc<Cell<usize>>,
     storage_full: Cell<bool>,
+    /// Free bytes of the disk at the last look, less what was taken since.
+    space_left: Cell<u64>,
 }
 
 impl std::fmt::Debug for Shard {

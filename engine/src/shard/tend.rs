@@ -2,6 +2,7 @@
 
 use super::event::Event;
 use super::{PartitionHandle, Shard, either};
+use crate::error::AppendError;
 use crate::log::retention::{Rest, Segment, expired, seal_due};
 use crate::model::Offset;
 use crate::partition::{Partition, Sealed};
@@ -100,6 +101,7 @@ impl Shard {
         while !self.is_stopping() && !self.has_failed() {
             if let Ok(space) = self.reactor().free_space(&self.0.config.data_dir).await {
                 let was_full = self.0.storage_full.get();
+                self.0.space_left.set(space.free);
                 // Writing resumes a little above the reserve, so that it does not stop again at the next append.
                 let enough = if was_full { reserve + reserve / 8 } else { reserve };
                 let is_full = space.free < enough;
@@ -111,6 +113,17 @@ impl Shard {
             }
             either(self.reactor().sleep(SPACE_INTERVAL), self.0.state_changed.wait()).await;
         }
+    }
+
+    /// Takes file space for a segment from what was free at the last look, if that leaves the disk's reserve.
+    pub(super) fn spend_space(&self, bytes: u64) -> Result<(), AppendError> {
+        let left = self.0.space_left.get().saturating_sub(bytes);
+        if left < self.0.config.disk_reserve_bytes {
+            self.0.storage_full.set(true);
+            return Err(AppendError::StorageFull);
+        }
+        self.0.space_left.set(left);
+        Ok(())
     }
 
     /// Gives back what partitions hold that nothing was appended to since the last checkpoint.
