@@ -49,7 +49,9 @@ impl Descriptors {
     pub(super) fn insert(&mut self, ring: &IoUring, fd: OwnedFd, what: What) -> u64 {
         let entry = self.open.vacant_entry();
         let number = entry.key();
-        let in_table = number < self.registered
+        // The kernel takes a killed process's table down when it gets to it: a lock in it would keep the next server out.
+        let in_table = !matches!(what, What::Lock)
+            && number < self.registered
             && ring.submitter().register_files_update(number as u32, &[fd.as_raw_fd()]).is_ok();
         entry.insert(Descriptor { fd, in_table, what });
         number as u64
