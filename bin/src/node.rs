@@ -14,6 +14,7 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// Runs the server until a signal asks for its end.
 pub(crate) fn run(
@@ -106,18 +107,27 @@ fn config(settings: &Settings, plan: &ShardPlan, budget: &MemoryBudget) -> NodeC
     }
 }
 
+/// How long a port may stay taken after its server was killed: the kernel takes a ring down when it gets to it.
+const PORT_PATIENCE: Duration = Duration::from_secs(3);
+
 /// The address to listen on, with the port that the kernel chose where it was left to it. Shards share their port, so
 /// that a second server would be let in and take a part of the connections: this tells it apart first, because a socket
 /// that does not share is refused where any other listens.
 fn free_port(listen: SocketAddr) -> Result<SocketAddr, Failure> {
-    let claimed = TcpListener::bind(listen).and_then(|listener| listener.local_addr());
-    claimed.map_err(|error| {
-        let why = match error.kind() {
-            io::ErrorKind::AddrInUse => "another program uses this port; stop it, or give --listen".to_owned(),
-            _ => error.to_string(),
-        };
-        Failure::Failed(format!("cannot listen on {listen}: {why}"))
-    })
+    let until = Instant::now() + PORT_PATIENCE;
+    loop {
+        match TcpListener::bind(listen).and_then(|listener| listener.local_addr()) {
+            Ok(address) => return Ok(address),
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                return Err(Failure::Failed(format!("cannot listen on {listen}: {error}")));
+            }
+            Err(_) if Instant::now() >= until => {
+                let why = "another program uses this port; stop it, or give --listen";
+                return Err(Failure::Failed(format!("cannot listen on {listen}: {why}")));
+            }
+            Err(_) => thread::sleep(Duration::from_millis(10)),
+        }
+    }
 }
 
 fn start_lines(settings: &Settings, plan: &ShardPlan, budget: &MemoryBudget, remarks: &[String]) -> String {

@@ -32,7 +32,7 @@ pub(crate) struct Serve {
     /// Memory the server may use, like 512MiB or 4G [default: a quarter of the machine's, at most 1GiB a shard]
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
-    /// Size of each shard's journal [default: 256MiB]
+    /// Size of each shard's journal [default: 128MiB]
     #[arg(long, value_name = "SIZE")]
     journal_bytes: Option<String>,
     /// Free disk space below which producers are refused [default: 512MiB]

@@ -60,7 +60,7 @@ const TABLE: [Setting; 10] = [
     Setting { name: "smp", default: AUTO, kind: Kind::Number },
     Setting { name: "cpuset", default: AUTO, kind: Kind::Text },
     Setting { name: "memory", default: AUTO, kind: Kind::Size },
-    Setting { name: "journal-bytes", default: "256MiB", kind: Kind::Size },
+    Setting { name: "journal-bytes", default: "128MiB", kind: Kind::Size },
     Setting { name: "disk-reserve", default: "512MiB", kind: Kind::Size },
     Setting { name: "retention-check-interval", default: "5m", kind: Kind::Text },
     Setting { name: "spin", default: "50us", kind: Kind::Text },
@@ -142,7 +142,7 @@ impl Given {
             smp: self.read("smp", "auto or a number of shards from 1 to 256", or_auto(shards))?,
             cpuset: self.read("cpuset", "auto or a list of cores like 0-3,8", or_auto(|text| text.parse().ok()))?,
             memory_bytes: self.read("memory", "auto or a size like 512MiB or 4G", or_auto(size))?,
-            journal_bytes: self.read("journal-bytes", "a size from 32MiB to 64GiB", journal_bytes)?,
+            journal_bytes: self.read("journal-bytes", "a size from 32MiB to 64GiB in steps of 4096", journal_bytes)?,
             disk_reserve_bytes: self.read("disk-reserve", "a size like 512MiB", size)?,
             retention_check_interval: self.read(
                 "retention-check-interval",
@@ -208,7 +208,8 @@ fn spin(text: &str) -> Option<Duration> {
 }
 
 fn journal_bytes(text: &str) -> Option<u64> {
-    size(text).filter(|bytes| (limits::JOURNAL_BYTES_MIN..=limits::JOURNAL_BYTES_MAX).contains(bytes))
+    let allowed = limits::JOURNAL_BYTES_MIN..=limits::JOURNAL_BYTES_MAX;
+    size(text).filter(|bytes| allowed.contains(bytes) && bytes.is_multiple_of(4096))
 }
 
 fn shards(text: &str) -> Option<usize> {
@@ -309,7 +310,7 @@ mod tests {
             smp: None,
             cpuset: None,
             memory_bytes: None,
-            journal_bytes: 256 << 20,
+            journal_bytes: limits::JOURNAL_BYTES_DEFAULT,
             disk_reserve_bytes: 512 << 20,
             retention_check_interval: Duration::from_secs(300),
             spin: Duration::from_micros(50),
@@ -333,7 +334,7 @@ listen = "127.0.0.1:7092"        # default
 smp = 2                          # corelog.toml line 1
 cpuset = "0-1"                   # default: auto
 memory = "2G"                    # CORELOG_MEMORY
-journal-bytes = "256MiB"         # default
+journal-bytes = "128MiB"         # default
 disk-reserve = "512MiB"          # default
 retention-check-interval = "5m"  # default
 spin = "50us"                    # default
@@ -368,7 +369,7 @@ insecure = false                 # default
             ),
             (
                 "journal-bytes = 1024",
-                "journal-bytes = `1024` (corelog.toml line 1) is not allowed: it must be a size from 32MiB to 64GiB",
+                "journal-bytes = `1024` (corelog.toml line 1) is not allowed: it must be a size from 32MiB to 64GiB in steps of 4096",
             ),
             (
                 "retention-check-interval = \"0\"",

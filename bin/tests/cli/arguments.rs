@@ -102,8 +102,10 @@ fn a_settings_file_that_cannot_be_read_is_named() {
 
 #[test]
 fn too_little_memory_and_missing_cores_are_refused() {
-    run(&["serve", "--memory", "64MiB", "--smp", "2"])
-        .fails(2, "corelog: memory is 64 MiB; with 2 shards it must be at least 612 MiB");
+    let ended = run(&["serve", "--memory", "64MiB", "--smp", "2"]);
+    assert_eq!(ended.status, Some(2));
+    let sentence = "corelog: memory is 64 MiB; with 2 shards it must be at least ";
+    assert!(ended.stderr.starts_with(sentence) && ended.stderr.lines().count() == 1, "{}", ended.stderr);
     let ended = run(&["serve", "--cpuset", "8000"]);
     assert_eq!(ended.status, Some(2));
     assert!(ended.stderr.starts_with("corelog: cpuset names core 8000, but this process may run only on "));
@@ -129,7 +131,7 @@ listen = "127.0.0.1:0"           # --listen
 smp = 1                          # CORELOG_SMP
 cpuset = "0"                     # corelog.toml line 2
 memory = "600MiB"                # corelog.toml line 1
-journal-bytes = "256MiB"         # default
+journal-bytes = "128MiB"         # default
 disk-reserve = "512MiB"          # default
 retention-check-interval = "5m"  # default
 spin = "50us"                    # default

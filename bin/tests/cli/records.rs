@@ -1,8 +1,8 @@
 //! Records by the command line: in, out, unchanged, counted.
 
 use crate::run::{Server, wait};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::Stdio;
+use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::process::{Child, ChildStderr, ChildStdin, Stdio};
 
 fn server_with_topic(partitions: &str) -> (tempfile::TempDir, Server) {
     let dir = tempfile::tempdir().unwrap();
@@ -162,52 +162,68 @@ fn an_output_pipe_that_closes_is_a_quiet_end() {
     assert_eq!(said, "");
 }
 
+/// A producer whose input stays open, with what it says as it goes.
+struct Producer {
+    child: Child,
+    stdin: ChildStdin,
+    said: Lines<BufReader<ChildStderr>>,
+}
+
+impl Producer {
+    fn start(server: &Server, arguments: &[&str]) -> Producer {
+        let mut command = server.command(&[&["produce", "t", "--progress"][..], arguments].concat());
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdin = child.stdin.take().unwrap();
+        let said = BufReader::new(child.stderr.take().unwrap()).lines();
+        Producer { child, stdin, said }
+    }
+
+    /// Writes lines and waits until it says that all so far are acknowledged.
+    fn write(&mut self, lines: &[u8], acknowledged: usize) {
+        self.stdin.write_all(lines).unwrap();
+        let wanted = format!("{acknowledged} read, {acknowledged} acknowledged, ");
+        let found = self.said.find(|line| line.as_ref().unwrap().starts_with(&wanted));
+        assert!(found.is_some(), "it ended before it said {wanted:?}");
+    }
+
+    /// Its exit status and its last words, its input still open.
+    fn ended(mut self) -> (Option<i32>, String) {
+        let status = wait(&mut self.child);
+        (status, self.said.last().unwrap().unwrap())
+    }
+}
+
 #[test]
 fn the_live_rate_is_shown_when_asked_for() {
     let (_dir, server) = server_with_topic("1");
-    let mut producer = server.command(&["produce", "t", "--progress"]);
-    let mut producer = producer.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stdin = producer.stdin.take().unwrap();
-    stdin.write_all(b"a\nb\n").unwrap();
-    let mut lines = BufReader::new(producer.stderr.take().unwrap()).lines();
-    let live = lines.next().unwrap().unwrap();
-    assert!(live.starts_with("2 read, 2 acknowledged, "), "{live}");
+    let mut producer = Producer::start(&server, &[]);
+    producer.write(b"a\nb\n", 2);
+    let Producer { mut child, stdin, said } = producer;
     drop(stdin);
-    assert_eq!(wait(&mut producer), Some(0));
-    let last = lines.last().unwrap().unwrap();
+    assert_eq!(wait(&mut child), Some(0));
+    let last = said.last().unwrap().unwrap();
     assert!(last.starts_with("2 records acknowledged in "), "{last}");
 }
 
 #[test]
 fn a_server_killed_underneath_leaves_an_account() {
     let (_dir, server) = server_with_topic("1");
-    let mut producer = server.command(&["produce", "t", "--timeout", "2s"]);
-    let mut producer = producer.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stdin = producer.stdin.take().unwrap();
-    stdin.write_all(b"a\nb\nc\n").unwrap();
-    let args = ["consume", "t", "--from", "beginning", "-n", "3"];
-    assert_eq!(server.run(&args).ok(), "a\nb\nc\n", "what can be read was acknowledged");
+    let mut producer = Producer::start(&server, &["--timeout", "2s"]);
+    producer.write(b"a\nb\nc\n", 3);
     server.kill();
-    stdin.write_all(b"d\n").unwrap();
+    producer.stdin.write_all(b"d\n").unwrap();
     // The input stays open: the failure must show although nothing more is to be read.
-    assert_eq!(wait(&mut producer), Some(1));
-    let mut said = String::new();
-    producer.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(said.starts_with("corelog: ") && said.contains("; 3 records acknowledged, 1 "), "{said}");
+    let (status, last) = producer.ended();
+    assert_eq!(status, Some(1));
+    assert!(last.starts_with("corelog: ") && last.contains("; 3 records acknowledged, 1 "), "{last}");
 }
 
 #[test]
 fn an_interrupted_producer_leaves_an_account() {
     let (_dir, server) = server_with_topic("1");
-    let mut producer = server.command(&["produce", "t"]);
-    let mut producer = producer.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stdin = producer.stdin.take().unwrap();
-    stdin.write_all(b"a\nb\n").unwrap();
-    assert_eq!(server.run(&["consume", "t", "--from", "beginning", "-n", "2"]).ok(), "a\nb\n");
-    let pid = nix::unistd::Pid::from_raw(producer.id() as i32);
+    let mut producer = Producer::start(&server, &[]);
+    producer.write(b"a\nb\n", 2);
+    let pid = nix::unistd::Pid::from_raw(producer.child.id() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-    assert_eq!(wait(&mut producer), Some(1));
-    let mut said = String::new();
-    producer.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert_eq!(said, "corelog: stopped by SIGINT; 2 records acknowledged\n");
+    assert_eq!(producer.ended(), (Some(1), "corelog: stopped by SIGINT; 2 records acknowledged".to_owned()));
 }

@@ -4,7 +4,7 @@ use crate::run::{Ended, Server, corelog, run_with};
 use std::path::Path;
 
 fn serve(data_dir: &Path, arguments: &[&str]) -> Ended {
-    let mut command = corelog(&["serve", "--memory", "800MiB", "--smp", "1", "--journal-bytes", "32MiB", "--data-dir"]);
+    let mut command = corelog(&["serve", "--memory", "1GiB", "--smp", "1", "--journal-bytes", "32MiB", "--data-dir"]);
     command.arg(data_dir).args(arguments);
     run_with(command, b"")
 }
