@@ -1,7 +1,8 @@
 //! `serve`: what it says, what it refuses, and what it keeps.
 
-use crate::run::{Ended, Server, corelog, run_with};
+use crate::run::{Ended, PATIENCE, Server, corelog, run_with};
 use std::path::Path;
+use std::time::Instant;
 
 fn serve(data_dir: &Path, arguments: &[&str]) -> Ended {
     let mut command = corelog(&["serve", "--memory", "1GiB", "--smp", "1", "--journal-bytes", "32MiB", "--data-dir"]);
@@ -87,4 +88,67 @@ fn what_was_acknowledged_outlives_stop_and_kill_and_another_number_of_shards() {
     server.kill();
     let server = with("3");
     write(&server, "after a kill, on three");
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_to() {
+    let ended = serve(Path::new("/proc/corelog"), &["--listen", "127.0.0.1:0"]);
+    let sentence = "corelog: cannot create data directory /proc/corelog: No such file or directory (os error 2)";
+    ended.refuses(sentence);
+}
+
+#[test]
+fn a_directory_of_a_newer_program() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("node"), "format = 99\n").unwrap();
+    serve(dir.path(), &["--listen", "127.0.0.1:0"]).refuses(&format!(
+        "corelog: cannot use data directory {}: it has format 99, this program knows formats up to 1: use a newer corelog",
+        dir.path().display()
+    ));
+}
+
+#[test]
+fn a_disk_full_to_its_reserve_refuses_records_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = ["consume", "t", "--from", "beginning", "--exit-at-end"];
+    let server = Server::start(dir.path());
+    server.run(&["topic", "create", "t"]).ok();
+    assert_eq!(server.run_with(&["produce", "t"], b"before\n").status, Some(0));
+    server.kill();
+    let server = Server::start_with(dir.path(), &["--listen", "127.0.0.1:0", "--smp", "1", "--disk-reserve", "1000T"]);
+    let ended = server.run_with(&["produce", "t", "--timeout", "1s"], b"more\n");
+    assert_eq!(ended.status, Some(1));
+    assert!(ended.stderr.contains("storage_full (301)"), "{}", ended.stderr);
+    assert!(ended.stderr.trim_end().ends_with("; 0 records acknowledged, 1 not written"), "{}", ended.stderr);
+    assert_eq!(server.run(&all).ok(), "before\n");
+    server.run(&["topic", "delete", "t"]).ok();
+}
+
+#[test]
+fn retention_shows_in_the_first_offset_and_the_range() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["--listen", "127.0.0.1:0", "--smp", "1", "--retention-check-interval", "50ms"];
+    let server = Server::start_with(dir.path(), &arguments);
+    let create = ["topic", "create", "t", "--config", "segment.bytes=65536", "--config", "retention.bytes=65536"];
+    server.run(&create).ok();
+    let lines = "0123456789abcdef0123456789abcdef\n".repeat(10_000);
+    assert_eq!(server.run_with(&["produce", "t", "--batch-bytes", "4KiB"], lines.as_bytes()).status, Some(0));
+    let begun = Instant::now();
+    let first = loop {
+        let state = server.run(&["topic", "describe", "t", "--json"]).ok();
+        let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+        let partition = &state["partitions"][0];
+        assert_eq!(partition["next"], 10_000);
+        // Whole segments go: what stays is less than two of them.
+        if partition["bytes"].as_u64().unwrap() <= 2 * 65536 {
+            break partition["first"].as_i64().unwrap();
+        }
+        assert!(begun.elapsed() < PATIENCE, "{state}");
+    };
+    assert!(first > 0);
+    let ended = server.run(&["consume", "t", "--from", "0", "-n", "1"]);
+    assert_eq!(ended.status, Some(1));
+    assert!(ended.stderr.contains(&format!("it holds {first} to 10000")), "{}", ended.stderr);
+    let kept = server.run(&["consume", "t", "--from", "beginning", "--exit-at-end"]).ok();
+    assert_eq!(kept.lines().count() as i64, 10_000 - first);
 }
