@@ -9,6 +9,8 @@ mod admin;
 pub mod blocking;
 mod cluster;
 mod consumer;
+#[cfg(test)]
+mod drivers;
 mod error;
 mod fetched;
 mod front;
@@ -24,6 +26,8 @@ mod routes;
 mod start;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 #[cfg(test)]
 mod world;
 

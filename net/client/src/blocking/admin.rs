@@ -147,6 +147,8 @@ struct Driver {
 
 impl Driver {
     fn run(&mut self, request: Request) -> Result<Answer, ClientError> {
+        // Learns of connections that ended since the last call before anything is sent by them.
+        self.sockets.wait(&mut self.core, None, Some(Instant::now()));
         self.core.begin(request, self.within, Instant::now());
         loop {
             // A request that was sent has its own timeout, so the machine always has something due.
