@@ -12,6 +12,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 pub(super) struct Descriptors {
     open: Slab<Descriptor>,
     registered: usize,
+    /// Whether the kernel lets go of what is taken out of the table at once, not a second later. A peer must learn
+    /// that its connection is closed, so without it only files are in the table.
+    prompt: bool,
 }
 
 /// One open file, stream or listener.
@@ -22,15 +25,21 @@ pub(super) struct Descriptor {
 }
 
 pub(super) enum What {
-    File {
-        /// Whether it bypasses the page cache.
-        direct: bool,
-    },
+    File(OpenFile),
     /// Closed at once: whoever waits for the lock must get it.
     Lock,
     /// Boxed: a slot need not be as large as the largest.
     Stream(Box<StreamState>),
     Listener(Box<ListenerState>),
+}
+
+/// What the driver knows of an open file.
+#[derive(Clone, Copy)]
+pub(super) struct OpenFile {
+    /// Whether it bypasses the page cache.
+    pub(super) direct: bool,
+    /// Whether a durable write is one operation (see `device`), or a write and a flush.
+    pub(super) dsync: bool,
 }
 
 /// How to name an open file to the ring.
@@ -42,15 +51,21 @@ pub(super) struct Target {
 
 impl Descriptors {
     /// `registered` is the size of the ring's table, 0 if it has none.
-    pub(super) fn new(registered: usize) -> Descriptors {
-        Descriptors { open: Slab::new(), registered }
+    pub(super) fn new(registered: usize, prompt: bool) -> Descriptors {
+        Descriptors { open: Slab::new(), registered, prompt }
     }
 
     pub(super) fn insert(&mut self, ring: &IoUring, fd: OwnedFd, what: What) -> u64 {
         let entry = self.open.vacant_entry();
         let number = entry.key();
-        // The kernel takes a killed process's table down when it gets to it: a lock in it would keep the next server out.
-        let in_table = !matches!(what, What::Lock)
+        // A killed process's table is taken down when the kernel gets to it: a lock or listener in it would stand in
+        // the next process's way. A listener's one entry gains nothing from it either.
+        let suits = match what {
+            What::File(_) => true,
+            What::Stream(_) => self.prompt,
+            What::Lock | What::Listener(_) => false,
+        };
+        let in_table = suits
             && number < self.registered
             && ring.submitter().register_files_update(number as u32, &[fd.as_raw_fd()]).is_ok();
         entry.insert(Descriptor { fd, in_table, what });
@@ -81,6 +96,13 @@ impl Descriptors {
 
     pub(super) fn borrow(&self, number: u64) -> BorrowedFd<'_> {
         self.open[number as usize].fd.as_fd()
+    }
+
+    pub(super) fn file(&self, number: u64) -> OpenFile {
+        match self.open[number as usize].what {
+            What::File(file) => file,
+            _ => unreachable!("{number} is not a file"),
+        }
     }
 
     pub(super) fn stream(&mut self, number: u64) -> &mut StreamState {

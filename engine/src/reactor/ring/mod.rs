@@ -1,11 +1,13 @@
 //! The driver over io_uring.
 //!
 //! `queue` is the two queues shared with the kernel, `operations` turns the front's operations into entries,
-//! `sockets` does receives and accepts, `descriptors` knows what is open, `provided` lends receive buffers, `helper` is
-//! the thread for what blocks, `probe` finds out what the kernel can do, `start` puts all together and runs it.
+//! `sockets` does receives and accepts, `descriptors` knows what is open, `device` how a disk makes a
+//! write durable, `provided` lends receive buffers, `helper` is the thread for what blocks, `probe` finds out what the
+//! kernel can do, `start` puts all together and runs it.
 #![allow(unsafe_code)]
 
 mod descriptors;
+mod device;
 mod helper;
 mod operations;
 mod probe;
@@ -16,6 +18,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 
+pub use device::DurableWrites;
 pub use probe::{Avoid, CannotRun, Features, probe};
 pub(crate) use provided::Provided;
 pub use start::{Options, StartError, run_ring};
@@ -28,6 +31,7 @@ use super::socket::Chunk;
 use super::{Counters, Instant};
 use crate::model::Timestamp;
 use descriptors::{Descriptors, What};
+use device::Devices;
 use helper::{Helper, Job};
 use io_uring::{opcode, types};
 use operations::{Next, Work};
@@ -51,6 +55,7 @@ pub(crate) struct RingDriver {
     #[allow(clippy::vec_box)]
     work: Vec<Box<Work>>,
     descriptors: Descriptors,
+    devices: Devices,
     buffers: Rc<Buffers>,
     pool: Pool,
     pool_registered: bool,

@@ -1,7 +1,7 @@
 //! Operations of the front as entries of the ring, and what their completions mean.
 #![allow(unsafe_code)]
 
-use super::descriptors::{What, check};
+use super::descriptors::{OpenFile, What, check};
 use super::helper::{Answer, Job};
 use super::queue::{Kind, Token};
 use super::sockets::{listen_on, tcp_socket};
@@ -33,6 +33,8 @@ pub(super) struct Work {
     done: usize,
     /// Open: whether the page cache is to be bypassed.
     direct: bool,
+    /// Write: all bytes are written, and a flush makes them durable.
+    flushing: bool,
     /// Connect: the stream.
     number: u64,
     paths: [CString; 2],
@@ -47,6 +49,7 @@ impl Default for Work {
             id: None,
             done: 0,
             direct: true,
+            flushing: false,
             number: 0,
             paths: Default::default(),
             address: None,
@@ -94,6 +97,7 @@ impl RingDriver {
         let work = &mut self.work[slot];
         work.done = 0;
         work.direct = true;
+        work.flushing = false;
         match op {
             Op::Open { path, .. } | Op::CreateDir { path } | Op::RemoveFile { path } | Op::RemoveDir { path } => {
                 work.paths[0] = c_string(path)?;
@@ -147,10 +151,12 @@ impl RingDriver {
                     None => opcode::Read::new(fd, pointer, len).offset(position).build(),
                 })
             }
+            Op::Write { file, .. } if work.flushing => self.descriptors.target(file.number()).entry(flush),
             Op::Write { file, position, data, sync } => {
                 let (done, pointer) = (work.done, data[work.done..].as_ptr());
                 let (len, position) = ((data.len() - done) as u32, *position + done as u64);
-                let flags = if *sync == WriteSync::Data { libc::RWF_DSYNC } else { 0 };
+                let durable = *sync == WriteSync::Data && self.descriptors.file(file.number()).dsync;
+                let flags = if durable { libc::RWF_DSYNC } else { 0 };
                 let registered = self.registered_index(pointer, data.is_of(&self.pool));
                 self.descriptors.target(file.number()).entry(|fd| match registered {
                     Some(index) => {
@@ -159,10 +165,7 @@ impl RingDriver {
                     None => opcode::Write::new(fd, pointer, len).offset(position).rw_flags(flags).build(),
                 })
             }
-            Op::SyncData { file } => self
-                .descriptors
-                .target(file.number())
-                .entry(|fd| opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build()),
+            Op::SyncData { file } => self.descriptors.target(file.number()).entry(flush),
             Op::Allocate { file, position, length } => self
                 .descriptors
                 .target(file.number())
@@ -192,7 +195,8 @@ impl RingDriver {
                 *outcome = direct;
                 // SAFETY: the kernel has just given us this descriptor; nobody else knows it.
                 let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-                Next::Done(Ok(self.open(fd, What::File { direct })))
+                let dsync = self.devices.writes_through(&fd);
+                Next::Done(Ok(self.open(fd, What::File(OpenFile { direct, dsync }))))
             }
             (Op::CreateDir { path }, Err(error)) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
                 Next::Done(Ok(0))
@@ -204,10 +208,17 @@ impl RingDriver {
                 Next::Done(Err(error))
             }
             (Op::Read { file, buffer, .. }, Ok(read)) => {
-                let direct = matches!(self.descriptors.what(file.number()), Some(What::File { direct: true }));
+                let direct = self.descriptors.file(file.number()).direct;
                 self.work[slot].after_read(read as usize, buffer.len(), direct)
             }
-            (Op::Write { data, .. }, Ok(written)) => self.work[slot].after_write(written as usize, data.len()),
+            (Op::Write { .. }, Ok(_)) if self.work[slot].flushing => Next::Done(Ok(0)),
+            (Op::Write { file, data, sync, .. }, Ok(written)) => {
+                let flush = *sync == WriteSync::Data && !self.descriptors.file(file.number()).dsync;
+                let work = &mut self.work[slot];
+                let next = work.after_write(written as usize, data.len());
+                work.flushing = flush && matches!(next, Next::Done(Ok(_)));
+                if work.flushing { Next::Again } else { next }
+            }
             (Op::Send { out, .. }, Ok(sent)) => self.work[slot].after_write(sent as usize, out.len()),
             (_, result) => Next::Done(result),
         }
@@ -286,6 +297,11 @@ fn gather(work: &mut Work, out: &Outgoing) {
     }
     work.header.msg_iov = work.pieces.as_mut_ptr();
     work.header.msg_iovlen = work.pieces.len();
+}
+
+/// Makes a file's bytes durable, and what is needed to find them.
+fn flush(fd: types::Fd) -> Entry {
+    opcode::Fsync::new(fd).flags(types::FsyncFlags::DATASYNC).build()
 }
 
 fn open_flags(how: Open, direct: bool) -> i32 {

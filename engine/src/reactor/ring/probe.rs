@@ -37,6 +37,9 @@ pub struct Features {
     pub multishot_accept: bool,
     /// Cores wake each other through their rings (Linux 5.18). Else through an event counter.
     pub ring_messages: bool,
+    /// Connections are registered with the ring too (Linux 6.7). Else files alone, because earlier kernels close late
+    /// what was registered.
+    pub registered_sockets: bool,
     /// One line for each feature that is absent and what is done instead.
     pub notes: Vec<String>,
 }
@@ -93,6 +96,7 @@ pub(super) fn build(entries: u32, avoid: Avoid) -> Result<(IoUring, Features), C
         multishot_receive: !avoid.multishot_receive && probe.is_supported(opcode::SendZc::CODE),
         multishot_accept: !avoid.multishot_accept && probe.is_supported(opcode::Socket::CODE),
         ring_messages: !avoid.ring_messages && probe.is_supported(opcode::MsgRingData::CODE),
+        registered_sockets: !avoid.registered_files && probe.is_supported(opcode::FutexWait::CODE),
         notes: Vec::new(),
     };
     Ok((ring, features.noted()))
@@ -121,6 +125,7 @@ impl Features {
             (self.multishot_receive, "no multishot receive (Linux 6.0): each receive is polled for and issued"),
             (self.multishot_accept, "no multishot accept (Linux 5.19): connections are accepted one by one"),
             (self.ring_messages, "no ring messages (Linux 5.18): cores wake each other by event counters"),
+            (self.registered_sockets, "no registered sockets (Linux 6.7): the kernel looks each one up"),
         ];
         self.notes.extend(lines.iter().filter(|(present, _)| !present).map(|(_, line)| (*line).to_owned()));
         self
@@ -175,7 +180,7 @@ mod tests {
     #[test]
     fn what_is_avoided_is_noted() {
         let (_, features) = build(8, Avoid::ALL).unwrap();
-        assert_eq!(features.notes.len(), 4);
+        assert_eq!(features.notes.len(), 5);
         assert!(!features.deferred_completions && !features.multishot_receive);
     }
 

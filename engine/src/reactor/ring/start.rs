@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::descriptors::Descriptors;
+use super::device::{Devices, DurableWrites};
 use super::helper::Helper;
 use super::operations::REGISTERED_MAX;
 use super::probe::{self, Avoid, CannotRun, Features};
@@ -49,6 +50,8 @@ pub struct Options {
     pub receive_buffers: u16,
     /// Bytes of each of them, a multiple of 4096.
     pub receive_buffer_bytes: usize,
+    /// How [`WriteSync::Data`](crate::reactor::WriteSync) is done.
+    pub durable_writes: DurableWrites,
     /// Features to leave aside.
     pub avoid: Avoid,
     /// Takes one line for each feature that is absent. What holds for the whole machine is said by shard 0 alone.
@@ -66,6 +69,7 @@ impl Default for Options {
             spin: Duration::from_micros(50),
             receive_buffers: 512,
             receive_buffer_bytes: 16 << 10,
+            durable_writes: DurableWrites::Auto,
             avoid: Avoid::default(),
             log: |line| eprintln!("{line}"),
         }
@@ -203,12 +207,14 @@ impl Parts<'_> {
         if self.options.shard == ShardId(0) {
             self.features.notes.iter().for_each(|note| (self.options.log)(note));
         }
+        let descriptors = Descriptors::new(registered_files, self.features.registered_sockets);
         Ok(RingDriver {
             queue: Queue::new(self.ring),
             features: self.features,
             log: self.options.log,
             work: Vec::new(),
-            descriptors: Descriptors::new(registered_files),
+            descriptors,
+            devices: Devices::new(self.options.durable_writes),
             buffers: self.buffers,
             pool: self.pool.clone(),
             pool_registered,

@@ -1,6 +1,6 @@
 //! The suite on the kernel, with all that it has and with what Linux 5.15 has.
 
-use super::{Avoid, Options, StartError, run_ring};
+use super::{Avoid, DurableWrites, Options, StartError, run_ring};
 use crate::model::ShardId;
 use crate::reactor::suite::{self, poll_once};
 use crate::reactor::{Open, Outgoing, Reactor, Slice, WriteSync, mesh};
@@ -67,6 +67,13 @@ fn suite_without_spinning_and_with_few_receive_buffers() {
     for avoid in [Avoid::default(), Avoid::ALL] {
         let few = Options { spin: Duration::ZERO, receive_buffers: 2, entries: 4, ..options(avoid) };
         run_suite(&few, directory().path());
+    }
+}
+
+#[test]
+fn suite_with_either_way_of_durable_writes() {
+    for durable_writes in [DurableWrites::Dsync, DurableWrites::Flush] {
+        run_suite(&Options { durable_writes, ..options(Avoid::default()) }, directory().path());
     }
 }
 
