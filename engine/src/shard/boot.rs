@@ -252,6 +252,7 @@ impl Start {
         settle(&self.reactor, &self.config, &mut metadata).await?;
         shard.restore(metadata);
         shard.read_metadata().await?;
+        shard.warn_of_partitions();
         let records: Vec<MetadataRecord> = shard.catalog().snapshot().collect();
         for other in self.others() {
             self.send(other, Boot::Catalog(records.clone())).await;
@@ -409,6 +410,14 @@ impl Shard {
         }
         *self.0.catalog.borrow_mut() = replay.finish().map_err(told)?;
         Ok(())
+    }
+
+    /// A node that was given less memory than before serves what it has, but promises nothing about its memory.
+    fn warn_of_partitions(&self) {
+        let (has, most) = (self.catalog().partition_count(), self.0.config.bounds.partitions);
+        if has > most {
+            eprintln!("corelog: there are {has} partitions, the memory given is for at most {most}: give more memory");
+        }
     }
 
     /// Puts recovered partitions in the table, and adds those that the catalog has and the disk has nothing of.
