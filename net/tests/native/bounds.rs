@@ -146,6 +146,29 @@ fn a_frame_without_memory_is_refused_as_busy_and_the_connection_goes_on() {
 }
 
 #[test]
+fn waits_of_all_connections_together_are_bounded_and_those_of_a_closed_one_are_free_again() {
+    let limits = Limits { shard_waits_max: 4, ..Limits::default() };
+    run(with(limits), |client| async move {
+        let (mut first, handles) = client.with_topic("t", 1).await;
+        let mut second = client.connect().await;
+        let handle = second.open("t", 0).await;
+        let wait = Fetch { offset: 0, bytes_max: 1, bytes_min: 1, wait_ms: 60_000 };
+        for _ in 0..3 {
+            first.ask(Operation::Fetch, handles[0], &wait).await;
+        }
+        let subscribe = Subscribe { offset: 0, credit: 1000, bytes_max: 1000 };
+        second.call(Operation::Subscribe, handle, &subscribe).await.response();
+        client.sleep(Duration::from_millis(100)).await;
+        let refused = second.produce(handle, &batch(&["a"])).await;
+        assert_eq!((refused.status(), refused.status().retry()), (Status::Busy, Retry::Yes));
+        assert_eq!(second.fetch(handle, 0, 1000).await.status(), Status::Busy);
+        drop(first);
+        client.sleep(Duration::from_secs(1)).await;
+        assert_eq!(second.put(handle, &["a"]).await, 0);
+    });
+}
+
+#[test]
 fn connections_are_bounded() {
     let limits = Limits { connections_max: 3, ..Limits::default() };
     run(with(limits), |client| async move {
