@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod clients;
+pub mod fuzz;
 pub mod invariants;
 pub mod process;
 pub mod records;
