@@ -77,7 +77,7 @@ impl State {
     ) -> Result<(), Refusal> {
         let handles = &connection.shared.handles;
         handles.set(handles.get() + 1);
-        let key = self.opened.insert(Opened { place, cursor: Cursor::default(), used: false });
+        let key = self.opened.insert(Opened { place, cursor: Cursor::default(), used: false, spent: None });
         let opened = corelog_wire::Opened {
             topic_id: partition.topic.0,
             node: connection.shard().node().node_id,

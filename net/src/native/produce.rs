@@ -6,7 +6,7 @@ use super::slots::Key;
 use super::state::{Place, State, Waiting};
 use corelog_engine::error::AppendError;
 use corelog_engine::shard::{Remote, Reply};
-use corelog_wire::{Header, Produced};
+use corelog_wire::{Header, Produced, Retry};
 
 impl State {
     pub(super) fn produce(
@@ -16,9 +16,13 @@ impl State {
         batches: &[u8],
         silent: bool,
     ) -> Result<(), Refusal> {
-        self.check_waits(connection)?;
         let opened = self.opened.key(header.handle).and_then(|key| self.opened.get_mut(key));
-        let place = opened.ok_or_else(Refusal::unknown_handle)?.place;
+        let opened = opened.ok_or_else(Refusal::unknown_handle)?;
+        if let Some(status) = opened.spent {
+            return Err(Refusal::new(status, "a produce before this one was refused; open the partition again"));
+        }
+        let place = opened.place;
+        self.check_waits(connection)?;
         let key = self.begin(Waiting::Produce { header, silent, bytes: batches.len() });
         let begun = match place {
             Place::Here(handle) => {
@@ -35,6 +39,14 @@ impl State {
             self.end(connection, key);
         }
         begun
+    }
+
+    /// A produce by this handle is refused: if it is one that will be sent again, it must be the next.
+    pub(super) fn spend(&mut self, handle: u32, refusal: &Refusal) {
+        let opened = self.opened.key(handle).and_then(|key| self.opened.get_mut(key));
+        if let Some(opened) = opened.filter(|_| refusal.status.retry() != Retry::No) {
+            opened.spent.get_or_insert(refusal.status);
+        }
     }
 
     pub(super) fn end_remote_produce(&mut self, connection: &Connection, key: Key, reply: Reply) {

@@ -14,7 +14,7 @@ use corelog_engine::reactor::{Instant, Outgoing};
 use corelog_engine::shard::{Completed, Cursor, PartitionHandle, Reply};
 use corelog_wire::{Detail, Produced};
 use corelog_wire::{
-    FEATURES, Header, Hello, Magic, Records, Request, Status, Text, VERSION_MAX, VERSION_MIN, Welcome, Wire,
+    FEATURES, Header, Hello, Magic, Operation, Records, Request, Status, Text, VERSION_MAX, VERSION_MIN, Welcome, Wire,
 };
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -57,6 +57,9 @@ pub(super) struct Opened {
     pub(super) cursor: Cursor,
     /// A fetch used the cursor since the last sweep.
     pub(super) used: bool,
+    /// A produce was refused that its client will send again. Later ones must not overtake it, so they are refused too,
+    /// until the client opens the partition again.
+    pub(super) spent: Option<Status>,
 }
 
 /// Who waits for the outcome with a ticket.
@@ -216,6 +219,9 @@ impl State {
 
     /// Queues a failure.
     pub(super) fn fail(&mut self, header: Header, refusal: &Refusal) {
+        if header.operation == Operation::Produce as u8 {
+            self.spend(header.handle, refusal);
+        }
         self.reply(Header { status: refusal.status as u16, ..header }, &refusal.body());
     }
 
