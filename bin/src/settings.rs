@@ -302,6 +302,15 @@ mod tests {
     }
 
     #[test]
+    fn the_operations_page_has_every_setting() {
+        let page = include_str!("../../docs/operations.md");
+        for setting in &TABLE {
+            let row = format!("\n| `{}` | ", setting.name);
+            assert!(page.contains(&row), "docs/operations.md lacks {}", setting.name);
+        }
+    }
+
+    #[test]
     fn defaults() {
         let settings = gather(&[], &[], "").unwrap().settings().unwrap();
         let expected = Settings {
