@@ -316,6 +316,49 @@ fn a_server_that_stays_away_fails_records_in_time() {
     assert_eq!(producing.deliveries.last().unwrap().outcome, Ok(0));
 }
 
+/// The server stops and comes back with another number of shards on other ports; only the bootstrap port stays.
+fn restart_elsewhere(world: &mut World, machine: &mut impl crate::machine::Machine) {
+    world.stop_server(machine);
+    for _ in 0..200 {
+        world.step(machine);
+    }
+    (world.server.shards, world.server.ports) = (3, vec![7100, 7201, 7202]);
+    world.reachable = true;
+}
+
+#[test]
+fn partitions_that_moved_are_found_again() {
+    let mut producing = Producing::new(9, &producer_options(RetryUnknown::AtLeastOnce));
+    for _ in 0..3 {
+        (0..PARTITIONS).for_each(|partition| assert!(producing.send(partition, 10)));
+        producing.finish();
+        restart_elsewhere(&mut producing.world, &mut producing.core);
+    }
+    producing.check();
+    assert_eq!(producing.failures(), Vec::<&ProduceError>::new());
+
+    for mode in [Mode::Push, Mode::Pull] {
+        let mut consuming = Consuming::new(9, ConsumerOptions { mode, ..consumer_options() });
+        consuming.finish();
+        restart_elsewhere(&mut consuming.world, &mut consuming.core);
+        (0..20).for_each(|_| consuming.produce());
+        consuming.finish();
+        // Each shard has its own connection: nothing has to cross.
+        assert_eq!(consuming.world.links().len(), 3);
+    }
+}
+
+#[test]
+fn where_a_shard_cannot_be_reached_another_serves_its_partitions() {
+    let mut producing = Producing::new(10, &producer_options(RetryUnknown::AtMostOnce));
+    producing.world.unreachable_port = Some(7101);
+    (0..PARTITIONS).for_each(|partition| assert!(producing.send(partition, 10)));
+    producing.finish();
+    producing.check();
+    assert_eq!(producing.failures(), Vec::<&ProduceError>::new());
+    assert_eq!(producing.world.links().len(), 1);
+}
+
 #[test]
 fn a_deleted_topic_fails_what_waits() {
     let mut producing = Producing::new(4, &producer_options(RetryUnknown::AtMostOnce));

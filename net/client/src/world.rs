@@ -19,6 +19,8 @@ pub(crate) struct World {
     pub(crate) losses: usize,
     /// Whether the server can be connected to.
     pub(crate) reachable: bool,
+    /// A port that cannot, as behind a firewall.
+    pub(crate) unreachable_port: Option<u16>,
     pub(crate) lost: usize,
     pipes: BTreeMap<LinkId, Pipe>,
 }
@@ -35,7 +37,7 @@ impl World {
     pub(crate) fn new(seed: u64, shards: u16) -> World {
         let (server, chance) = (Server::new(seed, shards), Chance(seed ^ 0x5555));
         let (now, pipes) = (Instant::now(), BTreeMap::new());
-        World { now, server, chance, losses: 0, reachable: true, lost: 0, pipes }
+        World { now, server, chance, losses: 0, reachable: true, unreachable_port: None, lost: 0, pipes }
     }
 
     pub(crate) fn cluster(&self, options: &ConnectOptions) -> Cluster {
@@ -76,7 +78,7 @@ impl World {
     fn act(&mut self, machine: &mut impl Machine) {
         while let Some(action) = machine.cluster().action() {
             match action {
-                Action::Connect(link, address) if self.reachable => {
+                Action::Connect(link, address) if self.reachable && self.unreachable_port != Some(address.port) => {
                     let shard = self.server.ports.iter().position(|&port| port == address.port).unwrap();
                     let connection = self.server.connect(shard as u16);
                     self.pipes.insert(link, Pipe { connection, to_server: Vec::new(), to_client: Vec::new() });
