@@ -336,6 +336,7 @@ mod tests {
         let tree = Tree::healthy()
             .file("sys/fs/cgroup/system.slice/corelog.service/cpu.max", "max 100000\n")
             .file("sys/fs/cgroup/system.slice/cpu.max", "250000 100000\n")
+            .file("sys/fs/cgroup/cpu.max", "800000 100000\n")
             .file("sys/fs/cgroup/system.slice/memory.max", "1073741824\n");
         assert_eq!(tree.host().cpu_quota(), Some(2.5));
         assert_eq!(tree.host().memory_bytes(), Some(1 << 30));

@@ -189,7 +189,7 @@ mod tests {
              4 1 8:4 / /database rw - ext4 /dev/sda4 rw\n",
         );
         assert_eq!(mount_of(&tree.host(), Path::new("/data/x")).unwrap().kind, "btrfs");
-        assert_eq!(mount_of(&tree.host(), Path::new("/dat")).unwrap().device, "8:1");
+        assert_eq!(mount_of(&tree.host(), Path::new("/datab")).unwrap().device, "8:1");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longer than any step takes on a busy machine; a test that hangs ends with this.
@@ -56,22 +56,25 @@ impl Ended {
     }
 }
 
-impl From<Output> for Ended {
-    fn from(output: Output) -> Ended {
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        Ended { status: output.status.code(), stdout: output.stdout, stderr }
-    }
-}
-
 /// Runs a command with `input` to its end.
 pub(crate) fn run_with(mut command: Command, input: &[u8]) -> Ended {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
+    let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let stderr = child.stderr.take().unwrap();
     std::thread::scope(|scope| {
         // A command that stops reading early is judged by how it ends, not by our broken pipe.
         scope.spawn(move || stdin.write_all(input));
-        child.wait_with_output().unwrap().into()
+        let (stdout, stderr) = (scope.spawn(|| read_all(stdout)), scope.spawn(|| read_all(stderr)));
+        let status = wait(&mut child);
+        let stderr = String::from_utf8_lossy(&stderr.join().unwrap()).into_owned();
+        Ended { status, stdout: stdout.join().unwrap(), stderr }
     })
+}
+
+fn read_all(mut from: impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    from.read_to_end(&mut bytes).unwrap();
+    bytes
 }
 
 /// Runs a command that needs no server to its end.
@@ -156,7 +159,10 @@ pub(crate) fn wait(child: &mut Child) -> Option<i32> {
     loop {
         match child.try_wait().unwrap() {
             Some(status) => return status.code(),
-            None if begun.elapsed() > PATIENCE => panic!("the process does not end"),
+            None if begun.elapsed() > PATIENCE => {
+                child.kill().unwrap();
+                panic!("the process does not end");
+            }
             None => std::thread::sleep(Duration::from_millis(10)),
         }
     }
