@@ -7,7 +7,6 @@
 
 use corelog_batch::{BatchBuilder, Codec};
 use corelog_engine::metadata::Bounds;
-use corelog_engine::model::ShardId;
 use corelog_engine::reactor::{Reactor, mesh, ring, run_ring};
 use corelog_engine::shard::{Envelope, Shard, ShardConfig};
 use corelog_net::limits::Limits;

@@ -37,7 +37,7 @@ impl Default for Setup {
     }
 }
 
-fn config() -> ShardConfig {
+pub fn config() -> ShardConfig {
     ShardConfig {
         data_dir: PathBuf::from("data"),
         generation: 0,

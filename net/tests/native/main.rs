@@ -10,4 +10,5 @@ mod crossing;
 mod harness;
 mod lifecycle;
 mod produce;
+mod sockets;
 mod topics;
