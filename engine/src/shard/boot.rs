@@ -576,7 +576,8 @@ impl Shard {
 
     /// Partitions that the disk has nothing of are empty.
     fn reset_unseen(&self, seen: &[PartitionId]) {
-        for handle in self.0.partitions.borrow().handles() {
+        let handles = self.0.partitions.borrow().handles();
+        for handle in handles {
             let partition = self.0.partitions.borrow().get(handle).map(|partition| (partition.id, partition.settings));
             let Some((id, settings)) = partition.filter(|(id, _)| !seen.contains(id)) else { continue };
             self.replace_partition(handle, Partition::new(id, settings));

@@ -51,6 +51,7 @@ struct Flight {
 struct OpenFile {
     id: FileId,
     locked: bool,
+    writable: bool,
 }
 
 impl SimDriver {
@@ -105,6 +106,9 @@ impl SimDriver {
             state.trace.add(*position);
             state.trace.add_bytes(data);
         }
+        if !self.is_allowed(op) {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
         match flight.fault {
             Some(Fault::Error(code)) => {
                 self.fail(&mut node.disk, flight, op);
@@ -122,9 +126,13 @@ impl SimDriver {
         match op {
             Op::Open { path, how, direct } => {
                 *direct = true;
-                Ok(self.remember(disk.open(path, create(*how))?, false))
+                let id = disk.open(path, create(*how))?;
+                Ok(self.remember(OpenFile { id, locked: false, writable: *how != Open::Read }))
             }
-            Op::LockFile { path } => Ok(self.remember(disk.lock(path)?, true)),
+            Op::LockFile { path } => {
+                let id = disk.lock(path)?;
+                Ok(self.remember(OpenFile { id, locked: true, writable: true }))
+            }
             Op::Read { file, position, buffer } => Ok(disk.read(self.file(file.number()), *position, buffer) as u64),
             Op::Length { file } => Ok(disk.length(self.file(file.number()))),
             Op::Allocated { file } => Ok(disk.allocated(self.file(file.number()))),
@@ -221,8 +229,8 @@ impl SimDriver {
         }
     }
 
-    fn remember(&mut self, id: FileId, locked: bool) -> u64 {
-        let open = Some(OpenFile { id, locked });
+    fn remember(&mut self, file: OpenFile) -> u64 {
+        let open = Some(file);
         match self.files.iter().position(Option::is_none) {
             Some(free) => {
                 self.files[free] = open;
@@ -235,6 +243,16 @@ impl SimDriver {
         }
     }
 
+    /// Whether the file was opened for what the operation does to it.
+    fn is_allowed(&self, op: &Op) -> bool {
+        match op {
+            Op::Write { file, .. } | Op::Allocate { file, .. } | Op::Truncate { file, .. } => {
+                matches!(self.files.get(file.number() as usize), Some(Some(file)) if file.writable)
+            }
+            _ => true,
+        }
+    }
+
     fn file(&self, number: u64) -> FileId {
         match self.files.get(number as usize) {
             Some(Some(file)) => file.id,
@@ -244,8 +262,8 @@ impl SimDriver {
 
     fn close_file(&mut self, disk: &mut Disk, number: u64) {
         match self.files[number as usize].take() {
-            Some(OpenFile { id, locked: true }) => disk.unlock(id),
-            Some(OpenFile { id, locked: false }) => disk.close(id),
+            Some(OpenFile { id, locked: true, .. }) => disk.unlock(id),
+            Some(OpenFile { id, locked: false, .. }) => disk.close(id),
             None => unreachable!("a file is closed once"),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::ShardId;
-use crate::reactor::{File, Open, Outgoing, Reactor, Stream, WriteSync, mesh};
+use crate::reactor::{File, Open, Outgoing, Reactor, Stream, WriteSync, mesh, suite};
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
@@ -420,4 +420,35 @@ fn clocks_follow_the_world_and_jump_when_told() {
     let after = seen.get();
     assert!((1_000_000_000..1_100_000_000).contains(&(after.0 - before.0)));
     assert!((-3_599_100..-3_598_900).contains(&(after.1 - before.1)));
+}
+
+#[test]
+fn the_simulator_keeps_what_a_reactor_promises() {
+    for seed in 0..20 {
+        for case in suite::CASES {
+            let world = world(seed);
+            let node = world.add_node("node");
+            let passed = Rc::new(Cell::new(false));
+            let tell = passed.clone();
+            world.start_shard(node, ShardId(0), 1, suite::POOL, async move |reactor| {
+                suite::run_case(reactor, Path::new("/"), *case).await;
+                tell.set(true);
+            });
+            assert!(world.run_until(600 * SECOND, || passed.get()), "{} with seed {seed}", case.0);
+        }
+        for case in suite::SHARDS_CASES {
+            let world = world(seed);
+            let node = world.add_node("node");
+            let passed = Rc::new(Cell::new(0));
+            for (shard, mesh) in (0..3).zip(mesh::build(3, suite::MESH_CAPACITY)) {
+                let tell = passed.clone();
+                world.start_shard(node, ShardId(shard), 3, suite::POOL, async move |reactor| {
+                    let mesh = mesh.attach(&reactor);
+                    suite::run_shards_case(reactor, mesh, *case).await;
+                    tell.set(tell.get() + 1);
+                });
+            }
+            assert!(world.run_until(600 * SECOND, || passed.get() == 3), "{} with seed {seed}", case.0);
+        }
+    }
 }
