@@ -479,9 +479,11 @@ pub async fn read_all(shard: Shard, shared: Rc<Shared>, partition: PartitionId) 
     let Some(handle) = client.shard.open(partition) else { return };
     let Some(status) = client.shard.describe(handle) else { return };
     let (first, next) = (status.first.0, status.next.0);
-    client.shared.observer.tell(&Event::Extent { partition, first, next, high_watermark: status.high_watermark.0 });
-    if status.fenced.is_some() && !client.shared.load.borrow().damage {
-        client.shared.observer.broken_by(format!("{partition} is fenced: {:?}", status.fenced));
+    if let Some(why) = status.fenced {
+        if !client.shared.load.borrow().damage {
+            client.shared.observer.broken_by(format!("{partition} is fenced: {why}"));
+        }
+        return;
     }
     let (mut cursor, mut from) = (Cursor::default(), first);
     let until = client.reactor().now().plus(PATIENCE);

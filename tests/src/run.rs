@@ -8,6 +8,7 @@ use corelog_engine::model::{PartitionId, ShardId};
 use corelog_engine::reactor::sim::{CrashKind, DiskOp, Fault, Random, World, WorldOptions};
 use corelog_engine::shard::ShardConfig;
 use std::cell::RefCell;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,11 +28,13 @@ pub enum Trouble {
     FullDisk,
     /// The disk hangs for a while.
     HungDisk,
+    /// Bits of the journal flip while the node is down.
+    Damage,
 }
 
 impl Trouble {
     /// All kinds, in the order in which seeds go through them. Crashes are what most bugs are about.
-    const BY_SEED: [Trouble; 8] = [
+    const BY_SEED: [Trouble; 9] = [
         Trouble::Crashes,
         Trouble::DiskErrors,
         Trouble::Crashes,
@@ -40,6 +43,7 @@ impl Trouble {
         Trouble::None,
         Trouble::Crashes,
         Trouble::HungDisk,
+        Trouble::Damage,
     ];
 
     fn of(seed: u64) -> Trouble {
@@ -116,7 +120,7 @@ fn draw_load(random: &mut Random, trouble: Trouble) -> Load {
         consumers: 1 + random.below(2) as usize,
         operator: random.coin(),
         disk_errors: trouble == Trouble::DiskErrors,
-        damage: false,
+        damage: trouble == Trouble::Damage,
     }
 }
 
@@ -204,6 +208,7 @@ impl Run {
             Trouble::DiskErrors => self.fail_disk(),
             Trouble::FullDisk => self.fill_disk(),
             Trouble::HungDisk => self.hang_disk(),
+            Trouble::Damage => self.damage_journal(),
         }
     }
 
@@ -270,6 +275,21 @@ impl Run {
         world.release_disk(node);
         self.check()?;
         if self.random.coin() { self.crash_and_restart() } else { Ok(()) }
+    }
+
+    /// Flips bits of what a journal holds, then looks whether the node notices what that cost.
+    fn damage_journal(&mut self) -> Result<(), String> {
+        self.server.crash(CrashKind::Kill);
+        let shard = self.random.below(u64::from(self.shards));
+        let generations = self.server.files("data");
+        let Some(directory) = generations.iter().rfind(|name| name.starts_with("shards-")) else { return Ok(()) };
+        let path = format!("data/{directory}/{shard}/journal");
+        for _ in 0..1 + self.random.below(64) {
+            let (position, bit) = (self.random.below(512 << 10), self.random.below(8) as u8);
+            self.server.world.flip_bit(self.server.node, Path::new(&path), position, bit);
+        }
+        self.server.start(self.shards);
+        self.must_be_ready()
     }
 
     fn heal(&self) {

@@ -180,6 +180,10 @@ pub fn tell_extents(shard: &Shard, observer: &Observer) {
             observer.broken_by(format!("{partition} is not at its owner"));
             continue;
         };
+        if status.fenced.is_some() {
+            sometimes!("a partition was fenced");
+            observer.tell(&Event::Fenced { partition });
+        }
         let (first, next, high_watermark) = (status.first.0, status.next.0, status.high_watermark.0);
         observer.tell(&Event::Extent { partition, first, next, high_watermark });
     }

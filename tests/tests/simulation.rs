@@ -113,3 +113,44 @@ fn a_seed_gives_one_run_and_another_seed_another() {
     assert_eq!(hashes, again);
     assert!(hashes.iter().enumerate().all(|(at, hash)| !hashes[..at].contains(hash)));
 }
+
+/// Bugs on purpose: each must be found within the seeds that are run anyway.
+#[cfg(feature = "planted")]
+mod planted {
+    use super::{SEEDS_DEFAULT, number, run_caught};
+    use corelog_engine::planted::{Bug, plant};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// The first seed that finds it, and what it says.
+    fn find(bug: Bug) -> Option<(u64, String)> {
+        plant(Some(bug));
+        let found = (0..SEEDS_DEFAULT).find_map(|seed| run_caught(seed).err().map(|broken| (seed, broken)));
+        plant(None);
+        found
+    }
+
+    #[test]
+    fn every_planted_bug_is_found() {
+        let chosen = number("CORELOG_BUG").map(|at| at as usize);
+        let next = AtomicUsize::new(chosen.unwrap_or(0));
+        let end = chosen.map_or(Bug::ALL.len(), |at| at + 1);
+        let missed = std::sync::Mutex::new(Vec::new());
+        let work = || {
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(&bug) = Bug::ALL[..end].get(at) else { return };
+                match find(bug) {
+                    Some((seed, broken)) => println!("{bug:?} found by seed {seed}: {broken}"),
+                    None => missed.lock().unwrap().push(bug),
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+                scope.spawn(work);
+            }
+        });
+        let missed = missed.into_inner().unwrap();
+        assert!(missed.is_empty(), "not found in {SEEDS_DEFAULT} seeds: {missed:?}");
+    }
+}

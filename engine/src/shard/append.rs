@@ -6,6 +6,7 @@ use crate::log::tail::{BLOCK, CHUNK_BYTES_MAX, Place, Tail};
 use crate::metadata::{Durability, TopicSettings};
 use crate::model::{Offset, Timestamp};
 use crate::partition::{Ack, Active, Partition, Run};
+use crate::planted::{self, Bug};
 use crate::reactor::AppendBuffer;
 use corelog_batch::{BatchError, Limits, batches, validate};
 use std::collections::VecDeque;
@@ -69,7 +70,7 @@ impl Shard {
         let run = self.copy_batches(partition, bytes);
         partition.note_run(run);
         partition.acks.push_back(Ack { base, next: partition.next, session: session.clone(), ticket });
-        if partition.settings.durability == Durability::Memory {
+        if partition.settings.durability == Durability::Memory || planted::active(Bug::ReadBeforeDurable) {
             let end = partition.active_end().unwrap_or(partition.visible_end);
             partition.show(partition.next, end);
         }

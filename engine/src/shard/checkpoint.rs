@@ -14,6 +14,7 @@ use crate::log::paths;
 use crate::log::tail::{BLOCK, block_ceil, block_floor};
 use crate::model::{Offset, PartitionId};
 use crate::partition::{Captured, Mark, Partition, Sealed, Span};
+use crate::planted::{self, Bug};
 use crate::reactor::{Buffer, Slice};
 use crate::reactor::{File, Open, WriteSync};
 use std::cell::{Cell, RefCell};
@@ -159,13 +160,16 @@ impl Shard {
         self.0.checkpoints.requested.set(false);
         self.release_idle();
         let Some(mut cut) = self.cut() else { return Ok(()) };
+        if planted::active(Bug::JournalReusedEarly) {
+            self.0.journal.borrow_mut().free_from = cut.journal.position;
+        }
         if !self.durable_before(cut.journal.sequence).await {
             return Ok(());
         }
         self.write_partitions(&mut cut).await?;
         self.write_indexes(&cut).await?;
         let root = &self.0.config.data_dir;
-        self.reactor().sync_fs(root).await.map_err(|error| ShardError::io("flushing", root, &error))?;
+        self.barrier().await.map_err(|error| ShardError::io("flushing", root, &error))?;
         cut.records.extend(self.take_gone());
         cut.records.push(Record::JournalFrom(cut.journal));
         self.record(&cut.records).await?;
@@ -386,6 +390,18 @@ impl Shard {
         Ok(CheckpointFile { file: Rc::new(file), path, header, next, state, reserved: snapshot_bytes, snapshot_bytes })
     }
 
+    /// Makes durable what was written to any file.
+    async fn barrier(&self) -> std::io::Result<()> {
+        let (reactor, root) = (self.reactor(), &self.0.config.data_dir);
+        if planted::active(Bug::BarrierSkipped) {
+            return Ok(());
+        }
+        match reactor.sync_fs(root).await {
+            Err(_) if planted::active(Bug::FailedFlushRetried) => reactor.sync_fs(root).await,
+            outcome => outcome,
+        }
+    }
+
     /// Writes a whole file of whole blocks and makes its content durable.
     pub(super) async fn write_file(&self, path: &std::path::Path, bytes: &[u8]) -> Result<File, ShardError> {
         let file = self.reactor().open(path, Open::Create).await;
@@ -401,7 +417,9 @@ impl Shard {
             let position = (index * GROUP_BYTES) as u64;
             file.write_at(position, buffer.freeze(), WriteSync::None).await.map_err(failed)?;
         }
-        file.sync_data().await.map_err(failed)?;
+        if !planted::active(Bug::CheckpointNotFlushed) {
+            file.sync_data().await.map_err(failed)?;
+        }
         Ok(file)
     }
 

@@ -10,6 +10,7 @@ use crate::log::journal::{AppendSection, EntryHeader, EntryWriter, JournalPositi
 use crate::log::tail::{BLOCK, Place, block_ceil, block_floor};
 use crate::model::{Offset, Position};
 use crate::partition::{Partition, Run, Span};
+use crate::planted::{self, Bug};
 use crate::reactor::Slice;
 use crate::reactor::{File, WriteSync};
 use std::cell::{Cell, RefCell};
@@ -253,6 +254,7 @@ impl Shard {
         buffer.truncate(finished.length);
         let debt = journal.take_debt(flush, !lane.direct.is_empty());
         let bytes = buffer.freeze();
+        let flush = flush && !planted::active(Bug::FlushSkipped);
         let entry = Entry { sequence: journal.sequence, position: journal.next, bytes, flush, debt };
         journal.next = journal.next.plus(finished.length as u64);
         journal.sequence = journal.sequence.next();
@@ -309,7 +311,7 @@ impl Shard {
         run: &Run,
     ) -> Result<(), Full> {
         let (direct_from, direct_to) = self.direct_range(run);
-        let prefix_due = partition.checkpoint.prefix_due;
+        let prefix_due = partition.checkpoint.prefix_due && !planted::active(Bug::TailBlockRewritten);
         let inline_from = if prefix_due { block_floor(run.start) } else { run.start };
         let direct_crc = crc_of(partition, run.segment, direct_from, direct_to);
         let section = AppendSection {
@@ -373,15 +375,19 @@ impl Shard {
             }
             None => (true, true),
         };
+        let needs_link = needs_link && !planted::active(Bug::DirectoryNotSynced);
         Direct { handle, segment: run.segment, pieces, needs_barrier, needs_link }
     }
 
     async fn commit(&self, lane: &mut Lane, entry: Entry) -> Result<(), ShardError> {
+        if planted::active(Bug::AcknowledgeBeforeFlush) {
+            self.acknowledge(lane);
+        }
         match lane.direct.is_empty() {
             true => self.write_entry(&entry, entry.flush && entry.debt == Debt::None).await?,
             false => self.commit_direct(lane, &entry).await?,
         }
-        if !self.durable_before(entry.sequence).await {
+        if !planted::active(Bug::AcknowledgedOutOfOrder) && !self.durable_before(entry.sequence).await {
             return Ok(());
         }
         self.pay(entry.debt).await?;
@@ -440,6 +446,7 @@ impl Shard {
         let unlinked = lane.direct.iter().any(|direct| direct.needs_link);
         let mut fresh = lane.direct.iter().zip(files).filter(|(direct, _)| direct.needs_barrier);
         let flushed = match (unlinked, fresh.next(), fresh.next()) {
+            _ if planted::active(Bug::DirectBarrierSkipped) => self.journal_file().sync_data().await,
             (false, None, _) => self.journal_file().sync_data().await,
             (false, Some((_, Some(file))), None) => file.sync_data().await,
             _ => self.reactor().sync_fs(root).await,

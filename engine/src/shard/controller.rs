@@ -10,6 +10,7 @@ use crate::log::paths;
 use crate::metadata::{MetadataError, MetadataRecord, TopicInfo, snapshot_due};
 use crate::model::{Offset, PartitionId, ShardId, TopicId};
 use crate::partition::Partition;
+use crate::planted::{self, Bug};
 use corelog_batch::{BatchBuilder, Codec};
 use std::cell::Cell;
 use std::time::Duration;
@@ -106,7 +107,12 @@ impl Shard {
 
     async fn change(&self, command: Command) -> Result<(), CommandError> {
         let record = self.decide(&command)?;
-        self.log_records(std::slice::from_ref(&record)).await.map_err(CommandError::Log)?;
+        if planted::active(Bug::MetadataTorn) {
+            let (shard, record) = (self.clone(), record.clone());
+            self.reactor().spawn(async move { shard.log_records(&[record]).await }).detach();
+        } else {
+            self.log_records(std::slice::from_ref(&record)).await.map_err(CommandError::Log)?;
+        }
         self.spread(&record).await;
         self.snapshot_if_due().await;
         Ok(())

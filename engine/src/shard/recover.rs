@@ -7,11 +7,12 @@ use super::ShardConfig;
 use crate::error::ShardError;
 use crate::log::checkpoint::{CheckpointState, JournalFrom, Replayed, replay};
 use crate::log::frame::{Checksum, Nonce, Sequence};
-use crate::log::journal::{self, AppendSection, EntryFault, Expected, JournalPosition, Section};
+use crate::log::journal::{self, AppendSection, EntryFault, EntryHeader, Expected, JournalPosition, Section};
 use crate::log::paths;
 use crate::log::recovery::{Piece, Recovered, Recovery};
 use crate::log::tail::BLOCK;
 use crate::model::PartitionId;
+use crate::planted::{self, Bug};
 use crate::reactor::{File, Open, Reactor, Slice, WriteSync};
 use std::cell::RefCell;
 use std::io;
@@ -138,6 +139,13 @@ impl<'a> Reader<'a> {
         };
         let unproven = self.proven(journal, expected, length).await?.is_none();
         let bytes = journal.bytes(expected.position, length).await?;
+        let here = expected.position;
+        if planted::active(Bug::ChainNotChecked)
+            && let Ok(head) = journal::inspect(bytes)
+        {
+            let EntryHeader { nonce, sequence, position, previous, .. } = head.header;
+            *expected = Expected { nonce, sequence, position, previous };
+        }
         let entry = match journal::parse(bytes, expected) {
             Ok(entry) => entry,
             Err(fault) => return self.judge(journal, expected, fault).await,
@@ -153,7 +161,7 @@ impl<'a> Reader<'a> {
         for section in entry.sections() {
             found.recovery.section(expected.sequence, &section);
         }
-        *expected = entry.next();
+        *expected = Expected { position: here.plus(length as u64), ..entry.next() };
         Ok(Next::Entry)
     }
 
@@ -169,6 +177,8 @@ impl<'a> Reader<'a> {
             return Err(self.damaged(&self.directory.join(paths::JOURNAL), fault.to_string()));
         }
         match self.proven(journal, expected, 0).await? {
+            None if planted::active(Bug::TornTakenForDamaged) => Ok(Next::Damaged(fault.to_string())),
+            Some(_) if planted::active(Bug::DamagedTakenForTorn) => Ok(Next::Torn),
             None => Ok(Next::Torn),
             Some(by) => Ok(Next::Damaged(format!(
                 "{} at byte {}: entry {} was acknowledged (entry {} says so) and is damaged: {fault}",

@@ -7,6 +7,7 @@ use super::{Cursor, OffsetQuery, PartitionHandle, PartitionStatus, Read, Shard, 
 use crate::error::{AppendError, ReadError};
 use crate::metadata::MetadataRecord;
 use crate::model::{Offset, PartitionId, ShardId, Timestamp};
+use crate::planted::{self, Bug};
 use crate::reactor::Outgoing;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
@@ -360,6 +361,9 @@ impl Shard {
     }
 
     fn send_answer(&self, to: ShardId, call: u32, reply: Reply) {
+        if planted::active(Bug::CrossingLost) && self.reactor().random().is_multiple_of(64) {
+            return;
+        }
         if let Err(envelope) = self.0.mesh.try_send(to, Envelope::Answer { call, reply }) {
             self.0.remote.overflow.borrow_mut().push_back((to, envelope));
             let shard = self.clone();

@@ -11,6 +11,7 @@ use crate::log::paths;
 use crate::log::tail::{BLOCK, Place, block_ceil, block_floor};
 use crate::model::{Offset, PartitionId, Position, Timestamp};
 use crate::partition::{Active, Partition, Sealed};
+use crate::planted::{self, Bug};
 use crate::reactor::{File, Open};
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -338,7 +339,8 @@ impl Shard {
         loop {
             let Some((id, sealed)) = self.0.partitions.borrow_mut().get_mut(handle).and_then(|partition| {
                 let first = partition.first;
-                let gone = partition.sealed.front().is_some_and(|sealed| sealed.next <= first);
+                let early = planted::active(Bug::SegmentDroppedEarly);
+                let gone = partition.sealed.front().is_some_and(|s| s.next <= first || early && s.base <= first);
                 let checkpointed =
                     partition.sealed.front().is_some_and(|s| s.base < partition.checkpoint.sealed_before);
                 let taken = if gone && checkpointed { partition.sealed.pop_front() } else { None };

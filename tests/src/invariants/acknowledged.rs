@@ -2,7 +2,7 @@
 //! nothing is in a log that was not appended to it.**
 //!
 //! Weaker durabilities promise less: `write` a crash of the process, `memory` none. After a crash that a topic does not
-//! promise to survive, what is left must still be a prefix.
+//! promise to survive, what is left must still be a prefix. A partition that says it is damaged is excused.
 
 use super::{Event, Invariant, shown, survives};
 use crate::records::{RecordId, SeenBatch};
@@ -71,6 +71,9 @@ impl Invariant for Acknowledged {
                 partition.deleted_before = partition.deleted_before.max(before);
             }
             Event::Crashed { kind } => self.forgive(kind),
+            Event::Fenced { partition } => {
+                self.partitions.remove(&partition);
+            }
             Event::Extent { partition, first, next, .. } | Event::Finished { partition, first, next } => {
                 return self.check_extent(partition, first, next);
             }

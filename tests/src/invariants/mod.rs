@@ -40,6 +40,8 @@ pub enum Event<'a> {
     Read { partition: PartitionId, from: i64, high_watermark: i64, batches: &'a [SeenBatch] },
     /// The log's extent as the engine tells it.
     Extent { partition: PartitionId, first: i64, next: i64, high_watermark: i64 },
+    /// A partition says that it is damaged: what it lost is told, not hidden.
+    Fenced { partition: PartitionId },
     /// Records before this offset may be gone from now on.
     Deleting { partition: PartitionId, before: i64 },
     /// A node crashed.

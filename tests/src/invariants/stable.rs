@@ -1,5 +1,5 @@
 //! **No reader sees what a crash can undo: a record that was read once is at its offset for ever, unless it was deleted,
-//! or its topic does not promise to survive the crash that came.**
+//! or its topic does not promise to survive the crash that came, or its partition says that it is damaged.**
 
 use super::{Event, Invariant, shown, survives};
 use crate::records::RecordId;
@@ -47,6 +47,9 @@ impl Invariant for Stable {
                 for seen in self.partitions.values_mut() {
                     seen.may_shrink |= seen.durability.is_some_and(|durability| !survives(durability, kind));
                 }
+            }
+            Event::Fenced { partition } => {
+                self.partitions.remove(&partition);
             }
             Event::Extent { partition, next, high_watermark, .. } => {
                 let Some(seen) = self.partitions.get_mut(&partition) else { return Ok(()) };
