@@ -98,7 +98,7 @@ fn draw_config(random: &mut Random) -> ShardConfig {
     ShardConfig {
         commits_in_flight: 1 + random.below(2) as usize,
         entry_bytes_max: 64 << 10 << random.below(2),
-        journal_bytes: (512 << 10) << random.below(3),
+        journal_bytes: (512 << 10) << random.below(2),
         direct_bytes_min: 16 << 10 << random.below(3),
         tail_bytes_max: (512 << 10) << random.below(4),
         files_max: 2 + random.below(10) as usize,
@@ -254,7 +254,7 @@ impl Run {
     fn fill_disk(&mut self) -> Result<(), String> {
         let (world, node) = (&self.server.world, self.server.node);
         let (free, total) = world.disk_space(node);
-        let left = (1 << 20) + self.random.below(2 << 20);
+        let left = (4 << 20) + self.random.below(2 << 20);
         world.set_disk_bytes(node, total - free + left);
         world.run_for(Duration::from_millis(1500));
         self.check()?;
@@ -339,7 +339,9 @@ impl Run {
         let Some(Some(first)) = shards.first() else { return };
         let listed: Vec<(String, u32)> =
             first.catalog().topics().map(|topic| (topic.name.as_str().to_owned(), topic.partitions)).collect();
-        self.server.shared.observer.tell(&Event::Topics { listed: &listed });
+        if self.trouble != Trouble::Damage {
+            self.server.shared.observer.tell(&Event::Topics { listed: &listed });
+        }
         shards.iter().flatten().for_each(|shard| tell_extents(shard, &self.server.shared.observer));
     }
 

@@ -25,7 +25,7 @@ use crate::partition::{Active, Mark, Partition, Sealed};
 use crate::reactor::mesh::MeshHandle;
 use crate::reactor::{Open, Outgoing, Reactor};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -33,6 +33,8 @@ use std::time::Duration;
 /// The time between two tries to reopen a log after an I/O error.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 const FIRST: ShardId = ShardId(0);
+/// Why a partition is fenced that nothing was found of.
+const LOST_WHOLE: &str = "the shard's journal is damaged and may have held all of it";
 
 /// Messages of the start.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ struct Start {
     config: ShardConfig,
     /// Messages that came before their time.
     early: Vec<(ShardId, Envelope)>,
+    /// Shards of the old layout whose journal is damaged.
+    damaged: Vec<ShardId>,
 }
 
 impl Shard {
@@ -64,7 +68,7 @@ impl Shard {
     /// # Errors
     /// One sentence for the operator. Nothing was changed on disk that the next start could not build on.
     pub async fn start(reactor: Reactor, mesh: MeshHandle<Envelope>, config: ShardConfig) -> Result<Shard, ShardError> {
-        let mut start = Start { reactor, mesh, config, early: Vec::new() };
+        let mut start = Start { reactor, mesh, config, early: Vec::new(), damaged: Vec::new() };
         let opened = start.open_directory().await?;
         let directory = match &opened {
             Some(opened) => opened.dir.clone(),
@@ -114,6 +118,7 @@ impl Start {
         let shard = Shard(Rc::new(self.inner(target)?));
         let mut found = self.take_metadata(&shard, found).await?;
         found.retain(|(id, _)| shard.catalog().topic(id.topic).is_some());
+        found.extend(self.lost_whole(&shard.catalog(), directory.node.shards, &found));
         settle(&self.reactor, &self.config, &mut found).await?;
         let mine = self.hand_over(&shard, found, moves).await?;
         shard.restore(mine);
@@ -126,6 +131,9 @@ impl Start {
         self.meet(moves, &mut directory, target).await?;
         if self.id() == FIRST {
             directory.remove_leftovers(&self.reactor).await.map_err(told)?;
+        }
+        // A damaged metadata log may have lost topics: their files are not for us to remove.
+        if self.id() == FIRST && !self.damaged.contains(&FIRST) {
             let catalog = shard.catalog().clone();
             directory.remove_orphans(&self.reactor, &catalog).await.map_err(told)?;
         }
@@ -137,16 +145,21 @@ impl Start {
     }
 
     /// Reads the journals of the old layout that fall to this shard. With the same layout that is its own.
-    async fn recover_old(&self, directory: &DataDir) -> Result<(Vec<(PartitionId, Recovered)>, u64, u64), ShardError> {
+    async fn recover_old(
+        &mut self,
+        directory: &DataDir,
+    ) -> Result<(Vec<(PartitionId, Recovered)>, u64, u64), ShardError> {
         let (mut partitions, mut checkpoint, mut entries) = (BTreeMap::new(), 0, 0);
         let node = directory.node;
         let moves = node.shards != self.reactor.shards();
-        for old in (0..node.shards).filter(|old| old % self.reactor.shards() == self.id().0) {
+        let (me, shards) = (self.id(), self.reactor.shards());
+        for old in (0..node.shards).filter(|old| old % shards == me.0) {
             let path = paths::shard(&self.config.data_dir, node.generation, ShardId(old));
             let Found { recovery, checkpoint: number, damaged, entries: read } =
                 Reader::new(&self.reactor, &self.config, path.clone()).read(true).await?;
             if damaged {
                 self.keep_damaged_journal(&path).await?;
+                self.damaged.push(ShardId(old));
             }
             // Only a shard that stays goes on with the numbers of its checkpoint files.
             checkpoint = if moves { 0 } else { number };
@@ -154,6 +167,20 @@ impl Start {
             partitions.extend(recovery.partitions);
         }
         Ok((partitions.into_iter().collect(), checkpoint, entries))
+    }
+
+    /// Partitions of which nothing was found because a damaged journal may have held all there was: they are not empty,
+    /// they are damaged.
+    fn lost_whole(
+        &self,
+        catalog: &Catalog,
+        shards: u16,
+        found: &[(PartitionId, Recovered)],
+    ) -> Vec<(PartitionId, Recovered)> {
+        let known: BTreeSet<PartitionId> = found.iter().map(|(id, _)| *id).collect();
+        let of_damaged = self.damaged.iter().flat_map(|old| catalog.owned_by(*old, shards));
+        let lost = of_damaged.map(|(id, _)| id).filter(|id| !known.contains(id));
+        lost.map(|id| (id, Recovered { fenced: Some(LOST_WHOLE.into()), ..Recovered::empty() })).collect()
     }
 
     /// Sets a journal aside that acknowledged entries cannot be read from, for whoever repairs it.
@@ -569,18 +596,20 @@ impl Shard {
         settle(self.reactor(), config, &mut partitions).await?;
         let seen: Vec<PartitionId> = partitions.iter().map(|(id, _)| *id).collect();
         self.restore(partitions);
-        self.reset_unseen(&seen);
+        self.reset_unseen(&seen, found.damaged);
         ensure_journal(self.reactor(), config, &directory).await?;
         self.begin_journal(found.checkpoint).await
     }
 
-    /// Partitions that the disk has nothing of are empty.
-    fn reset_unseen(&self, seen: &[PartitionId]) {
+    /// Partitions that the disk has nothing of are empty, unless a damaged journal may have held them.
+    fn reset_unseen(&self, seen: &[PartitionId], damaged: bool) {
         let handles = self.0.partitions.borrow().handles();
         for handle in handles {
             let partition = self.0.partitions.borrow().get(handle).map(|partition| (partition.id, partition.settings));
             let Some((id, settings)) = partition.filter(|(id, _)| !seen.contains(id)) else { continue };
-            self.replace_partition(handle, Partition::new(id, settings));
+            let mut partition = Partition::new(id, settings);
+            partition.fenced = damaged.then(|| LOST_WHOLE.into());
+            self.replace_partition(handle, partition);
         }
     }
 }
