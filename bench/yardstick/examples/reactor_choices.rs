@@ -37,7 +37,8 @@ fn main() {
     std::fs::write(&path, vec![0; FILE_BYTES as usize]).unwrap();
     std::fs::File::open(&path).unwrap().sync_all().unwrap();
     flushes(&path, rounds, Duration::from_secs_f64(seconds));
-    durable_echo(&path, rounds, Duration::from_secs_f64(seconds));
+    reads(&path, rounds, Duration::from_secs_f64(seconds));
+    echoes(&path, rounds, Duration::from_secs_f64(seconds));
     std::fs::remove_file(&path).unwrap();
 }
 
@@ -118,7 +119,65 @@ fn percentile(mut values: Vec<f64>, at: f64) -> f64 {
     values[(values.len() as f64 * at) as usize]
 }
 
-// A durable echo over the reactor -------------------------------------------------------------------------------------
+// Reads over the reactor ----------------------------------------------------------------------------------------------
+
+fn reads(path: &Path, rounds: usize, run: Duration) {
+    println!("\n8 reads at a time past the page cache: CPU us of the shard's thread per read, ratio to the first");
+    let variants = [
+        ("all features", Avoid::default()),
+        ("no registered buffers", Avoid { registered_buffers: true, ..Avoid::default() }),
+        ("no registered files", Avoid { registered_files: true, ..Avoid::default() }),
+    ];
+    for bytes in [4 << 10, 64 << 10, 1 << 20] {
+        let mut taken = [const { Vec::new() }; 3];
+        for _ in 0..rounds {
+            for (index, (_, avoid)) in variants.iter().enumerate() {
+                taken[index].push(read_run(path, *avoid, bytes, run / 2));
+            }
+        }
+        let taken = taken.map(median);
+        for ((name, _), cpu) in variants.iter().zip(taken) {
+            println!("{bytes:>10} {name:<24} {cpu:>8.1} {:>8.2}", cpu / taken[0]);
+        }
+    }
+}
+
+fn read_run(path: &Path, avoid: Avoid, bytes: usize, run: Duration) -> f64 {
+    let options = Options { spin: Duration::ZERO, avoid, log: |_| {}, ..Options::default() };
+    let path = path.to_owned();
+    run_ring(options, async move |reactor| {
+        let file = reactor.open(&path, Open::Read).await.unwrap();
+        let (began, until) = (cpu_time(libc::CLOCK_THREAD_CPUTIME_ID), reactor.now().plus(run));
+        let count = Rc::new(Cell::new(0u64));
+        let tasks: Vec<_> = (0..8)
+            .map(|_| reactor.spawn(read_on(reactor.clone(), file.clone(), bytes, until, count.clone())))
+            .collect();
+        for task in tasks {
+            task.await;
+        }
+        (cpu_time(libc::CLOCK_THREAD_CPUTIME_ID) - began).as_secs_f64() * 1e6 / count.get() as f64
+    })
+    .unwrap()
+}
+
+async fn read_on(
+    reactor: Reactor,
+    file: File,
+    bytes: usize,
+    until: corelog_engine::reactor::Instant,
+    count: Rc<Cell<u64>>,
+) {
+    let mut buffer = reactor.pool().buffer(bytes).unwrap();
+    while reactor.now() < until {
+        let position = reactor.random() % (FILE_BYTES / bytes as u64) * bytes as u64;
+        let (read, back) = file.read_at(position, buffer).await;
+        assert_eq!(read.unwrap(), bytes);
+        buffer = back;
+        count.set(count.get() + 1);
+    }
+}
+
+// An echo over the reactor --------------------------------------------------------------------------------------------
 
 /// What one run gave.
 #[derive(Clone, Copy)]
@@ -129,7 +188,7 @@ struct Run {
     p99_us: f64,
 }
 
-fn durable_echo(path: &Path, rounds: usize, run: Duration) {
+fn echoes(path: &Path, rounds: usize, run: Duration) {
     let base = || Options { cpu: Some(0), spin: Duration::from_micros(50), log: |_| {}, ..Options::default() };
     let avoiding = |avoid| Options { avoid, ..base() };
     let spinning = |micros| Options { spin: Duration::from_micros(micros), ..base() };
@@ -150,14 +209,14 @@ fn durable_echo(path: &Path, rounds: usize, run: Duration) {
         ("no registered buffers", avoiding(Avoid { registered_buffers: true, ..plain })),
         ("none of them", avoiding(Avoid::ALL)),
     ];
-    for (connections, write) in [(64, 4096), (64, 256 << 10), (1, 4096)] {
+    for (connections, write) in [(64, 0), (64, 4096), (1, 4096)] {
         let mut runs: Vec<Vec<Run>> = vec![Vec::new(); variants.len()];
         for _ in 0..rounds {
             for (index, (_, options)) in variants.iter().enumerate() {
                 runs[index].push(echo_run(path, options.clone(), connections, write, run));
             }
         }
-        println!("\n1 KiB durable echo, {connections} connections, commits of {write} bytes; ratios to the first line");
+        println!("\n1 KiB echo, {connections} connections, commits of {write} bytes; ratios to the first line");
         println!("{:<28} {:>8} {:>9} {:>8} {:>8} {:>14}", "", "ech/s", "CPU/echo", "p50", "p99", "(ech/s, us)");
         let first = middle(&runs[0]);
         for ((name, _), runs) in variants.iter().zip(&runs) {
@@ -267,8 +326,10 @@ async fn serve(
     let listener = reactor.listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
     let began = cpu_time(libc::CLOCK_THREAD_CPUTIME_ID);
     address.set(listener.local_addr()).unwrap();
-    let commits = Rc::new(Commits::default());
-    reactor.spawn(commit(reactor.clone(), file, write, commits.clone())).detach();
+    let commits = (write > 0).then(|| Rc::new(Commits::default()));
+    if let Some(commits) = &commits {
+        reactor.spawn(commit(reactor.clone(), file, write, commits.clone())).detach();
+    }
     reactor.spawn(accept(reactor.clone(), listener, commits)).detach();
     while !stop.load(Ordering::Relaxed) {
         reactor.sleep(Duration::from_millis(5)).await;
@@ -276,30 +337,38 @@ async fn serve(
     cpu_time(libc::CLOCK_THREAD_CPUTIME_ID) - began
 }
 
-async fn accept(reactor: Reactor, listener: Listener, commits: Rc<Commits>) {
+async fn accept(reactor: Reactor, listener: Listener, commits: Option<Rc<Commits>>) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         reactor.spawn(answer(stream, commits.clone())).detach();
     }
 }
 
-async fn answer(stream: Stream, commits: Rc<Commits>) {
+async fn answer(stream: Stream, commits: Option<Rc<Commits>>) {
     let mut out = Outgoing::new();
     while let Ok(Some(chunk)) = stream.receive().await {
         drop(chunk);
-        // The next commit to begin covers this one.
-        let wanted = commits.wanted.get() + 1;
-        commits.committer.borrow_mut().take().into_iter().for_each(Waker::wake);
+        if let Some(commits) = &commits {
+            commits.wait().await;
+        }
+        out.push(Slice::from_static(b"done"));
+        out = stream.send(out).await.1;
+    }
+}
+
+impl Commits {
+    /// Waits for the next commit to begin, and for its end.
+    async fn wait(&self) {
+        let wanted = self.wanted.get() + 1;
+        self.committer.borrow_mut().take().into_iter().for_each(Waker::wake);
         poll_fn(|cx| {
-            if commits.done.get() >= wanted {
+            if self.done.get() >= wanted {
                 return Poll::Ready(());
             }
-            commits.waiting.borrow_mut().push(cx.waker().clone());
+            self.waiting.borrow_mut().push(cx.waker().clone());
             Poll::Pending
         })
         .await;
-        out.push(Slice::from_static(b"done"));
-        out = stream.send(out).await.1;
     }
 }
 

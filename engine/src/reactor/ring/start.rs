@@ -169,6 +169,9 @@ fn wait(reactor: &Reactor, until: Option<Instant>, spin: Duration) {
 fn build(options: Options) -> Result<Reactor, StartError> {
     let shard = options.shard;
     let refused = |what| move |source| StartError::Io { shard, what, source };
+    let bell = Arc::new(event_counter().map_err(refused("an event counter"))?);
+    // Before this thread is pinned: the helper must not share its core.
+    let helper = Helper::start(format!("helper-{shard}"), bell.clone()).map_err(refused("its helper thread"))?;
     if let Some(cpu) = options.cpu {
         pin(cpu).map_err(refused("pinning its thread"))?;
     }
@@ -176,8 +179,6 @@ fn build(options: Options) -> Result<Reactor, StartError> {
     let pool = Pool::new(options.pool_bytes).map_err(refused("the buffer pool's memory"))?;
     let buffers = Buffers::new(options.receive_buffers, options.receive_buffer_bytes, features.multishot_receive);
     let buffers = buffers.map_err(refused("the receive buffers' memory"))?;
-    let bell = Arc::new(event_counter().map_err(refused("an event counter"))?);
-    let helper = Helper::start(format!("helper-{shard}"), bell.clone()).map_err(refused("its helper thread"))?;
     let mut driver = Parts { options: &options, ring, features, pool: &pool, buffers, bell, helper }
         .assemble()
         .map_err(refused("registering receive buffers"))?;
