@@ -1,6 +1,12 @@
 //! The simulated world: the engine that is shipped, on disks and networks that fail, with clients that remember what
 //! they were told. And the real program as a process of its own.
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "all of this is for tests: what is broken is to stop one"
+)]
 
 pub mod clients;
 pub mod fuzz;

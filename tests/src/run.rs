@@ -66,6 +66,9 @@ pub struct Report {
     pub events: u64,
 }
 
+/// A topic to make: its name, how many partitions, its settings.
+type Topic = (String, u32, Vec<(String, String)>);
+
 /// One run under way.
 struct Run {
     server: Server,
@@ -167,7 +170,7 @@ impl Run {
         Ok(())
     }
 
-    fn draw_topics(&mut self) -> Vec<(String, u32, Vec<(String, String)>)> {
+    fn draw_topics(&mut self) -> Vec<Topic> {
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         let segment_bytes = (64 << 10) << self.random.below(4);
         let usual = vec![pair("segment.bytes", &segment_bytes.to_string()), pair("max.message.bytes", "262144")];
