@@ -4,6 +4,7 @@
 //! CORELOG_SEED=17 cargo test --profile proof -p corelog-tests --test simulation -- --nocapture   # one seed again
 //! CORELOG_SEEDS=5000 cargo test --profile proof -p corelog-tests --test simulation               # many
 //! ```
+#![allow(clippy::panic, clippy::unwrap_used, reason = "all of this is a test: what is broken is to stop it")]
 
 use corelog_tests::run::{Report, run};
 use corelog_tests::sometimes;
