@@ -5,6 +5,12 @@
 //! CORELOG_WRITE_CORPUS=1 cargo test -p corelog-tests --test fuzz                        # the corpora, anew
 //! ```
 //! A change that finds something is written to `tests/fuzz/found/<target>`, and then belongs in the corpus.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "all of this is a test: what is broken is to stop it"
+)]
 
 use corelog_tests::fuzz::{TARGETS, Target};
 use std::fs;
