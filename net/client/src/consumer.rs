@@ -37,6 +37,8 @@ struct Reader {
     /// Offset behind the last record handed over.
     handed: Option<i64>,
     start: Start,
+    /// Pull where the connection has as many subscriptions as it may.
+    mode: Mode,
     high_watermark: Option<i64>,
     /// Answers of earlier generations are of no interest.
     generation: u32,
@@ -137,7 +139,7 @@ impl ConsumerCore {
     }
 
     pub(crate) fn seek(&mut self, partition: u32, offset: i64, now: Instant) -> Result<(), ClientError> {
-        let Some(index) = self.readers.iter().position(|reader| reader.partition == partition) else {
+        let Some(index) = self.index(partition) else {
             return Err(ClientError::Invalid(format!("partition {partition} is not read by this consumer")));
         };
         if offset < 0 {
@@ -148,7 +150,7 @@ impl ConsumerCore {
     }
 
     fn reader(&self, partition: u32) -> Option<&Reader> {
-        self.readers.iter().find(|reader| reader.partition == partition)
+        self.index(partition).map(|index| &self.readers[index])
     }
 
     /// Takes the first batches off what arrived: all that are not compressed, or one that is.
@@ -283,7 +285,7 @@ impl ConsumerCore {
             return;
         }
         let Some(offset) = self.locate(index, lane, now) else { return };
-        match self.options.mode {
+        match self.readers[index].mode {
             Mode::Push => {
                 // What has arrived and waits to be polled is credited when it is handed over.
                 let waiting = u32::try_from(self.readers[index].buffered).unwrap_or(u32::MAX);
@@ -336,8 +338,14 @@ impl ConsumerCore {
     }
 
     fn index_of(&self, partition: u32, generation: u32) -> Option<usize> {
-        let this = |reader: &Reader| reader.partition == partition && reader.generation == generation;
-        self.readers.iter().position(this)
+        self.index(partition).filter(|&index| self.readers[index].generation == generation)
+    }
+
+    /// Most consumers read all partitions, and have each at its own number.
+    fn index(&self, partition: u32) -> Option<usize> {
+        let this = |reader: &Reader| reader.partition == partition;
+        let there = self.readers.get(partition as usize).is_some_and(this);
+        if there { Some(partition as usize) } else { self.readers.iter().position(this) }
     }
 
     fn located(&mut self, index: usize, found: ListedOffset) {
@@ -378,6 +386,7 @@ impl ConsumerCore {
                     self.troubles.push_back(refusal.into());
                 }
             },
+            Some(Status::TooManySubscriptions) => self.readers[index].mode = Mode::Pull,
             Some(Status::UnknownHandle | Status::UnknownSubscription) => {
                 self.routes.shut(partition, &mut self.cluster, now);
                 self.readers[index].not_before = now + pause;
@@ -404,7 +413,7 @@ impl ConsumerCore {
         // A partition that was added since has only records that came since.
         let start = if first { self.options.start } else { Start::Beginning };
         for partition in wanted {
-            let (next, handed) = (None, None);
+            let (next, handed, mode) = (None, None, self.options.mode);
             let (state, not_before) = (State::Idle, now);
             let (high_watermark, generation, buffered, owed) = (None, 0, 0, 0);
             let reader = Reader {
@@ -413,6 +422,7 @@ impl ConsumerCore {
                 next,
                 handed,
                 start,
+                mode,
                 high_watermark,
                 generation,
                 not_before,
@@ -472,7 +482,7 @@ impl Machine for ConsumerCore {
             Event::Welcomed(_) => {}
             Event::Answered { token: Token::Metadata | Token::Open { .. }, .. } => {
                 if let Err((partition, refusal)) = self.routes.answered(link, event, &mut self.cluster, now)
-                    && let Some(index) = self.readers.iter().position(|reader| reader.partition == partition)
+                    && let Some(index) = self.index(partition)
                 {
                     self.refused(index, refusal, now);
                 }

@@ -52,6 +52,7 @@ pub(crate) struct Server {
     pub(crate) topics: BTreeMap<String, PretendTopic>,
     pub(crate) connections: BTreeMap<u64, Connection>,
     pub(crate) produces: usize,
+    pub(crate) subscriptions_max: usize,
     pub(crate) refusals: usize,
     next_connection: u64,
 }
@@ -154,7 +155,18 @@ impl Server {
         let ports = (0..shards).map(|shard| 7100 + shard).collect();
         let (topics, connections) = (BTreeMap::new(), BTreeMap::new());
         let (chance, mood) = (Chance(seed), Mood::default());
-        Server { chance, mood, shards, ports, topics, connections, produces: 0, refusals: 0, next_connection: 0 }
+        Server {
+            chance,
+            mood,
+            shards,
+            ports,
+            topics,
+            connections,
+            produces: 0,
+            subscriptions_max: 1000,
+            refusals: 0,
+            next_connection: 0,
+        }
     }
 
     pub(crate) fn create(&mut self, topic: &str, partitions: usize) {
@@ -472,6 +484,9 @@ impl Server {
                 answer.put(&corelog_wire::DeletedRecords { first: log.first }, 0, out);
             }
             Request::Subscribe(request) => {
+                if connection.subscriptions.iter().flatten().count() >= self.subscriptions_max {
+                    return Err((Status::TooManySubscriptions, Detail::None));
+                }
                 log.holds(request.offset)?;
                 let (correlation, topic, partition) = (header.correlation, open.topic, open.partition);
                 let (next, credit, bytes_max) = (request.offset, i64::from(request.credit), request.bytes_max);

@@ -554,6 +554,19 @@ fn where_a_consumer_may_begin() {
 }
 
 #[test]
+fn where_the_server_takes_no_more_subscriptions_the_rest_is_pulled() {
+    let mut consuming = Consuming::new(17, consumer_options());
+    consuming.world.server.subscriptions_max = 1;
+    consuming.finish();
+    (0..20).for_each(|_| consuming.produce());
+    consuming.finish();
+    assert!(consuming.world.server.refusals > 0);
+    for partition in 0..PARTITIONS as usize {
+        assert_eq!(consuming.seen[partition], consuming.world.server.log(TOPIC, partition).values());
+    }
+}
+
+#[test]
 fn an_offset_that_is_gone() {
     for mode in [Mode::Push, Mode::Pull] {
         let options = |out_of_range| ConsumerOptions {
