@@ -174,7 +174,7 @@ fn metadata_records() -> Vec<Vec<u8>> {
     let id = TopicId(uuid::Uuid::from_u128(7));
     let settings = TopicSettings::parse(&[("durability", "write")]).unwrap();
     let name = TopicName::parse("clicks").unwrap();
-    let topic = TopicInfo { id, name, partitions: 8, placement: 3, settings: settings };
+    let topic = TopicInfo { id, name, partitions: 8, placement: 3, settings };
     let records = [
         MetadataRecord::TopicCreated(topic.clone()),
         MetadataRecord::TopicDeleted { id },
