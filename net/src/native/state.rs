@@ -213,7 +213,7 @@ impl State {
     /// Queues a response.
     pub(super) fn reply<'a>(&mut self, header: Header, body: &impl Wire<'a>) {
         if self.outbox.put(header, body, 0).is_err() {
-            self.broken = true;
+            self.give_up();
         }
     }
 
@@ -228,7 +228,7 @@ impl State {
     /// Queues a fetch's response or a push, and empties the list of its batches.
     pub(super) fn reply_with_slices(&mut self, header: Header, records: &Records, batches: &mut Outgoing) {
         if self.outbox.put(header, records, batches.len()).is_err() {
-            self.broken = true;
+            self.give_up();
         }
         self.outbox.pass_on(batches);
     }
@@ -237,8 +237,14 @@ impl State {
     pub(super) fn reply_with_copy(&mut self, header: Header, records: &Records, batches: &[u8]) {
         let queued = self.outbox.put(header, records, batches.len());
         if queued.and_then(|()| self.outbox.copy(batches)).is_err() {
-            self.broken = true;
+            self.give_up();
         }
+    }
+
+    /// Without memory for a response the connection ends: what its client would get later makes no sense to it.
+    fn give_up(&mut self) {
+        self.broken = true;
+        self.phase = Phase::Draining;
     }
 
     /// Answers what breaks the protocol, and ends the connection.

@@ -167,7 +167,8 @@ fn waits_of_all_connections_together_are_bounded_and_those_of_a_closed_one_are_f
         assert_eq!(second.fetch(handle, 0, 1000).await.status(), Status::Busy);
         drop(first);
         client.sleep(Duration::from_secs(1)).await;
-        assert_eq!(second.put(handle, &["a"]).await, 0);
+        let again = second.open("t", 0).await;
+        assert_eq!(second.put(again, &["a"]).await, 0);
     });
 }
 
@@ -229,5 +230,40 @@ fn two_hundred_clients_are_served_at_once() {
             records += wire.fetch(handle, 0, 0).await.batches().records.high_watermark;
         }
         assert_eq!(records, 1000);
+    });
+}
+
+#[test]
+fn without_memory_for_responses_requests_wait_until_there_is_some() {
+    run_default(|client| async move {
+        let mut wire = client.connect().await;
+        let pool = client.node.shards.borrow()[0].as_ref().unwrap().reactor().pool().clone();
+        let mut hoard = Vec::new();
+        for shift in (12..26).rev() {
+            while let Some(buffer) = pool.buffer(1 << shift) {
+                hoard.push(buffer);
+            }
+        }
+        assert_eq!(pool.free_bytes(), 0);
+        let first = wire.ask(Operation::Ping, 0, &()).await;
+        for _ in 1..2000 {
+            wire.ask(Operation::Ping, 0, &()).await;
+        }
+        client.sleep(Duration::from_secs(1)).await;
+        let mut answered = 0;
+        let freed = client.reactor.spawn({
+            let reactor = client.reactor.clone();
+            async move {
+                reactor.sleep(Duration::from_secs(1)).await;
+                drop(hoard);
+            }
+        });
+        let began = client.reactor.now();
+        while answered < 2000 {
+            assert_eq!(wire.next().await.unwrap().header.correlation, first + answered);
+            answered += 1;
+        }
+        assert!(client.reactor.now().since(began) > Duration::from_millis(900), "some had to wait for memory");
+        freed.await;
     });
 }
