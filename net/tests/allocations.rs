@@ -18,7 +18,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-const ROUNDS: usize = 300;
+const ROUNDS: usize = 100;
 /// What lists that double may cost between so many rounds and three times as many.
 const DOUBLINGS: u64 = 30;
 
