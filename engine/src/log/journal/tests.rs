@@ -446,6 +446,23 @@ proptest! {
     }
 }
 
+/// As a record may hold a copy of a journal: a header counts only where it says that it lies, and for its own journal.
+#[test]
+fn a_header_in_another_place_proves_nothing() {
+    let mut circle = Circle::new(BLOCKS);
+    for _ in 0..3 {
+        circle.write(100, 1, |_| true);
+    }
+    let missing = circle.written[0].0;
+    let proof = |window: &[u8], position, missing: &Expected| proof_of_damage(window, position, missing).is_some();
+    let position = circle.written[2].0.position;
+    let window = circle.from(position);
+    assert!(proof(&window, position, &missing));
+    assert!(!proof(&window, position.plus(BLOCK as u64), &missing));
+    assert!(!proof(&window, position, &Expected { nonce: Nonce(78), ..missing }));
+    assert!(!proof(&window, position, &Expected { sequence: Sequence(2), ..missing }));
+}
+
 /// After a cut the journal goes on under the same nonce over what the lost commits left; nothing of that is taken up.
 #[test]
 fn what_was_cut_off_does_not_come_back() {

@@ -324,6 +324,29 @@ fn a_fence_says_where_and_takes_nothing_more() {
     assert_eq!(recovered.pieces.len(), 1);
 }
 
+/// The right offset in the wrong place: behind a hole, or in a segment that does not begin with it.
+#[test]
+fn an_append_that_does_not_continue_the_bytes_fences() {
+    let wrong: [fn(&mut AppendSection); 3] = [
+        |append| (append.start, append.inline_from) = (append.start.plus(1), append.inline_from.plus(1)),
+        |append| append.segment_base = Offset(1),
+        |append| append.segment_base = append.base_offset,
+    ];
+    for change in wrong {
+        let (mut model, mut recovery) = (Model::new(), Recovery::default());
+        append(&mut model, &mut recovery, 100);
+        let Owned::Append(mut append, mut inline) = model.append(100, false, false).section else {
+            panic!("an append")
+        };
+        change(&mut append);
+        inline.truncate(append.inline_len());
+        recovery.section(Sequence(2), &Section::Append { append, inline: &inline });
+        let recovered = &recovery.partitions[&id()];
+        assert!(recovered.fenced.is_some(), "{append:?}");
+        assert_eq!(recovered.state.extent.end, Position(100));
+    }
+}
+
 /// The next recovery starts from a checkpoint that was made after the loss was found.
 #[test]
 fn a_fence_outlives_a_restart() {
