@@ -170,7 +170,7 @@ pub(super) fn has_last_block(partition: &Partition) -> bool {
 
 /// Whether every batch of a produce body may be stored.
 fn check(bytes: &[u8], settings: &TopicSettings) -> Result<(), AppendError> {
-    let max = settings.max_message_bytes as usize;
+    let max = settings.batch_bytes_max() as usize;
     if bytes.is_empty() {
         return Err(AppendError::Invalid(BatchError::Empty));
     }

@@ -174,10 +174,10 @@ impl Shard {
             return;
         }
         let records: Vec<MetadataRecord> = self.catalog().snapshot().collect();
-        controller.bytes_since.set(0);
+        let before = controller.bytes_since.get();
         // If the snapshot cannot be logged now, the log stays as long as it is; the next change tries again.
         let Ok(base) = self.log_records(&records).await else { return };
-        controller.bytes_of_last.set(controller.bytes_since.replace(0));
+        controller.bytes_of_last.set(controller.bytes_since.replace(0) - before);
         if let Some(handle) = self.handle_of(PartitionId::METADATA) {
             let _ = self.delete_records(handle, base).await;
         }

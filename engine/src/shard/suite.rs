@@ -362,6 +362,10 @@ async fn refuse(shard: Shard) {
     assert!(matches!(shard.append(to, &good[..good.len() - 1], &session, 1), Err(AppendError::Invalid(_))));
     let large = batch(&[&numbered(1, 3000)], 1);
     assert!(matches!(shard.append(to, &large, &session, 1), Err(AppendError::TooLarge { max: 2000, .. })));
+    create(&shard, "s", 1, &[("segment.bytes", "65536")]).await;
+    let longer_than_a_segment =
+        shard.append(partition(&shard, "s", 0), &batch(&[&numbered(1, 70_000)], 1), &session, 1);
+    assert!(matches!(longer_than_a_segment, Err(AppendError::TooLarge { max: 65536, .. })));
     let read = shard.read(to, Offset(1), 1, &mut Cursor::default(), &mut Outgoing::new());
     assert_eq!(read, Err(ReadError::OutOfRange { first: Offset(0), next: Offset(0) }));
     assert_eq!(append(&shard, to, &good).await, (Offset(0), Offset(0)), "the partition is unharmed");
