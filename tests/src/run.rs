@@ -240,10 +240,10 @@ impl Run {
     fn fail_disk(&mut self) -> Result<(), String> {
         {
             let mut faults = self.server.world.faults_mut(self.server.node);
-            match self.random.below(4) {
-                0 => faults.script(DiskOp::Flush, self.random.below(20), Fault::Error(5)),
-                1 => faults.script(DiskOp::Write, self.random.below(50), Fault::Error(5)),
-                2 => faults.read_error = 20_000,
+            match self.random.below(5) {
+                0 | 1 => faults.script(DiskOp::Flush, self.random.below(8), Fault::Error(5)),
+                2 => faults.script(DiskOp::Write, self.random.below(50), Fault::Error(5)),
+                3 => faults.read_error = 20_000,
                 _ => (faults.slow, faults.slow_ns_max) = (100_000, 50_000_000),
             }
         }
@@ -257,7 +257,7 @@ impl Run {
     fn fill_disk(&mut self) -> Result<(), String> {
         let (world, node) = (&self.server.world, self.server.node);
         let (free, total) = world.disk_space(node);
-        let left = (4 << 20) + self.random.below(2 << 20);
+        let left = (8 << 20) + self.random.below(2 << 20);
         world.set_disk_bytes(node, total - free + left);
         world.run_for(Duration::from_millis(1500));
         self.check()?;

@@ -112,7 +112,7 @@ impl Server {
             files_max: 8,
             checkpoint_interval: Duration::from_millis(200),
             retention_interval: Duration::from_millis(100),
-            disk_reserve_bytes: 4 << 20,
+            disk_reserve_bytes: 8 << 20,
             bounds: Bounds::default(),
         }
     }

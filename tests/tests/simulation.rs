@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Seeds that the integration server runs.
-const SEEDS_DEFAULT: u64 = 96;
+const SEEDS_DEFAULT: u64 = 21;
 
 /// What a set of runs must have met at least once.
 const RARE: [&str; 18] = [
@@ -90,7 +90,6 @@ fn run_all(seeds: std::ops::Range<u64>) -> Vec<(u64, String)> {
 }
 
 #[test]
-#[ignore = "finds faults that are being mended"]
 fn every_seed_keeps_the_promises() {
     let one = number("CORELOG_SEED");
     let seeds = one.map_or(0..number("CORELOG_SEEDS").unwrap_or(SEEDS_DEFAULT), |seed| seed..seed + 1);
