@@ -1,10 +1,10 @@
 //! Changes of the catalog. Shard 0 decides, logs, and tells all shards; a change that is not in the metadata log did not
 //! happen, one that is will be everywhere after a restart at the latest.
 
-use super::Shard;
 use super::event::Event;
 use super::remote::{Remote, Reply};
 use super::session::{Completed, Session};
+use super::{Shard, either};
 use crate::error::AppendError;
 use crate::log::paths;
 use crate::metadata::{MetadataError, MetadataRecord, TopicInfo, snapshot_due};
@@ -235,6 +235,7 @@ impl Shard {
         }
         let shard = self.clone();
         let task = async move {
+            shard.journal_forgotten().await;
             for id in mine {
                 shard.remove_files(id).await;
             }
@@ -252,6 +253,27 @@ impl Shard {
             watcher.session.readable(watcher.ticket);
         }
         self.refuse_deferred(&mut partition, &AppendError::UnknownPartition);
+    }
+
+    /// Waits until no journal entry of before this call is needed any more. An entry that has a deleted partition's
+    /// blocks would be taken for torn without their file, and other partitions' records with it.
+    async fn journal_forgotten(&self) {
+        let (nonce, needed) = {
+            let journal = self.0.journal.borrow();
+            (journal.nonce, journal.next)
+        };
+        loop {
+            let completed = self.0.checkpoints.completed.wait();
+            {
+                let journal = self.0.journal.borrow();
+                // Another nonce is another life of the journal: recovery has forgotten what was before.
+                if journal.file.is_some() && (journal.nonce != nonce || journal.free_from >= needed) {
+                    return;
+                }
+            }
+            self.0.checkpoints.request();
+            either(completed, self.reactor().sleep(Duration::from_secs(1))).await;
+        }
     }
 
     /// Removes a deleted partition's files. What cannot be removed now is removed at the next start.
