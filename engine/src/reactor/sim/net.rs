@@ -174,7 +174,9 @@ impl Net {
         op: OpId,
         to: SocketAddr,
     ) -> u64 {
-        let address = SocketAddr::new(address_of(node), self.free_port());
+        // As on Linux: who connects over loopback comes from there.
+        let from = if to.ip().is_loopback() { to.ip() } else { address_of(node) };
+        let address = SocketAddr::new(from, self.free_port());
         let peer_node = node_of(to.ip(), node);
         let mut socket = Socket::new(owner, node, peer_node.unwrap_or(node), address);
         socket.connecting = Some((op, Err(libc::ETIMEDOUT)));
