@@ -119,7 +119,8 @@ fn draw_load(random: &mut Random, trouble: Trouble) -> Load {
         records_max: 1 + random.below(8) as u32,
         value_bytes_max: 64 << random.below(7),
         large_one_in: [0, 10, 50][random.below(3) as usize],
-        large_bytes: 20_000 + random.below(120_000) as usize,
+        // A batch is no longer than the smallest segment.
+        large_bytes: 20_000 + random.below(40_000) as usize,
         consumers: 1 + random.below(2) as usize,
         operator: random.coin(),
         disk_errors: trouble == Trouble::DiskErrors,
