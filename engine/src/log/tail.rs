@@ -83,10 +83,11 @@ impl Tail {
         }
     }
 
-    /// Memory of the next chunk: twice the last one's, and large enough for `needed` bytes up to the greatest chunk.
-    pub fn next_chunk_bytes(&self, needed: usize) -> usize {
+    /// Memory of the next chunk: twice the last one's up to `share`, and large enough for `needed` bytes up to the
+    /// greatest chunk.
+    pub fn next_chunk_bytes(&self, needed: usize, share: usize) -> usize {
         let last = self.chunks.back().map_or(0, Chunk::memory);
-        (last * 2).max(needed).next_power_of_two().clamp(BLOCK as usize, CHUNK_BYTES_MAX)
+        (last * 2).min(share).max(needed).next_power_of_two().clamp(BLOCK as usize, CHUNK_BYTES_MAX)
     }
 
     /// Adds an empty chunk (or one filled with what the segment holds from `start` on).

@@ -85,10 +85,11 @@ impl Shard {
         let mut spare = self.0.spare_chunks.borrow_mut();
         assert!(spare.is_empty(), "chunks taken are used at once");
         let mut room = partition.tail.room(active.base);
-        let mut chunk_bytes = partition.tail.next_chunk_bytes(bytes.saturating_sub(room).max(1));
+        let mut chunk_bytes = partition.tail.next_chunk_bytes(bytes.saturating_sub(room).max(1), self.tail_share());
         while room < bytes {
             let Some(chunk) = self.take_chunk(chunk_bytes) else {
-                spare.clear();
+                let taken: usize = spare.drain(..).map(|chunk| chunk.capacity()).sum();
+                self.0.tail_bytes.set(self.0.tail_bytes.get() - taken);
                 return Err(AppendError::Busy);
             };
             room += chunk_bytes;

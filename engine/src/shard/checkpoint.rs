@@ -46,6 +46,8 @@ pub(super) struct Checkpoints {
     writing: Cell<u64>,
     /// A checkpoint was completed.
     pub(super) completed: Event,
+    /// Some tails may hold chunks that are on disk.
+    pub(super) evictable: Cell<bool>,
     pub(super) wanted: Event,
     pub(super) file: RefCell<Option<CheckpointFile>>,
 }
@@ -74,6 +76,7 @@ impl Checkpoints {
             dirty: Cell::new(0),
             writing: Cell::new(0),
             completed: Event::default(),
+            evictable: Cell::new(true),
             wanted: Event::default(),
             file: RefCell::new(None),
         }
@@ -439,6 +442,7 @@ impl Shard {
         }
         self.0.counters.checkpoints.set(self.0.counters.checkpoints.get() + 1);
         self.0.checkpoints.writing.set(0);
+        self.0.checkpoints.evictable.set(true);
         self.0.checkpoints.completed.notify();
         self.0.commits.work.notify();
     }

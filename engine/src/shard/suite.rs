@@ -38,6 +38,7 @@ cases! {
     one_commit_covers_many_partitions: commit_many;
     large_batches_go_to_the_segment: append_large, read_large;
     a_tail_block_is_written_again: append_between_checkpoints, read_between_checkpoints;
+    many_partitions_share_a_small_memory: crowd, read_crowd;
     the_journal_wraps: fill_the_journal, read_the_filled;
     segments_roll_and_are_read_from_disk: roll, read_rolled;
     records_are_deleted: delete, read_after_delete;
@@ -249,6 +250,29 @@ async fn append_between_checkpoints(shard: Shard) {
 
 async fn read_between_checkpoints(shard: Shard) {
     expect_range(&shard, partition(&shard, "t", 0), 0..25, 333).await;
+}
+
+/// Chunks that double would take the tails' 8 MiB several times over.
+async fn crowd(shard: Shard) {
+    create(&shard, "t", 300, &[]).await;
+    for n in 0..30 {
+        let session = Session::new(300);
+        for index in 0..300 {
+            let to = partition(&shard, "t", index);
+            let taken = shard.append(to, &batch(&[&numbered(n, 700)], 1), &session, u64::from(index));
+            taken.unwrap_or_else(|error| panic!("record {n} of partition {index}: {error}"));
+        }
+        for _ in 0..300 {
+            outcome(&session).await.expect("it is durable");
+        }
+        shard.room().await;
+    }
+}
+
+async fn read_crowd(shard: Shard) {
+    for index in (0..300).step_by(37) {
+        expect_range(&shard, partition(&shard, "t", index), 0..30, 700).await;
+    }
 }
 
 async fn fill_the_journal(shard: Shard) {

@@ -147,13 +147,20 @@ impl Shard {
     /// and asks for a checkpoint when half of it is used by what is not.
     pub(super) fn relieve_tails(&self, bytes: usize) {
         let max = self.0.config.tail_bytes_max;
-        let wanted = self.0.tail_bytes.get() + bytes;
-        if wanted > max / 8 * 7 {
-            self.evict_tails(wanted - max / 4 * 3);
+        let is_scarce = || self.0.tail_bytes.get() + bytes > max / 8 * 7;
+        if is_scarce() && self.0.checkpoints.evictable.get() {
+            self.evict_tails(self.0.tail_bytes.get() + bytes - max / 4 * 3);
         }
-        if self.0.checkpoints.dirty() + bytes as u64 > max as u64 / 2 {
+        let dirty = self.0.checkpoints.dirty();
+        if dirty + bytes as u64 > max as u64 / 2 || (is_scarce() && dirty > 0) {
             self.0.checkpoints.request();
         }
+    }
+
+    /// How large a partition's next chunk may become: with many partitions at work, chunks that double would take all
+    /// memory long before they are filled.
+    pub(super) fn tail_share(&self) -> usize {
+        self.0.config.tail_bytes_max.saturating_sub(self.0.tail_bytes.get()) / 1024
     }
 
     /// Waits while memory for appends is scarce: to stop taking them from a connection is better than to refuse them.
@@ -178,6 +185,8 @@ impl Shard {
             }
             released += release(partition, bytes - released);
         }
+        // Until another checkpoint there is no use in looking again.
+        self.0.checkpoints.evictable.set(released >= bytes);
         self.0.tail_bytes.set(self.0.tail_bytes.get() - released);
     }
 }
