@@ -377,7 +377,7 @@ impl Client {
     async fn operate(self) {
         let mut made = 0;
         loop {
-            self.reactor().sleep(Duration::from_micros(1000 + self.below(100_000))).await;
+            self.reactor().sleep(Duration::from_micros(500 + self.below(20_000))).await;
             if self.shared.load.borrow().calm {
                 continue;
             }

@@ -100,6 +100,7 @@ impl SimDriver {
             return state.net.connected(flight.socket.unwrap_or(u64::MAX));
         }
         let node = &mut state.nodes[self.node];
+        node.disk.writer = self.key;
         node.count(op);
         flight.fault.into_iter().for_each(|fault| node.count_fault(fault));
         if let Op::Write { position, data, .. } = op {

@@ -72,6 +72,7 @@ struct NameChange {
 #[derive(Debug)]
 struct Unflushed {
     seq: Seq,
+    writer: u32,
     ino: Ino,
     block: u32,
     old: Page,
@@ -95,6 +96,9 @@ struct Inode {
 pub(crate) struct Disk {
     random: Random,
     seq: Seq,
+    /// Who asks: a failed flush lets go of the asker's own writes. Linux reports a failure to everybody whose writes it
+    /// concerns; a flush that succeeds for somebody has covered what is his.
+    pub(crate) writer: u32,
     capacity_blocks: u64,
     used_blocks: u64,
     inodes: Vec<Option<Box<Inode>>>,
@@ -118,6 +122,7 @@ impl Disk {
         Disk {
             random,
             seq: 0,
+            writer: 0,
             capacity_blocks: capacity / BLOCK as u64,
             used_blocks: 0,
             inodes: vec![Some(Box::new(root))],
@@ -247,7 +252,7 @@ impl Disk {
         let (old, took_space) = self.inode_mut(ino).file.put(index, file::page_of(bytes), seq, durable);
         self.charge(ino, u64::from(took_space));
         if !durable {
-            self.unflushed.push_back(Unflushed { seq, ino, block: index as u32, old });
+            self.unflushed.push_back(Unflushed { seq, writer: self.writer, ino, block: index as u32, old });
         }
     }
 
@@ -280,9 +285,13 @@ impl Disk {
     /// A flush that failed: as in Linux, the writes it should have covered are let go of and no later flush brings
     /// them back. Some read as before them at once, some only after the next power cut.
     pub(crate) fn fail_flush(&mut self, mark: Mark) {
-        let covered = self.unflushed.partition_point(|write| write.seq <= mark.0);
+        let writer = self.writer;
+        let (gone, kept) =
+            self.unflushed.drain(..).partition(|write: &Unflushed| write.seq <= mark.0 && write.writer == writer);
+        self.unflushed = kept;
+        let gone: VecDeque<Unflushed> = gone;
         let mut dropped: BTreeMap<(Ino, u32), Vec<Unflushed>> = BTreeMap::new();
-        for write in self.unflushed.drain(..covered) {
+        for write in gone {
             dropped.entry((write.ino, write.block)).or_default().push(write);
         }
         let overwritten: BTreeSet<(Ino, u32)> =
