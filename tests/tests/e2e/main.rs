@@ -13,6 +13,9 @@ use corelog_client::{ConnectOptions, ConsumerOptions};
 use corelog_tests::process::Node;
 use std::time::Duration;
 
+/// Without a record for so long a consumer is stuck. The tests share two cores and a disk with each other.
+const PATIENCE: Duration = Duration::from_secs(90);
+
 /// Creates a topic with default settings.
 fn create_topic(node: &Node, topic: &str, partitions: u32) {
     let mut admin = Admin::connect(&node.bootstrap(), ConnectOptions::default()).expect("connects");
@@ -28,8 +31,8 @@ fn consume_all(node: &Node, topic: &str, take: impl FnMut(u32, i64, &[u8], &[u8]
 fn consume(node: &Node, topic: &str, options: ConsumerOptions, mut take: impl FnMut(u32, i64, &[u8], &[u8])) {
     let mut consumer = Consumer::connect(&node.bootstrap(), topic, options).expect("connects the consumer");
     while !consumer.at_end() {
-        let Some(fetched) = consumer.poll(Duration::from_secs(20)).expect("polls") else {
-            panic!("nothing came for 20 s, and the end is not reached");
+        let Some(fetched) = consumer.poll(PATIENCE).expect("polls") else {
+            panic!("nothing came for {PATIENCE:?}, and the end is not reached");
         };
         for record in fetched.records() {
             let record = record.expect("a whole record");
