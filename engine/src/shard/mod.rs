@@ -22,7 +22,7 @@ mod tend;
 pub use controller::{Command, CommandError};
 pub use event::Event;
 pub use read::{Cursor, OffsetQuery, Read};
-pub use remote::{Envelope, Remote, Reply};
+pub use remote::{Envelope, Remote, RemoteWatch, Reply};
 pub use session::{Completed, Session};
 
 use crate::data_dir::NodeFile;
@@ -331,11 +331,13 @@ impl Shard {
         Ok(())
     }
 
-    /// Takes a watch back, if it was not told yet.
-    pub fn unwatch(&self, handle: PartitionHandle, session: &Session, ticket: u64) {
-        if let Some(partition) = self.0.partitions.borrow_mut().get_mut(handle) {
-            partition.watchers.retain(|watcher| watcher.ticket != ticket || !watcher.session.is(session));
-        }
+    /// Takes a watch back. False if it was told already, or the partition is gone.
+    pub fn unwatch(&self, handle: PartitionHandle, session: &Session, ticket: u64) -> bool {
+        let mut partitions = self.0.partitions.borrow_mut();
+        let Some(partition) = partitions.get_mut(handle) else { return false };
+        let watches = partition.watchers.len();
+        partition.watchers.retain(|watcher| watcher.ticket != ticket || !watcher.session.is(session));
+        partition.watchers.len() < watches
     }
 
     /// Advances a partition's first offset to `before`, so that older records are gone; returns the new first offset

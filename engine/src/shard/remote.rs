@@ -3,7 +3,7 @@
 use super::controller::{Command, CommandError};
 use super::event::Event;
 use super::session::{Completed, Session};
-use super::{Cursor, OffsetQuery, PartitionHandle, PartitionStatus, Read, Shard, boot, either};
+use super::{Cursor, OffsetQuery, PartitionHandle, PartitionStatus, Read, Shard, boot};
 use crate::error::{AppendError, ReadError};
 use crate::metadata::MetadataRecord;
 use crate::model::{Offset, PartitionId, ShardId, Timestamp};
@@ -37,7 +37,33 @@ pub enum Envelope {
         /// What came of it.
         reply: Reply,
     },
+    /// Asks to be told once a partition has a record at or after an offset.
+    Watch {
+        /// The asker's number for it.
+        watch: u32,
+        /// Which partition.
+        partition: PartitionId,
+        /// The offset.
+        from: Offset,
+    },
+    /// Takes that back.
+    Unwatch {
+        /// The asker's number for it.
+        watch: u32,
+        /// Which partition.
+        partition: PartitionId,
+    },
+    /// A watch is over: there is something to read, the partition is gone, or the watch was taken back. Comes once for
+    /// each watch, and frees its number.
+    WatchEnded {
+        /// The asker's number for it.
+        watch: u32,
+    },
 }
+
+/// A watch of a partition that lives on another shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemoteWatch(u32);
 
 /// What a shard can be asked by another.
 #[derive(Debug)]
@@ -57,8 +83,6 @@ pub enum Remote {
         from: Offset,
         /// At most so many bytes, but at least one batch.
         max_bytes: usize,
-        /// If there is nothing, wait so long.
-        wait: Duration,
     },
     /// Look up an offset.
     ListOffset {
@@ -138,10 +162,13 @@ pub enum Reply {
 #[derive(Debug)]
 pub(super) struct Calls {
     waiting: RefCell<Slab<Asker>>,
-    /// Appends for others: where their outcomes go. The ticket is the number in `answering`.
+    /// Watches of other shards' partitions: whom to tell. None: taken back, and the owner has not said so yet.
+    watches: RefCell<Slab<Option<(Session, u64)>>>,
+    /// Appends and watches for others: where their outcomes go. The ticket of an append is the number in `answering`,
+    /// that of a watch is made of its asker and the asker's number ([`watch_ticket`]).
     session: Session,
     answering: RefCell<Slab<(ShardId, u32)>>,
-    /// Answers that found a ring full; bounded by the askers' bounds.
+    /// Messages that found a ring full; bounded by the bounds of who asks.
     overflow: RefCell<VecDeque<(ShardId, Envelope)>>,
     /// The shard's tasks have ended.
     pub(super) ended: Cell<bool>,
@@ -163,6 +190,7 @@ impl Calls {
     pub(super) fn new() -> Calls {
         Calls {
             waiting: RefCell::default(),
+            watches: RefCell::default(),
             session: Session::new(0),
             answering: RefCell::default(),
             overflow: RefCell::default(),
@@ -212,6 +240,30 @@ impl Shard {
         }
     }
 
+    /// Tells the session, under `ticket`, once a partition of another shard has a record at or after `from`, or is gone.
+    /// Whoever asks bounds how many of these it has. No request is under way meanwhile.
+    pub fn watch_remote(
+        &self,
+        owner: ShardId,
+        partition: PartitionId,
+        from: Offset,
+        session: &Session,
+        ticket: u64,
+    ) -> RemoteWatch {
+        let watch = self.0.remote.watches.borrow_mut().insert(Some((session.clone(), ticket))) as u32;
+        self.post(owner, Envelope::Watch { watch, partition, from });
+        RemoteWatch(watch)
+    }
+
+    /// Takes a watch back, if it was not told yet.
+    pub fn unwatch_remote(&self, owner: ShardId, partition: PartitionId, RemoteWatch(watch): RemoteWatch) {
+        if let Some(asker) = self.0.remote.watches.borrow_mut().get_mut(watch as usize)
+            && asker.take().is_some()
+        {
+            self.post(owner, Envelope::Unwatch { watch, partition });
+        }
+    }
+
     /// Takes messages of other shards for as long as the node runs.
     pub(super) async fn run_mesh(&self) {
         loop {
@@ -224,6 +276,9 @@ impl Shard {
         match envelope {
             Envelope::Request { call, remote } => self.take_request(from, call, remote),
             Envelope::Answer { call, reply } => self.take_answer(call, reply),
+            Envelope::Watch { watch, partition, from: offset } => self.watch_for(from, watch, partition, offset),
+            Envelope::Unwatch { watch, partition } => self.unwatch_for(from, watch, partition),
+            Envelope::WatchEnded { watch } => self.end_watch(watch),
             Envelope::Boot(_) => {}
         }
         self.send_overflow();
@@ -272,7 +327,30 @@ impl Shard {
         }
     }
 
-    /// Answers appends of other shards as they are completed, for as long as the node runs.
+    fn watch_for(&self, asker: ShardId, watch: u32, partition: PartitionId, from: Offset) {
+        let ticket = watch_ticket(asker, watch);
+        let handle = self.open(partition);
+        let watched = handle.is_some_and(|handle| self.watch(handle, from, &self.0.remote.session, ticket).is_ok());
+        if !watched {
+            self.post(asker, Envelope::WatchEnded { watch });
+        }
+    }
+
+    fn unwatch_for(&self, asker: ShardId, watch: u32, partition: PartitionId) {
+        let ticket = watch_ticket(asker, watch);
+        // A watch that is not there any more has said, or is about to say, that it ended.
+        if self.open(partition).is_some_and(|handle| self.unwatch(handle, &self.0.remote.session, ticket)) {
+            self.post(asker, Envelope::WatchEnded { watch });
+        }
+    }
+
+    fn end_watch(&self, watch: u32) {
+        if let Some(Some((session, ticket))) = self.0.remote.watches.borrow_mut().try_remove(watch as usize) {
+            session.readable(ticket);
+        }
+    }
+
+    /// Answers appends of other shards as they are completed, and their watches, for as long as the node runs.
     pub(super) async fn run_answers(&self) {
         loop {
             self.0.remote.session.completed().await;
@@ -280,7 +358,12 @@ impl Shard {
                 let (ticket, reply) = match completed {
                     Completed::Appended { ticket, base, last } => (ticket, Reply::Appended { base, last }),
                     Completed::Refused { ticket, error } => (ticket, Reply::AppendRefused(error)),
-                    Completed::Readable { .. } | Completed::Remote { .. } => continue,
+                    Completed::Readable { ticket } => {
+                        let (asker, watch) = watch_of(ticket);
+                        self.post(asker, Envelope::WatchEnded { watch });
+                        continue;
+                    }
+                    Completed::Remote { .. } => continue,
                 };
                 let asker = self.0.remote.answering.borrow_mut().try_remove(ticket as usize);
                 if let Some((from, call)) = asker {
@@ -293,9 +376,7 @@ impl Shard {
     async fn answer(&self, remote: Remote) -> Reply {
         match remote {
             Remote::Append { .. } => Reply::Busy,
-            Remote::Fetch { partition, from, max_bytes, wait } => {
-                self.fetch_for(partition, from, max_bytes, wait).await
-            }
+            Remote::Fetch { partition, from, max_bytes } => self.fetch_for(partition, from, max_bytes).await,
             Remote::ListOffset { partition, query } => match self.open(partition) {
                 None => Reply::ReadRefused(ReadError::UnknownPartition),
                 Some(handle) => self.list_offset(handle, query).await.map_or_else(Reply::ReadRefused, Reply::Offset),
@@ -319,29 +400,17 @@ impl Shard {
         }
     }
 
-    async fn fetch_for(&self, partition: PartitionId, from: Offset, max_bytes: usize, wait: Duration) -> Reply {
+    async fn fetch_for(&self, partition: PartitionId, from: Offset, max_bytes: usize) -> Reply {
         let Some(handle) = self.open(partition) else { return Reply::ReadRefused(ReadError::UnknownPartition) };
-        let until = self.reactor().now().plus(wait);
-        let session = Session::new(1);
-        loop {
-            let (mut cursor, mut out) = (Cursor::default(), Outgoing::new());
-            match self.read_disk(handle, from, max_bytes, &mut cursor, &mut out).await {
-                Err(error) => return Reply::ReadRefused(error),
-                Ok(Read::Data { next, high_watermark, .. }) => {
-                    let bytes = out.pieces().iter().flat_map(|piece| piece.iter().copied()).collect();
-                    return Reply::Fetched { bytes, next, first: self.first_or(handle, from), high_watermark };
-                }
-                Ok(Read::End { high_watermark }) if self.reactor().now() >= until => {
-                    return Reply::End { first: self.first_or(handle, from), high_watermark };
-                }
-                Ok(_) => {}
+        let (mut cursor, mut out) = (Cursor::default(), Outgoing::new());
+        match self.read_disk(handle, from, max_bytes, &mut cursor, &mut out).await {
+            Err(error) => Reply::ReadRefused(error),
+            Ok(Read::Data { next, high_watermark, .. }) => {
+                let bytes = out.pieces().iter().flat_map(|piece| piece.iter().copied()).collect();
+                Reply::Fetched { bytes, next, first: self.first_or(handle, from), high_watermark }
             }
-            if let Err(error) = self.watch(handle, from, &session, 0) {
-                return Reply::ReadRefused(error);
-            }
-            either(session.completed(), self.reactor().sleep_until(until)).await;
-            self.unwatch(handle, &session, 0);
-            session.pop();
+            Ok(Read::End { high_watermark }) => Reply::End { first: self.first_or(handle, from), high_watermark },
+            Ok(Read::OnDisk) => Reply::Busy,
         }
     }
 
@@ -364,8 +433,17 @@ impl Shard {
         if planted::active(Bug::CrossingLost) && self.reactor().random().is_multiple_of(64) {
             return;
         }
-        if let Err(envelope) = self.0.mesh.try_send(to, Envelope::Answer { call, reply }) {
-            self.0.remote.overflow.borrow_mut().push_back((to, envelope));
+        self.post(to, Envelope::Answer { call, reply });
+    }
+
+    /// Sends a message that must arrive: behind those that wait for room, if there are any.
+    fn post(&self, to: ShardId, envelope: Envelope) {
+        let mut overflow = self.0.remote.overflow.borrow_mut();
+        if !overflow.is_empty() {
+            return overflow.push_back((to, envelope));
+        }
+        if let Err(envelope) = self.0.mesh.try_send(to, envelope) {
+            overflow.push_back((to, envelope));
             let shard = self.clone();
             let task = async move {
                 while !shard.send_overflow() {
@@ -387,4 +465,13 @@ impl Shard {
         }
         true
     }
+}
+
+/// In whose name a shard watches a partition for another one.
+fn watch_ticket(asker: ShardId, watch: u32) -> u64 {
+    u64::from(asker.0) << 32 | u64::from(watch)
+}
+
+fn watch_of(ticket: u64) -> (ShardId, u32) {
+    (ShardId((ticket >> 32) as u16), ticket as u32)
 }

@@ -4,15 +4,15 @@
 use super::connection::Connection;
 use super::refusal::Refusal;
 use super::slots::Key;
-use super::state::{Place, State, Waiting, Work};
-use corelog_engine::model::Offset;
+use super::state::{Place, State, Waiting, Watch, Work};
+use corelog_engine::model::{Offset, PartitionId, ShardId};
 use corelog_engine::reactor::{Instant, Outgoing};
 use corelog_engine::shard::{Cursor, PartitionHandle, Read, Remote, Reply};
 use corelog_wire::{Header, Records, Status};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How much longer than it was asked to wait another shard may take to answer.
+/// How long another shard may take to answer.
 const CROSSING_TIME: Duration = Duration::from_secs(30);
 
 /// A fetch that is not answered yet.
@@ -35,9 +35,11 @@ enum Course {
     /// Will be looked at by the sending task.
     Queued,
     /// Until the engine says that there is more.
-    Watching,
-    /// Until a task, or another shard, has read.
+    Watching(Watch),
+    /// Until a task has read.
     Reading,
+    /// Until another shard has answered, or this time.
+    Asking(Instant),
 }
 
 /// What came of looking for records.
@@ -51,10 +53,15 @@ enum Attempt {
 impl Fetch {
     /// Takes the watch back, if there is one.
     pub(super) fn unwatch(&mut self, connection: &Connection, key: Key) {
-        if let (Course::Watching, Place::Here(handle)) = (self.course, self.place) {
-            connection.shard().unwatch(handle, &connection.session, key.ticket());
+        if let Course::Watching(watch) = self.course {
+            watch.end(connection, key);
             self.course = Course::Queued;
         }
+    }
+
+    /// When it is to be looked at, should nothing come before.
+    fn due(&self) -> Instant {
+        if let Course::Asking(until) = self.course { until } else { self.deadline }
     }
 }
 
@@ -93,15 +100,9 @@ impl State {
                     self.watch_fetch(connection, key, from);
                 }
             },
-            Place::There(shard, partition) => {
-                let deadline = fetch.deadline.plus(CROSSING_TIME);
-                let key = self.begin(Waiting::Fetch(Fetch { deadline, course: Course::Reading, ..fetch }));
-                self.due_by(deadline);
-                let remote = Remote::Fetch { partition, from: fetch.offset, max_bytes: bytes_max, wait };
-                if connection.shard().forward(shard, remote, &connection.session, key.ticket()).is_err() {
-                    self.end(connection, key);
-                    return Err(Refusal::busy("too many requests are on their way to other shards"));
-                }
+            Place::There(owner, partition) => {
+                let key = self.begin(Waiting::Fetch(fetch));
+                self.ask_for_fetch(connection, key, owner, partition);
             }
         }
         Ok(())
@@ -147,40 +148,49 @@ impl State {
         Ok(Attempt::Answered)
     }
 
+    /// Has the owner read.
+    fn ask_for_fetch(&mut self, connection: &Connection, key: Key, owner: ShardId, partition: PartitionId) {
+        let Some(Waiting::Fetch(fetch)) = self.waiting.get_mut(key) else { return };
+        let until = connection.now().plus(CROSSING_TIME);
+        fetch.course = Course::Asking(until);
+        let remote = Remote::Fetch { partition, from: fetch.offset, max_bytes: fetch.bytes_max };
+        self.due_by(until);
+        if connection.shard().forward(owner, remote, &connection.session, key.ticket()).is_err() {
+            let refusal = Refusal::busy("too many requests are on their way to other shards");
+            self.refuse_fetch(connection, key, &refusal);
+        }
+    }
+
     fn watch_fetch(&mut self, connection: &Connection, key: Key, from: Offset) {
         let Some(Waiting::Fetch(fetch)) = self.waiting.get_mut(key) else { return };
-        let Place::Here(handle) = fetch.place else { return };
-        fetch.course = Course::Watching;
         let deadline = fetch.deadline;
-        self.due_by(deadline);
-        if connection.shard().watch(handle, from, &connection.session, key.ticket()).is_err() {
+        match fetch.place.watch(connection, from, key) {
+            Some(watch) => fetch.course = Course::Watching(watch),
             // The partition is gone; the next look says so.
-            self.queue_fetch(key);
+            None => self.requeue_fetch(key),
         }
+        self.due_by(deadline);
     }
 
     /// The engine has more for it.
     pub(super) fn queue_fetch(&mut self, key: Key) {
-        if let Some(Waiting::Fetch(fetch)) = self.waiting.get_mut(key)
-            && fetch.course == Course::Watching
-        {
-            fetch.course = Course::Queued;
-            self.runnable.push_back(Work::Fetch(key));
+        if let Some(Waiting::Fetch(Fetch { course: Course::Watching(_), .. })) = self.waiting.get_mut(key) {
+            self.requeue_fetch(key);
         }
     }
 
     pub(super) fn run_fetch(&mut self, connection: &Rc<Connection>, key: Key) {
         let Some(Waiting::Fetch(fetch)) = self.waiting.get_mut(key) else { return };
         let fetch = *fetch;
-        let over = connection.now() >= fetch.deadline;
-        let outcome = match (fetch.place, fetch.course) {
-            (Place::Here(handle), Course::Queued) => self.attempt_fetch(connection, &fetch, handle, over),
-            (Place::There(..), _) if over => {
-                Err(Refusal::new(Status::TimedOut, "another shard did not answer in time"))
-            }
-            _ => return,
+        if fetch.course != Course::Queued {
+            return;
+        }
+        let handle = match fetch.place {
+            Place::Here(handle) => handle,
+            Place::There(owner, partition) => return self.ask_for_fetch(connection, key, owner, partition),
         };
-        match outcome {
+        let over = connection.now() >= fetch.deadline;
+        match self.attempt_fetch(connection, &fetch, handle, over) {
             Ok(Attempt::Wait(from)) => self.watch_fetch(connection, key, from),
             Ok(Attempt::OnDisk) if self.disk_reads >= connection.shared.limits.disk_reads_max => {
                 self.stalled.push_back(Work::Fetch(key));
@@ -232,7 +242,7 @@ impl State {
         reactor.spawn(task).detach();
     }
 
-    /// A disk read found that there is nothing to read after all.
+    /// It is to be looked at again.
     fn requeue_fetch(&mut self, key: Key) {
         if let Some(Waiting::Fetch(fetch)) = self.waiting.get_mut(key) {
             fetch.course = Course::Queued;
@@ -250,16 +260,28 @@ impl State {
         }
     }
 
-    pub(super) fn end_remote_fetch(&mut self, connection: &Connection, key: Key, reply: Reply) {
-        let Some(Waiting::Fetch(fetch)) = self.end(connection, key) else { return };
-        let header = fetch.header.response();
+    /// Another shard answered. What it read is little or nothing: then the fetch waits as one at home would.
+    pub(super) fn take_remote_fetch(&mut self, connection: &Connection, key: Key, reply: Reply) {
+        let Some(Waiting::Fetch(fetch)) = self.waiting.get_mut(key) else { return };
+        let (header, over) = (fetch.header.response(), connection.now() >= fetch.deadline);
+        let (offset, bytes_min) = (fetch.offset, fetch.bytes_min);
+        match &reply {
+            Reply::Fetched { bytes, next, high_watermark, .. }
+                if bytes.len() < bytes_min && next >= high_watermark && !over =>
+            {
+                return self.watch_fetch(connection, key, *next);
+            }
+            Reply::End { .. } if !over => return self.watch_fetch(connection, key, offset),
+            _ => {}
+        }
+        self.end(connection, key);
         match reply {
             Reply::Fetched { bytes, next, first, high_watermark } => {
                 let records = Records { high_watermark: high_watermark.0, first: first.0, next: next.0 };
                 self.reply_with_copy(header, &records, &bytes);
             }
             Reply::End { first, high_watermark } => {
-                let records = Records { high_watermark: high_watermark.0, first: first.0, next: fetch.offset.0 };
+                let records = Records { high_watermark: high_watermark.0, first: first.0, next: offset.0 };
                 self.reply(header, &records);
             }
             Reply::ReadRefused(error) => self.fail(header, &error.into()),
@@ -267,18 +289,25 @@ impl State {
         }
     }
 
-    /// Queues fetches whose wait is over.
+    /// Queues fetches whose wait is over, and gives up those that another shard does not answer.
     pub(super) fn end_fetch_waits(&mut self, connection: &Connection) {
         let now = connection.now();
         let State { waiting, runnable, due, .. } = self;
+        let mut late = Vec::new();
         for (key, waiting) in waiting.iter_mut() {
             let Waiting::Fetch(fetch) = waiting else { continue };
-            if fetch.deadline > now {
-                *due = Some(due.map_or(fetch.deadline, |due| due.min(fetch.deadline)));
-            } else if fetch.course == Course::Watching || matches!(fetch.place, Place::There(..)) {
-                fetch.unwatch(connection, key);
-                runnable.push_back(Work::Fetch(key));
+            match fetch.course {
+                _ if fetch.due() > now => *due = Some(due.map_or(fetch.due(), |due| due.min(fetch.due()))),
+                Course::Watching(_) => {
+                    fetch.unwatch(connection, key);
+                    runnable.push_back(Work::Fetch(key));
+                }
+                Course::Asking(_) => late.push(key),
+                Course::Queued | Course::Reading => {}
             }
+        }
+        for key in late {
+            self.refuse_fetch(connection, key, &Refusal::new(Status::TimedOut, "another shard did not answer in time"));
         }
     }
 }

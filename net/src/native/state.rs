@@ -9,9 +9,9 @@ use super::slots::{Key, Slot, Slots};
 use super::subscribe::Subscription;
 use crate::limits::Limits;
 use corelog_engine::limits::{HANDLE_BYTES, WAITER_BYTES};
-use corelog_engine::model::{PartitionId, ShardId};
+use corelog_engine::model::{Offset, PartitionId, ShardId};
 use corelog_engine::reactor::{Instant, Outgoing};
-use corelog_engine::shard::{Completed, Cursor, PartitionHandle, Reply};
+use corelog_engine::shard::{Completed, Cursor, PartitionHandle, RemoteWatch, Reply};
 use corelog_wire::{Detail, Produced};
 use corelog_wire::{
     FEATURES, Header, Hello, Magic, Operation, Records, Request, Status, Text, VERSION_MAX, VERSION_MIN, Welcome, Wire,
@@ -47,6 +47,38 @@ pub(super) enum Place {
     Here(PartitionHandle),
     /// On another one: every request crosses.
     There(ShardId, PartitionId),
+}
+
+/// What tells a reader that there is more to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Watch {
+    Here(PartitionHandle),
+    There(ShardId, PartitionId, RemoteWatch),
+}
+
+impl Place {
+    /// Has the session told, under the key's ticket, once there is a record at or after `from`. None if the partition is
+    /// gone.
+    pub(super) fn watch(self, connection: &Connection, from: Offset, key: Key) -> Option<Watch> {
+        let (shard, session) = (connection.shard(), &connection.session);
+        match self {
+            Place::Here(handle) => shard.watch(handle, from, session, key.ticket()).ok().map(|()| Watch::Here(handle)),
+            Place::There(owner, partition) => {
+                let watch = shard.watch_remote(owner, partition, from, session, key.ticket());
+                Some(Watch::There(owner, partition, watch))
+            }
+        }
+    }
+}
+
+impl Watch {
+    /// Takes it back.
+    pub(super) fn end(self, connection: &Connection, key: Key) {
+        match self {
+            Watch::Here(handle) => drop(connection.shard().unwatch(handle, &connection.session, key.ticket())),
+            Watch::There(owner, partition, watch) => connection.shard().unwatch_remote(owner, partition, watch),
+        }
+    }
 }
 
 /// A partition that the client opened.
@@ -381,7 +413,7 @@ impl State {
     fn take_remote(&mut self, connection: &Rc<Connection>, key: Key, reply: Reply) {
         match self.waiting.get_mut(key) {
             Some(Waiting::Produce { .. }) => self.end_remote_produce(connection, key, reply),
-            Some(Waiting::Fetch(_)) => self.end_remote_fetch(connection, key, reply),
+            Some(Waiting::Fetch(_)) => self.take_remote_fetch(connection, key, reply),
             Some(Waiting::Subscription(subscription)) => {
                 let subscription = *subscription;
                 self.take_remote_push(connection, subscription, reply);

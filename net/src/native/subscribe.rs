@@ -5,7 +5,7 @@ use super::connection::Connection;
 use super::fetch::records;
 use super::refusal::Refusal;
 use super::slots::Key;
-use super::state::{Place, State, Waiting, Work};
+use super::state::{Place, State, Waiting, Watch, Work};
 use corelog_engine::error::ReadError;
 use corelog_engine::model::Offset;
 use corelog_engine::reactor::{Instant, Outgoing};
@@ -16,8 +16,6 @@ use std::time::Duration;
 
 /// A pause after a bound of the shard was met.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long another shard waits for records before it says that there are none.
-const REMOTE_WAIT: Duration = Duration::from_secs(5);
 
 /// A partition that is pushed to the client.
 #[derive(Debug)]
@@ -41,7 +39,7 @@ enum Course {
     /// In the queue of those with something to read.
     Queued,
     /// At the end of the log.
-    Watching,
+    Watching(Watch),
     /// A task, or another shard, reads for it.
     Reading,
     /// Until the client gives credit.
@@ -144,8 +142,8 @@ impl State {
     fn remove_subscription(&mut self, connection: &Connection, key: Key) -> Option<Subscription> {
         let subscription = self.subscriptions.remove(key)?;
         self.waiting.remove(subscription.ticket);
-        if let (Course::Watching, Place::Here(handle)) = (subscription.course, subscription.place) {
-            connection.shard().unwatch(handle, &connection.session, subscription.ticket.ticket());
+        if let Course::Watching(watch) = subscription.course {
+            watch.end(connection, subscription.ticket);
         }
         Some(subscription)
     }
@@ -174,7 +172,7 @@ impl State {
 
     /// The engine has more for it.
     pub(super) fn wake_subscription(&mut self, key: Key) {
-        if self.subscriptions.get_mut(key).is_some_and(|subscription| subscription.course == Course::Watching) {
+        if let Some(Subscription { course: Course::Watching(_), .. }) = self.subscriptions.get_mut(key) {
             self.queue_subscription(key);
         }
     }
@@ -280,10 +278,10 @@ impl State {
                 if next < high_watermark {
                     self.queue_subscription(key);
                 } else {
-                    self.watch_subscription(connection, key, handle);
+                    self.watch_subscription(connection, key);
                 }
             }
-            Ok(Read::End { .. }) => self.watch_subscription(connection, key, handle),
+            Ok(Read::End { .. }) => self.watch_subscription(connection, key),
             Ok(Read::OnDisk) => self.queue_subscription(key),
             Err(error) => self.take_read_error(connection, key, error),
         }
@@ -300,14 +298,13 @@ impl State {
         }
     }
 
-    fn watch_subscription(&mut self, connection: &Connection, key: Key, handle: PartitionHandle) {
+    fn watch_subscription(&mut self, connection: &Connection, key: Key) {
         let Some(subscription) = self.subscriptions.get_mut(key) else { return };
-        subscription.course = Course::Watching;
         subscription.cursor.release();
-        let (next, ticket) = (subscription.next, subscription.ticket.ticket());
-        if connection.shard().watch(handle, next, &connection.session, ticket).is_err() {
+        match subscription.place.watch(connection, subscription.next, subscription.ticket) {
+            Some(watch) => subscription.course = Course::Watching(watch),
             // The partition is gone; the next look says so.
-            self.queue_subscription(key);
+            None => self.queue_subscription(key),
         }
     }
 
@@ -315,7 +312,7 @@ impl State {
         let Some(subscription) = self.subscriptions.get_mut(key) else { return };
         let Place::There(owner, partition) = subscription.place else { return };
         let (from, max_bytes) = (subscription.next, subscription.push_bytes_max());
-        let remote = Remote::Fetch { partition, from, max_bytes, wait: REMOTE_WAIT };
+        let remote = Remote::Fetch { partition, from, max_bytes };
         subscription.course = Course::Reading;
         let ticket = subscription.ticket.ticket();
         if connection.shard().forward(owner, remote, &connection.session, ticket).is_err() {
@@ -331,9 +328,13 @@ impl State {
                 let header = subscription.header;
                 let records = Records { high_watermark: high_watermark.0, first: first.0, next: next.0 };
                 self.reply_with_copy(header, &records, &bytes);
-                self.queue_subscription(key);
+                if next < high_watermark {
+                    self.queue_subscription(key);
+                } else {
+                    self.watch_subscription(connection, key);
+                }
             }
-            Reply::End { .. } => self.queue_subscription(key),
+            Reply::End { .. } => self.watch_subscription(connection, key),
             Reply::ReadRefused(error) => self.take_read_error(connection, key, error),
             _ => self.pause_subscription(connection, key),
         }

@@ -76,6 +76,80 @@ fn waits_and_subscriptions_cross_too() {
     });
 }
 
+/// Frames of answers and pushes in any order: how many records were pushed.
+async fn pushed_records(wire: &mut crate::harness::Wire, expected: usize) -> usize {
+    let mut pushed = 0;
+    while pushed < expected {
+        let frame = wire.next().await.expect("the server closed the connection");
+        if frame.header.operation == Operation::Push as u8 {
+            pushed += records(frame.batches().bytes).len();
+        }
+    }
+    pushed
+}
+
+/// More than may be on their way between shards at once: those at the end of their log must not keep others from reading.
+#[test]
+fn a_thousand_subscriptions_cross_and_none_starves() {
+    const PARTITIONS: u32 = 2000;
+    run(two_shards(), |client| async move {
+        let mut wire = client.connect_to(0).await;
+        wire.create("wide", PARTITIONS, &[]).await;
+        let mut crossing = Vec::new();
+        for partition in 0..PARTITIONS {
+            let opened = wire.try_open("wide", partition).await;
+            let Response::Open(facts) = opened.response() else { panic!("{opened:?}") };
+            if facts.shard == 1 {
+                crossing.push(opened.header.handle);
+            }
+        }
+        assert!(crossing.len() > 900, "{}", crossing.len());
+        for handle in &crossing {
+            wire.put(*handle, &["first"]).await;
+        }
+        for handle in &crossing {
+            let subscribe = Subscribe { offset: 0, credit: 1 << 20, bytes_max: 1 << 20 };
+            wire.ask(Operation::Subscribe, *handle, &subscribe).await;
+        }
+        assert_eq!(pushed_records(&mut wire, crossing.len()).await, crossing.len());
+        client.sleep(Duration::from_secs(1)).await;
+        let mut owner = client.connect_to(1).await;
+        for partition in 0..PARTITIONS {
+            let opened = owner.try_open("wide", partition).await;
+            let Response::Open(facts) = opened.response() else { panic!("{opened:?}") };
+            if facts.shard == 1 {
+                owner.put(opened.header.handle, &["later"]).await;
+            }
+        }
+        assert_eq!(pushed_records(&mut wire, crossing.len()).await, crossing.len());
+    });
+}
+
+#[test]
+fn a_fetch_that_crosses_waits_for_as_much_as_it_asks_for() {
+    run(two_shards(), |client| async move {
+        let (mut wire, handle, partition) = at_the_wrong_shard(&client, "t").await;
+        let mut owner = client.connect_to(1).await;
+        let own = owner.open("t", partition).await;
+        let began = client.reactor.now();
+        let fetch = Fetch { offset: 0, bytes_max: 1 << 20, bytes_min: 5000, wait_ms: 10_000 };
+        let waiting = wire.ask(Operation::Fetch, handle, &fetch).await;
+        for _ in 0..3 {
+            owner.put(own, &["little"]).await;
+            client.sleep(Duration::from_secs(1)).await;
+        }
+        owner.put(own, &["much".repeat(2000).as_str()]).await;
+        assert_eq!(records(wire.answer(waiting).await.batches().bytes).len(), 4);
+        assert!(client.reactor.now().since(began) < Duration::from_secs(9), "it was answered before its time was over");
+
+        let began = client.reactor.now();
+        let fetch = Fetch { offset: 3, bytes_max: 1 << 20, bytes_min: 1 << 19, wait_ms: 2000 };
+        let answer = wire.call(Operation::Fetch, handle, &fetch).await;
+        assert_eq!(records(answer.batches().bytes).len(), 1);
+        assert!(client.reactor.now().since(began) >= Duration::from_secs(2), "it had its time");
+    });
+}
+
 #[test]
 fn other_operations_cross() {
     run(two_shards(), |client| async move {
