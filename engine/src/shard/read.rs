@@ -164,14 +164,15 @@ impl Stretch<'_> {
         (self.at < self.end).then_some(())
     }
 
-    /// Where whole batches of at most `max_bytes` end, at least one.
-    fn cut(&self, max_bytes: usize) -> (Position, Offset) {
+    /// Where whole batches of at most `max_bytes` end; the first is taken whatever its length if one is `wanted`.
+    fn cut(&self, max_bytes: usize, wanted: bool) -> (Position, Offset) {
         if self.end.0 - self.at.0 <= max_bytes as u64 {
             return (self.end, self.next);
         }
         let (mut at, mut next) = (self.at, self.base);
         while let Some(step) = self.step(at) {
-            if at > self.at && at.0 + step.length - self.at.0 > max_bytes as u64 {
+            let needed = wanted && at == self.at;
+            if !needed && at.0 + step.length - self.at.0 > max_bytes as u64 {
                 break;
             }
             at = at.plus(step.length);
@@ -203,18 +204,17 @@ impl Shard {
         if from >= high_watermark {
             return Ok(Read::End { high_watermark });
         }
-        let Some(mut stretch) = find(partition, from, cursor) else { return Ok(Read::OnDisk) };
-        if stretch.seek(from).is_none() {
-            return Ok(Read::OnDisk);
+        // What was read ahead for the reader may end where the tail begins, and a segment where the next one does.
+        let (mut bytes, mut next) = (0, from);
+        while bytes < max_bytes.max(1) && next < high_watermark {
+            let Some(taken) = take_stretch(partition, next, max_bytes.saturating_sub(bytes), bytes == 0, cursor, out)
+            else {
+                break;
+            };
+            bytes += taken;
+            next = cursor.at.map_or(next, |(next, _)| next);
         }
-        let (end, next) = stretch.cut(max_bytes);
-        if end == stretch.at {
-            return Ok(Read::OnDisk);
-        }
-        stretch.source.slices(stretch.at..end, |slice| out.push(slice));
-        let (segment, bytes) = (stretch.segment, (end.0 - stretch.at.0) as usize);
-        cursor.at = Some((next, Place { segment, position: end }));
-        Ok(Read::Data { bytes, next, high_watermark })
+        if bytes == 0 { Ok(Read::OnDisk) } else { Ok(Read::Data { bytes, next, high_watermark }) }
     }
 
     /// Like [`Shard::read`], and gets from disk what is not in memory.
@@ -558,6 +558,28 @@ fn whole_batches(bytes: &[u8], base: Offset) -> Result<(usize, Offset), (usize, 
         at += length;
         next = Offset(batch.next_offset());
     }
+}
+
+/// Adds whole batches of one stretch in memory, from the one that holds `from`, and moves the cursor behind them. Their
+/// bytes; None if there are none that may be added.
+fn take_stretch(
+    partition: &Partition,
+    from: Offset,
+    max_bytes: usize,
+    wanted: bool,
+    cursor: &mut Cursor,
+    out: &mut Outgoing,
+) -> Option<usize> {
+    let mut stretch = find(partition, from, cursor)?;
+    stretch.seek(from)?;
+    let (end, next) = stretch.cut(max_bytes, wanted);
+    if end == stretch.at {
+        return None;
+    }
+    stretch.source.slices(stretch.at..end, |slice| out.push(slice));
+    let (segment, bytes) = (stretch.segment, (end.0 - stretch.at.0) as usize);
+    cursor.at = Some((next, Place { segment, position: end }));
+    Some(bytes)
 }
 
 /// The stretch in memory that `from` lies in: where the reader left off, what was read ahead for it, or the tail.
