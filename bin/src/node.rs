@@ -4,15 +4,20 @@ use crate::failure::Failure;
 use crate::server;
 use crate::settings::Settings;
 use corelog_engine::limits::MemoryBudget;
+use corelog_engine::model::ShardId;
 use corelog_engine::node::{self, NodeConfig, NodeError, ShardStart, Stop};
 use corelog_engine::reactor::Listener;
 use corelog_engine::shard::Shard;
 use corelog_net::limits::Limits;
 use corelog_net::native::{self, Options, Ports};
 use corelog_tuning::ShardPlan;
+use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::pin::{Pin, pin};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,10 +31,10 @@ pub(crate) fn run(
     let stop = Stop::new();
     // Before any thread begins: they inherit the mask of signals.
     stop.on_signals().map_err(|error| Failure::Failed(format!("cannot wait for signals: {error}")))?;
-    let listen = free_port(settings.listen)?;
+    let listen = free_ports(settings, budget.shards)?;
     say(&start_lines(settings, plan, budget, remarks));
     let (serving, ready) = channel();
-    let address = Address { listen, ports: Ports::new(budget.shards) };
+    let address = Address { listen, shard_port: settings.shard_port, ports: Ports::new(budget.shards) };
     announce(ready, address.clone(), budget.shards);
     let serve = move |start: ShardStart| serve(start, address.clone(), serving.clone());
     node::run(&config(settings, plan, budget), &stop, serve).map_err(|error| failed(&error))?;
@@ -42,8 +47,17 @@ pub(crate) fn run(
 struct Address {
     /// The address that all shards share.
     listen: SocketAddr,
+    /// The port on which shard 0 is to listen alone, where that is not left to the kernel.
+    shard_port: Option<u16>,
     /// Where each listens alone.
     ports: Ports,
+}
+
+impl Address {
+    /// Where a shard is to listen alone.
+    fn alone(&self, shard: ShardId) -> SocketAddr {
+        SocketAddr::new(self.listen.ip(), self.shard_port.map_or(0, |first| first + shard.0))
+    }
 }
 
 /// A shard cannot listen.
@@ -57,18 +71,38 @@ struct ListenError {
 /// Serves clients of one shard until the node stops. Tells `serving` when it has begun.
 async fn serve(start: ShardStart, address: Address, serving: Sender<()>) -> Result<(), ListenError> {
     let ShardStart { shard, budget, stopping } = start;
-    let own = listen(&shard, SocketAddr::new(address.listen.ip(), 0)).await?;
-    let shared = listen(&shard, address.listen).await?;
+    let mut stop = pin!(stopping.requested());
+    let own = listen(&shard, address.alone(shard.id())).await?;
     address.ports.set(shard.id(), own.local_addr().port());
+    // A client that asks before would get metadata that lacks shards.
+    if !all_listen(&shard, &address.ports, stop.as_mut()).await {
+        return Ok(());
+    }
+    let shared = listen(&shard, address.listen).await?;
     // Clients use the host by which they know the node, as long as there is only one.
     let options = Options { host: String::new(), ports: address.ports, limits: Limits::within(&budget.pool) };
     let server = native::serve(shard, vec![own, shared], options);
     // The one who listens may have ended.
     let _ = serving.send(());
     drop(serving);
-    stopping.requested().await;
+    stop.await;
     server.stop().await;
     Ok(())
+}
+
+/// Waits until every shard listens alone. Tells whether that came before `stop`.
+async fn all_listen(shard: &Shard, ports: &Ports, mut stop: Pin<&mut impl Future<Output = ()>>) -> bool {
+    while !ports.are_all_listening() {
+        let mut pause = pin!(shard.reactor().sleep(Duration::from_millis(1)));
+        let go_on = poll_fn(|context| match stop.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(false),
+            Poll::Pending => pause.as_mut().poll(context).map(|()| true),
+        });
+        if !go_on.await {
+            return false;
+        }
+    }
+    true
 }
 
 async fn listen(shard: &Shard, address: SocketAddr) -> Result<Listener, ListenError> {
@@ -112,22 +146,33 @@ const PORT_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The address to listen on, with the port that the kernel chose where it was left to it. Shards share their port, so
 /// that a second server would be let in and take a part of the connections: this tells it apart first, because a socket
-/// that does not share is refused where any other listens.
-fn free_port(listen: SocketAddr) -> Result<SocketAddr, Failure> {
+/// that does not share is refused where any other listens. All are held until the last is known to be free, so that the
+/// kernel chooses none of the others.
+fn free_ports(settings: &Settings, shards: u16) -> Result<SocketAddr, Failure> {
     let until = Instant::now() + PORT_PATIENCE;
+    let own = settings.shard_port.map_or(0..0, |first| u32::from(first)..u32::from(first) + u32::from(shards));
+    let own = own.map(|port| SocketAddr::new(settings.listen.ip(), port as u16));
+    let _held = own.map(|address| free_port(address, "--shard-port", until)).collect::<Result<Vec<_>, _>>()?;
+    let shared = free_port(settings.listen, "--listen", until)?;
+    shared.local_addr().map_err(|error| cannot_listen(settings.listen, &error))
+}
+
+fn free_port(address: SocketAddr, flag: &str, until: Instant) -> Result<TcpListener, Failure> {
     loop {
-        match TcpListener::bind(listen).and_then(|listener| listener.local_addr()) {
-            Ok(address) => return Ok(address),
-            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-                return Err(Failure::Failed(format!("cannot listen on {listen}: {error}")));
-            }
+        match TcpListener::bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => return Err(cannot_listen(address, &error)),
             Err(_) if Instant::now() >= until => {
-                let why = "another program uses this port; stop it, or give --listen";
-                return Err(Failure::Failed(format!("cannot listen on {listen}: {why}")));
+                let why = format!("another program uses this port; stop it, or give {flag}");
+                return Err(cannot_listen(address, &why));
             }
             Err(_) => thread::sleep(Duration::from_millis(10)),
         }
     }
+}
+
+fn cannot_listen(address: SocketAddr, why: &dyn fmt::Display) -> Failure {
+    Failure::Failed(format!("cannot listen on {address}: {why}"))
 }
 
 fn start_lines(settings: &Settings, plan: &ShardPlan, budget: &MemoryBudget, remarks: &[String]) -> String {

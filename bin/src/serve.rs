@@ -23,6 +23,9 @@ pub(crate) struct Serve {
     /// Address that clients are told; shards listen on ports of their own beside it [default: 127.0.0.1:7092]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
+    /// Shard N listens on PORT + N; without it the kernel chooses
+    #[arg(long, value_name = "PORT")]
+    shard_port: Option<String>,
     /// Number of shards, one a core [default: one on every core this process may use]
     #[arg(long, value_name = "N")]
     smp: Option<String>,
@@ -69,6 +72,7 @@ impl Serve {
         match name {
             "data-dir" => self.data_dir.clone(),
             "listen" => self.listen.clone(),
+            "shard-port" => self.shard_port.clone(),
             "smp" => self.smp.clone(),
             "cpuset" => self.cpuset.clone(),
             "memory" => self.memory.clone(),
@@ -103,6 +107,7 @@ pub(crate) fn run(args: Serve) -> Result<(), Failure> {
     let plan = plan(&host, settings.smp, settings.cpuset.as_ref(), &interrupts).map_err(Failure::usage)?;
     // The plan has at most 256 shards.
     let count = plan.shards.len() as u16;
+    given.check_ports(&settings, count).map_err(Failure::usage)?;
     let memory_bytes = settings.memory_bytes.unwrap_or_else(|| tune::default_memory(&host, count));
     let budget = MemoryBudget::plan(memory_bytes, count).map_err(Failure::usage)?;
     if args.print_limits {

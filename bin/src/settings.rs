@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
     /// The bootstrap address. Shards listen on ports of their own at the same host.
     pub(crate) listen: SocketAddr,
+    /// The own port of shard 0, with those of the others behind it; `None`: as the kernel chooses.
+    pub(crate) shard_port: Option<u16>,
     /// Number of shards; `None`: as many as the machine suggests.
     pub(crate) smp: Option<usize>,
     /// Cores they may have; `None`: all that this process may use.
@@ -54,9 +56,10 @@ enum Kind {
     Switch,
 }
 
-const TABLE: [Setting; 10] = [
+const TABLE: [Setting; 11] = [
     Setting { name: "data-dir", default: "./corelog-data", kind: Kind::Text },
     Setting { name: "listen", default: "127.0.0.1:7092", kind: Kind::Text },
+    Setting { name: "shard-port", default: AUTO, kind: Kind::Number },
     Setting { name: "smp", default: AUTO, kind: Kind::Number },
     Setting { name: "cpuset", default: AUTO, kind: Kind::Text },
     Setting { name: "memory", default: AUTO, kind: Kind::Size },
@@ -67,7 +70,7 @@ const TABLE: [Setting; 10] = [
     Setting { name: "insecure", default: "false", kind: Kind::Switch },
 ];
 
-/// The value of a setting that is chosen by looking at the machine.
+/// The value of a setting that is left to the machine.
 const AUTO: &str = "auto";
 
 /// Where a value came from.
@@ -139,6 +142,7 @@ impl Given {
         let settings = Settings {
             data_dir: self.read("data-dir", "a path", |text| (!text.is_empty()).then(|| PathBuf::from(text)))?,
             listen: self.read("listen", "HOST:PORT, like 127.0.0.1:7092", address)?,
+            shard_port: self.read("shard-port", "auto or a port from 1 to 65535", or_auto(port))?,
             smp: self.read("smp", "auto or a number of shards from 1 to 256", or_auto(shards))?,
             cpuset: self.read("cpuset", "auto or a list of cores like 0-3,8", or_auto(|text| text.parse().ok()))?,
             memory_bytes: self.read("memory", "auto or a size like 512MiB or 4G", or_auto(size))?,
@@ -157,6 +161,22 @@ impl Given {
             return Err(SettingsError::Reachable { listen, source_of });
         }
         Ok(settings)
+    }
+
+    /// Checks that there is a port of its own for each shard, once it is known how many there are.
+    pub(crate) fn check_ports(&self, settings: &Settings, shards: u16) -> Result<(), SettingsError> {
+        let Some(first) = settings.shard_port else { return Ok(()) };
+        let listen = settings.listen.port();
+        let allowed = if usize::from(first) + usize::from(shards) > PORTS {
+            let most = PORTS - usize::from(shards);
+            format!("at most {most}, because shard N of {shards} shards listens on that port + N")
+        } else if (first..=first + (shards - 1)).contains(&listen) {
+            let shard = listen - first;
+            format!("such that no shard has the port of listen: shard {shard} would listen on {listen}")
+        } else {
+            return Ok(());
+        };
+        self.read("shard-port", &allowed, |_| None)
     }
 
     fn read<T>(&self, name: &'static str, allowed: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, SettingsError> {
@@ -210,6 +230,13 @@ fn spin(text: &str) -> Option<Duration> {
 fn journal_bytes(text: &str) -> Option<u64> {
     let allowed = limits::JOURNAL_BYTES_MIN..=limits::JOURNAL_BYTES_MAX;
     size(text).filter(|bytes| allowed.contains(bytes) && bytes.is_multiple_of(4096))
+}
+
+/// One more than the highest port.
+const PORTS: usize = 1 << 16;
+
+fn port(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|port| *port != 0)
 }
 
 fn shards(text: &str) -> Option<usize> {
@@ -316,6 +343,7 @@ mod tests {
         let expected = Settings {
             data_dir: "./corelog-data".into(),
             listen: "127.0.0.1:7092".parse().unwrap(),
+            shard_port: None,
             smp: None,
             cpuset: None,
             memory_bytes: None,
@@ -340,6 +368,7 @@ mod tests {
         let expected = r#"
 data-dir = "/flag"               # --data-dir
 listen = "127.0.0.1:7092"        # default
+shard-port = "auto"              # default
 smp = 2                          # corelog.toml line 1
 cpuset = "0-1"                   # default: auto
 memory = "2G"                    # CORELOG_MEMORY
@@ -389,6 +418,10 @@ insecure = false                 # default
                 "memory = `false` (corelog.toml line 1) is not allowed: it must be a number of bytes, or a size in quotes",
             ),
             (
+                "shard-port = 65536",
+                "shard-port = `65536` (corelog.toml line 1) is not allowed: it must be auto or a port from 1 to 65535",
+            ),
+            (
                 "cpuset = \"3-1\"",
                 "cpuset = `3-1` (corelog.toml line 1) is not allowed: it must be auto or a list of cores like 0-3,8",
             ),
@@ -406,6 +439,27 @@ insecure = false                 # default
             let text = error(&[], file);
             assert!(text.starts_with("corelog.toml line 2 is not TOML: "), "{text}");
         }
+    }
+
+    #[test]
+    fn every_shard_needs_a_port_of_its_own() {
+        let check = |shard_port: &str, shards| {
+            let given = gather(&[("shard-port", shard_port)], &[], "").unwrap();
+            given.check_ports(&given.settings().unwrap(), shards).map_err(|error| error.to_string())
+        };
+        for (shard_port, shards) in [("auto", 256), ("7093", 4), ("7091", 1), ("65532", 4), ("7088", 4)] {
+            assert_eq!(check(shard_port, shards), Ok(()), "{shard_port}");
+        }
+        let refused = "is not allowed: it must be";
+        let text = format!(
+            "shard-port = `65533` (--shard-port) {refused} at most 65532, because shard N of 4 shards listens on that port + N"
+        );
+        assert_eq!(check("65533", 4), Err(text));
+        let text = format!(
+            "shard-port = `7090` (--shard-port) {refused} such that no shard has the port of listen: shard 2 would listen on 7092"
+        );
+        assert_eq!(check("7090", 4), Err(text));
+        assert!(check("7092", 1).is_err() && check("7089", 4).is_err());
     }
 
     #[test]

@@ -121,6 +121,27 @@ fn only_loopback_without_insecure() {
 }
 
 #[test]
+fn shards_that_would_have_no_port_of_their_own() {
+    let serve = |shard_port| run(&["serve", "--smp", "1", "--listen", "127.0.0.1:7092", "--shard-port", shard_port]);
+    serve("7092").fails(
+        2,
+        "corelog: shard-port = `7092` (--shard-port) is not allowed: it must be such that no shard has the port of \
+         listen: shard 0 would listen on 7092",
+    );
+    serve("70000").fails(
+        2,
+        "corelog: shard-port = `70000` (--shard-port) is not allowed: it must be auto or a port from 1 to 65535",
+    );
+    let mut command = corelog(&["serve", "--smp", "2"]);
+    command.env("CORELOG_SHARD_PORT", "65535");
+    run_with(command, b"").fails(
+        2,
+        "corelog: shard-port = `65535` (CORELOG_SHARD_PORT) is not allowed: it must be at most 65534, because shard N \
+         of 2 shards listens on that port + N",
+    );
+}
+
+#[test]
 fn print_config_shows_what_is_in_force_and_why() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("corelog.toml"), "memory = \"600MiB\"\ncpuset = \"0\"\n").unwrap();
@@ -128,6 +149,7 @@ fn print_config_shows_what_is_in_force_and_why() {
     command.current_dir(dir.path()).env("CORELOG_SMP", "1");
     let expected = r#"data-dir = "./corelog-data"      # default
 listen = "127.0.0.1:0"           # --listen
+shard-port = "auto"              # default
 smp = 1                          # CORELOG_SMP
 cpuset = "0"                     # corelog.toml line 2
 memory = "600MiB"                # corelog.toml line 1

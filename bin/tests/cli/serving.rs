@@ -33,6 +33,35 @@ fn a_port_in_use() {
 }
 
 #[test]
+fn shards_listen_on_the_ports_that_are_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = two_free_ports();
+    let shard_port = first.to_string();
+    let arguments = ["--listen", "127.0.0.1:0", "--smp", "2", "--shard-port", &shard_port];
+    let server = Server::start_with(dir.path(), &arguments);
+    let ports = format!("shards on ports {first}, {}", first + 1);
+    assert_eq!(server.start_lines.last(), Some(&ports));
+    server.run(&["topic", "create", "t", "--partitions", "2"]).ok();
+    let state: serde_json::Value =
+        serde_json::from_str(&server.run(&["topic", "describe", "t", "--json"]).ok()).unwrap();
+    for partition in state["partitions"].as_array().unwrap() {
+        assert_eq!(partition["port"].as_u64(), partition["shard"].as_u64().map(|shard| shard + u64::from(first)));
+    }
+    let other = tempfile::tempdir().unwrap();
+    serve(other.path(), &["--listen", "127.0.0.1:0", "--shard-port", &(first + 1).to_string()]).refuses(&format!(
+        "corelog: cannot listen on 127.0.0.1:{}: another program uses this port; stop it, or give --shard-port",
+        first + 1
+    ));
+}
+
+/// The first of two neighbouring ports that nobody uses, below those that the kernel gives away.
+fn two_free_ports() -> u16 {
+    let free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let from = 10_000 + (std::process::id() % 10_000) as u16;
+    (from..from + 1000).step_by(2).find(|port| free(*port) && free(port + 1)).unwrap()
+}
+
+#[test]
 fn a_second_server_on_the_same_directory() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());

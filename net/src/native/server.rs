@@ -41,6 +41,11 @@ impl Ports {
         self.0[usize::from(shard.0)].store(port, Ordering::Release);
     }
 
+    /// Whether every shard listens: before that, metadata would lack some.
+    pub fn are_all_listening(&self) -> bool {
+        self.listening().count() == self.0.len()
+    }
+
     /// The shards that listen, and where.
     pub fn listening(&self) -> impl Iterator<Item = (ShardId, u16)> {
         let ports = self.0.iter().map(|port| port.load(Ordering::Acquire)).enumerate();
@@ -203,6 +208,21 @@ impl Log {
         match self.left_out.replace(0) {
             0 => eprintln!("corelog: {}", line()),
             left_out => eprintln!("corelog: {} ({left_out} more lines left out)", line()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_listen_when_the_last_one_does() {
+        let ports = Ports::new(3);
+        for (shard, all) in [(2, false), (0, false), (0, false), (1, true)] {
+            assert!(!ports.are_all_listening());
+            ports.clone().set(ShardId(shard), 7100 + shard);
+            assert_eq!(ports.are_all_listening(), all, "{shard}");
         }
     }
 }
