@@ -11,7 +11,9 @@ use crate::quantity;
 use crate::server::{ServerArgs, check_partitions, failed};
 use clap::{Args, ValueEnum};
 use corelog_client::blocking::{Admin, Producer};
-use corelog_client::{Codec, Delivery, NewRecord, ProduceError, ProducerOptions, SendError};
+use corelog_client::{
+    Codec, Delivery, NewRecord, ProduceError, ProducerOptions, ProducerStats, RetryUnknown, SendError,
+};
 use nix::sys::signal::{SigSet, Signal};
 use std::fmt;
 use std::io::Read;
@@ -48,6 +50,9 @@ pub(crate) struct Produce {
     /// How long a record may wait for its acknowledgement, retries included
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = quantity::duration)]
     timeout: Duration,
+    /// Send records again whose acknowledgement was lost with its connection: none is missing then, some may be there twice
+    #[arg(long)]
+    resend_unknown: bool,
     /// Show the rate although standard error is no terminal
     #[arg(long)]
     progress: bool,
@@ -57,10 +62,13 @@ const EXAMPLES: &str = "\
 Examples:
   corelog produce clicks < access.log
   tail -f access.log | corelog produce clicks --key-separator ' ' --compression zstd --linger 5ms
+  corelog produce clicks --resend-unknown --timeout 10m < access.log
 
 One record a line; every byte but the newline is kept. A last line without a newline is a record, a newline at the end
 adds none, an empty line is an empty record. At the end, and on any failure, it says how many records were acknowledged.
-A record whose acknowledgement was lost with its connection is not sent again: it may be there or not.";
+A record whose acknowledgement was lost with its connection may be there or not. It is counted as such and ends the
+command, unless --resend-unknown has it sent again, in order within its partition: the log may then hold a b c b c d,
+never a c b.";
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Compression {
@@ -172,6 +180,7 @@ fn options(args: &Produce, message_bytes_max: usize) -> ProducerOptions {
         // So that an interrupt is noticed; the buffer is emptied by deliveries, which have a timeout of their own.
         block_max: TICK,
         delivery_timeout: args.timeout,
+        retry_unknown: if args.resend_unknown { RetryUnknown::AtLeastOnce } else { RetryUnknown::AtMostOnce },
         ..ProducerOptions::default()
     }
 }
@@ -285,7 +294,7 @@ impl Run<'_> {
         let stats = self.producer.stats();
         let counts = self.counts();
         let took = self.progress.end(counts);
-        let counted = outcome(self.taken, stats.acknowledged, stats.failed);
+        let counted = outcome(self.taken, &stats);
         match ended {
             Ok(()) => {
                 eprintln!("{counted} {took}");
@@ -296,13 +305,15 @@ impl Run<'_> {
     }
 }
 
-/// What became of the records taken: "7 records acknowledged, 2 may be there or not, 1 not written".
-fn outcome(taken: u64, acknowledged: u64, failed: u64) -> String {
+/// What became of the records taken: "7 records acknowledged (3 sent again, perhaps there twice), 1 not written".
+fn outcome(taken: u64, stats: &ProducerStats) -> String {
+    let ProducerStats { acknowledged, failed, resent, .. } = *stats;
     let unknown = taken.saturating_sub(acknowledged + failed);
     let plural = if acknowledged == 1 { "" } else { "s" };
+    let again = if resent == 0 { String::new() } else { format!(" ({resent} sent again, perhaps there twice)") };
     let parts = [(unknown, "may be there or not"), (failed, "not written")];
     let parts = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", {count} {what}"));
-    format!("{acknowledged} record{plural} acknowledged{}", parts.collect::<String>())
+    format!("{acknowledged} record{plural} acknowledged{again}{}", parts.collect::<String>())
 }
 
 impl fmt::Display for Stop {
@@ -323,10 +334,14 @@ mod tests {
 
     #[test]
     fn every_record_is_accounted_for() {
-        assert_eq!(outcome(5, 5, 0), "5 records acknowledged");
-        assert_eq!(outcome(5, 1, 0), "1 record acknowledged, 4 may be there or not");
-        assert_eq!(outcome(5, 2, 2), "2 records acknowledged, 1 may be there or not, 2 not written");
-        assert_eq!(outcome(0, 0, 0), "0 records acknowledged");
+        let outcome = |taken, acknowledged, failed, resent| {
+            super::outcome(taken, &ProducerStats { acknowledged, failed, resent, ..ProducerStats::default() })
+        };
+        assert_eq!(outcome(5, 5, 0, 0), "5 records acknowledged");
+        assert_eq!(outcome(5, 1, 0, 0), "1 record acknowledged, 4 may be there or not");
+        assert_eq!(outcome(5, 2, 2, 0), "2 records acknowledged, 1 may be there or not, 2 not written");
+        assert_eq!(outcome(0, 0, 0, 0), "0 records acknowledged");
+        assert_eq!(outcome(5, 4, 1, 3), "4 records acknowledged (3 sent again, perhaps there twice), 1 not written");
     }
 
     #[test]

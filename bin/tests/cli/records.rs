@@ -3,6 +3,7 @@
 use crate::run::{Server, wait};
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::process::{Child, ChildStderr, ChildStdin, Stdio};
+use std::time::Duration;
 
 fn server_with_topic(partitions: &str) -> (tempfile::TempDir, Server) {
     let dir = tempfile::tempdir().unwrap();
@@ -181,8 +182,13 @@ impl Producer {
     /// Writes lines and waits until it says that all so far are acknowledged.
     fn write(&mut self, lines: &[u8], acknowledged: usize) {
         self.stdin.write_all(lines).unwrap();
-        let wanted = format!("{acknowledged} read, {acknowledged} acknowledged, ");
-        let found = self.said.find(|line| line.as_ref().unwrap().starts_with(&wanted));
+        self.says(&format!("{acknowledged} read, {acknowledged} acknowledged, "));
+    }
+
+    /// Waits until it says a line that begins so.
+    #[track_caller]
+    fn says(&mut self, wanted: &str) {
+        let found = self.said.find(|line| line.as_ref().unwrap().starts_with(wanted));
         assert!(found.is_some(), "it ended before it said {wanted:?}");
     }
 
@@ -216,6 +222,29 @@ fn a_server_killed_underneath_leaves_an_account() {
     let (status, last) = producer.ended();
     assert_eq!(status, Some(1));
     assert!(last.starts_with("corelog: ") && last.contains("; 3 records acknowledged, 1 "), "{last}");
+}
+
+#[test]
+fn records_of_unknown_fate_are_sent_again_when_asked_for() {
+    let (dir, server) = server_with_topic("1");
+    let address = server.address.clone();
+    let mut producer = Producer::start(&server, &["--resend-unknown"]);
+    producer.write(b"a\nb\nc\n", 3);
+    // It takes the request and dies before it reads it: only the client cannot know that.
+    server.freeze();
+    producer.stdin.write_all(b"d\n").unwrap();
+    producer.says("4 read, 3 acknowledged, ");
+    std::thread::sleep(Duration::from_millis(200));
+    server.kill();
+    let server = Server::start_with(dir.path(), &["--listen", &address, "--smp", "2"]);
+    producer.says("4 read, 4 acknowledged, ");
+    producer.stdin.write_all(b"e\n").unwrap();
+    let Producer { mut child, stdin, said } = producer;
+    drop(stdin);
+    assert_eq!(wait(&mut child), Some(0));
+    let last = said.last().unwrap().unwrap();
+    assert!(last.starts_with("5 records acknowledged (1 sent again, perhaps there twice) in "), "{last}");
+    assert_eq!(server.run(&ALL).ok(), "a\nb\nc\nd\ne\n");
 }
 
 #[test]

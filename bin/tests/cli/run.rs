@@ -135,6 +135,12 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Stops its threads where they are: it takes in nothing, while its connections stay.
+    pub(crate) fn freeze(&self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    }
+
     /// Asks it to end, as Ctrl-C or a service manager does; returns its exit status and what it said after its start.
     pub(crate) fn stop(mut self) -> (Option<i32>, String) {
         let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);

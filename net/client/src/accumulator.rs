@@ -195,6 +195,7 @@ impl Accumulator {
         match &delivery.outcome {
             Ok(_) => {
                 self.stats.acknowledged += count;
+                self.stats.resent += if settled.resent { count } else { 0 };
                 self.stats.bytes_acknowledged += delivery.bytes as u64;
             }
             Err(error) => {

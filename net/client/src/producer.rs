@@ -36,6 +36,8 @@ pub(crate) struct ProducerCore {
 pub(crate) struct Settled {
     pub(crate) delivery: Delivery,
     pub(crate) reserved: usize,
+    /// An earlier try may have written the records too.
+    pub(crate) resent: bool,
 }
 
 /// The batches of one partition. The first `sent` of them are not `Waiting`.
@@ -294,7 +296,8 @@ impl ProducerCore {
             };
             let Sealed { partition, first, count, bytes, reserved, .. } = queued.batch;
             let delivery = Delivery { partition, first, count, bytes: bytes.len(), outcome };
-            self.settled.push(Settled { delivery, reserved });
+            let resent = matches!(queued.trouble, Some(Trouble::MaybeWritten(_)));
+            self.settled.push(Settled { delivery, reserved, resent });
         }
     }
 

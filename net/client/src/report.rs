@@ -89,6 +89,9 @@ pub struct ProducerStats {
     pub sent: u64,
     /// Records acknowledged.
     pub acknowledged: u64,
+    /// Of those acknowledged, records that were sent again although an earlier try may have written them:
+    /// [`RetryUnknown::AtLeastOnce`](crate::RetryUnknown).
+    pub resent: u64,
     /// Records not acknowledged that are not there.
     pub failed: u64,
     /// Records not acknowledged that may be there.

@@ -291,8 +291,11 @@ fn troubles_are_really_met() {
     let mut producing = run_producer(1, &producer_options(RetryUnknown::AtLeastOnce), mood, 60);
     assert!(producing.world.lost > 10 && producing.world.server.refusals > 20);
     let logged = (0..PARTITIONS).map(|partition| producing.logged(partition).len()).sum::<usize>();
+    let stats = producing.front.accumulator.stats();
     assert!(logged > producing.taken.len(), "some must have been repeated");
+    assert!(stats.resent > 0 && stats.resent < stats.acknowledged, "{stats:?}");
     let producing = run_producer(1, &producer_options(RetryUnknown::AtMostOnce), mood, 60);
+    assert_eq!(producing.front.accumulator.stats().resent, 0);
     assert!(producing.failures().iter().any(|error| error.is_outcome_unknown()));
     assert!(producing.failures().iter().all(|error| error.is_outcome_unknown()), "{:?}", producing.failures());
 }
