@@ -44,7 +44,7 @@ Exit status: 0 done, 1 failed, 2 asked for wrongly, 3 a check found problems.";
 enum Command {
     /// Serve the log in a data directory
     Serve(serve::Serve),
-    /// Create, list, describe, alter and delete topics
+    /// Create, list, describe, alter and delete topics, and delete their records
     Topic(topic::Topic),
     /// Write the lines of standard input as records
     Produce(produce::Produce),

@@ -1,7 +1,7 @@
-//! `corelog topic`: create, list, describe, alter and delete topics.
+//! `corelog topic`: create, list, describe, alter and delete topics, and delete their records.
 
 use crate::failure::Failure;
-use crate::server::{ServerArgs, failed};
+use crate::server::{ServerArgs, check_partitions, failed};
 use crate::table::Table;
 use clap::{Args, Subcommand};
 use corelog_client::{ClusterInfo, PartitionInfo, TopicChanges, TopicDescription, TopicFacts};
@@ -31,12 +31,22 @@ enum Action {
     /// Delete a topic with all its records
     #[command(after_help = "Example:\n  corelog topic delete clicks")]
     Delete(Named),
+    /// Delete a topic's oldest records, and show each partition's first offset after that
+    #[command(after_help = DELETE_RECORDS_EXAMPLES)]
+    DeleteRecords(DeleteRecords),
 }
 
 const ALTER_EXAMPLES: &str = "\
 Examples:
   corelog topic alter clicks --partitions 16
   corelog topic alter clicks --config durability=write --unset retention.ms";
+
+const DELETE_RECORDS_EXAMPLES: &str = "\
+Examples:
+  corelog topic delete-records clicks --before 4711 -p 3
+  corelog topic delete-records clicks --before end
+
+Readers do not see the records any more at once; disk space is freed by whole segments.";
 
 #[derive(Args)]
 struct Create {
@@ -86,6 +96,30 @@ struct Alter {
     unset: Vec<String>,
 }
 
+#[derive(Args)]
+struct DeleteRecords {
+    #[command(flatten)]
+    named: Named,
+    /// Delete the records below this offset; `end` deletes all that readers can see now
+    #[arg(long, value_name = "OFFSET", value_parser = before)]
+    before: Before,
+    /// Only of this partition; may be repeated [default: all]
+    #[arg(short = 'p', long = "partition", value_name = "N")]
+    partitions: Vec<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Offset(i64),
+    /// The high watermark.
+    End,
+}
+
+fn before(text: &str) -> Result<Before, String> {
+    let offset = || text.parse().ok().filter(|offset| *offset >= 0).map(Before::Offset);
+    if text == "end" { Some(Before::End) } else { offset() }.ok_or_else(|| "it must be an offset from 0, or end".into())
+}
+
 fn key_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write it like retention.ms=86400000")?;
     Ok((key.to_owned(), value.to_owned()))
@@ -98,6 +132,7 @@ pub(crate) fn run(topic: Topic) -> Result<(), Failure> {
         Action::Describe(args) => describe(&args)?,
         Action::Alter(args) => alter(args)?,
         Action::Delete(args) => delete(&args)?,
+        Action::DeleteRecords(args) => delete_records(&args)?,
     };
     let mut out = std::io::stdout().lock();
     out.write_all(shown.as_bytes()).and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
@@ -122,6 +157,52 @@ fn alter(args: Alter) -> Result<String, Failure> {
 fn delete(args: &Named) -> Result<String, Failure> {
     let facts = args.server.admin()?.delete_topic(&args.topic).map_err(failed)?;
     Ok(done("deleted", args, facts))
+}
+
+fn delete_records(args: &DeleteRecords) -> Result<String, Failure> {
+    let Named { topic, server, json } = &args.named;
+    let mut admin = server.admin()?;
+    let there = admin.describe_topic(topic).map_err(failed)?.partitions;
+    check_partitions(topic, &args.partitions, there.len() as u32)?;
+    let wanted = |p: &&PartitionInfo| args.partitions.is_empty() || args.partitions.contains(&p.partition);
+    let chosen: Vec<&PartitionInfo> = there.iter().filter(wanted).collect();
+    check_before(args.before, &chosen)?;
+    let before = if let Before::Offset(offset) = args.before { offset } else { -1 };
+    let mut firsts = Vec::with_capacity(chosen.len());
+    for PartitionInfo { partition, .. } in chosen {
+        let first = admin.delete_records(topic, *partition, before).map_err(|error| {
+            let done = firsts.len();
+            Failure::Failed(format!("partition {partition}: {error}; {done} partitions before it were done"))
+        })?;
+        firsts.push((*partition, first));
+    }
+    Ok(if *json { json_of_firsts(topic, &firsts) } else { text_of_firsts(&firsts) })
+}
+
+/// That no partition would be asked for more than it has: where one cannot, none should be begun with.
+fn check_before(before: Before, chosen: &[&PartitionInfo]) -> Result<(), Failure> {
+    let Before::Offset(offset) = before else { return Ok(()) };
+    match chosen.iter().find(|p| p.trouble.is_none() && p.high_watermark < offset) {
+        Some(PartitionInfo { partition, first, high_watermark, .. }) => Err(Failure::Failed(format!(
+            "partition {partition} holds offsets {first} up to {high_watermark}, so that --before {offset} is beyond \
+             its end; nothing was deleted"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn text_of_firsts(firsts: &[(u32, i64)]) -> String {
+    let mut table = Table::new(["PARTITION", "FIRST"]);
+    for (partition, first) in firsts {
+        table.row([partition.to_string(), first.to_string()]);
+    }
+    table.text()
+}
+
+fn json_of_firsts(topic: &str, firsts: &[(u32, i64)]) -> String {
+    let partitions: Vec<_> =
+        firsts.iter().map(|(partition, first)| json!({ "partition": partition, "first": first })).collect();
+    line_of(&json!({ "name": topic, "partitions": partitions }))
 }
 
 fn done(what: &str, named: &Named, facts: TopicFacts) -> String {

@@ -21,6 +21,7 @@ fn every_command_has_help_with_an_example() {
         &["topic", "describe"],
         &["topic", "alter"],
         &["topic", "delete"],
+        &["topic", "delete-records"],
         &["produce"],
         &["consume"],
         &["dump-log"],
@@ -50,6 +51,9 @@ fn what_cannot_be_parsed_exits_2() {
         &["topic", "create", "t", "--config", "retention.ms"],
         &["topic", "alter", "t"],
         &["topic", "alter", "t", "--partitions", "2", "--config", "durability=write"],
+        &["topic", "delete-records", "t"],
+        &["topic", "delete-records", "t", "--before", "-1"],
+        &["topic", "delete-records", "t", "--before", "yesterday"],
     ];
     for arguments in wrong {
         let ended = run(arguments);

@@ -43,6 +43,33 @@ fn create_list_describe_alter_delete() {
 }
 
 #[test]
+fn records_are_deleted_up_to_an_offset_or_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    server.run(&["topic", "create", "t", "--partitions", "2"]).ok();
+    for (partition, lines) in [("0", &b"a\nb\nc\n"[..]), ("1", b"x\n")] {
+        assert_eq!(server.run_with(&["produce", "t", "-p", partition], lines).status, Some(0));
+    }
+    let delete = |arguments: &[&str]| server.run(&[&["topic", "delete-records", "t"][..], arguments].concat());
+    let left = |partition| server.run(&["consume", "t", "--from", "beginning", "--exit-at-end", "-p", partition]).ok();
+    assert_eq!(delete(&["--before", "2", "-p", "0"]).ok(), "PARTITION  FIRST\n        0      2\n");
+    assert_eq!((left("0"), left("1")), ("c\n".to_owned(), "x\n".to_owned()));
+    delete(&["--before", "3"]).fails(
+        1,
+        "corelog: partition 1 holds offsets 0 up to 1, so that --before 3 is beyond its end; nothing was deleted",
+    );
+    delete(&["--before", "0", "-p", "7"]).fails(1, "corelog: topic t has no partition 7: it has 2, numbered from 0");
+    assert_eq!((left("0"), left("1")), ("c\n".to_owned(), "x\n".to_owned()));
+    let firsts: serde_json::Value = serde_json::from_str(&delete(&["--before", "end", "--json"]).ok()).unwrap();
+    let expected = serde_json::json!({
+        "name": "t",
+        "partitions": [{ "partition": 0, "first": 3 }, { "partition": 1, "first": 1 }],
+    });
+    assert_eq!(firsts, expected);
+    assert_eq!((left("0"), left("1")), (String::new(), String::new()));
+}
+
+#[test]
 fn what_the_server_refuses_is_one_sentence() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());
