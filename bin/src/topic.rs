@@ -25,7 +25,7 @@ enum Action {
     /// Show a topic's settings and, for each partition, shard, port, offsets and bytes
     #[command(after_help = "Example:\n  corelog topic describe clicks")]
     Describe(Named),
-    /// Change a topic's settings (all of them, or none where one is refused), or add partitions
+    /// Change a topic's settings (all of them, or none where one is refused), and add partitions
     #[command(after_help = ALTER_EXAMPLES)]
     Alter(Alter),
     /// Delete a topic with all its records
@@ -39,7 +39,9 @@ enum Action {
 const ALTER_EXAMPLES: &str = "\
 Examples:
   corelog topic alter clicks --partitions 16
-  corelog topic alter clicks --config durability=write --unset retention.ms";
+  corelog topic alter clicks --partitions 16 --config durability=write --unset retention.ms
+
+Settings are changed first, partitions are added then: where the latter is refused, the settings stay changed.";
 
 const DELETE_RECORDS_EXAMPLES: &str = "\
 Examples:
@@ -85,8 +87,8 @@ struct Named {
 struct Alter {
     #[command(flatten)]
     named: Named,
-    /// New number of partitions, more than now; settings are changed by another call
-    #[arg(long, value_name = "N", conflicts_with_all = ["config", "unset"], value_parser = clap::value_parser!(u32).range(1..))]
+    /// New number of partitions, more than now
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     partitions: Option<u32>,
     /// A setting to set; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
@@ -146,12 +148,22 @@ fn create(args: &Create) -> Result<String, Failure> {
 }
 
 fn alter(args: Alter) -> Result<String, Failure> {
-    if args.partitions.is_none() && args.config.is_empty() && args.unset.is_empty() {
+    let Alter { named, partitions, config: set, unset: reset } = args;
+    let settings = TopicChanges { partitions: None, set, reset };
+    let more = TopicChanges { partitions, ..TopicChanges::default() };
+    // The server changes both by two requests. Partitions cannot be taken back, so they come last.
+    let changes = [settings, more].into_iter().filter(|changes| *changes != TopicChanges::default());
+    let changes: Vec<TopicChanges> = changes.collect();
+    let Some((first, rest)) = changes.split_first() else {
         return Err(Failure::usage("nothing to alter: give --partitions, --config or --unset"));
+    };
+    let mut admin = named.server.admin()?;
+    let mut facts = admin.alter_topic(&named.topic, first).map_err(failed)?;
+    for more in rest {
+        let partly = |error| Failure::Failed(format!("{}; the settings were changed before that", failed(error)));
+        facts = admin.alter_topic(&named.topic, more).map_err(partly)?;
     }
-    let changes = TopicChanges { partitions: args.partitions, set: args.config, reset: args.unset };
-    let facts = args.named.server.admin()?.alter_topic(&args.named.topic, &changes).map_err(failed)?;
-    Ok(done("altered", &args.named, facts))
+    Ok(done("altered", &named, facts))
 }
 
 fn delete(args: &Named) -> Result<String, Failure> {

@@ -50,7 +50,6 @@ fn what_cannot_be_parsed_exits_2() {
         &["topic", "create", "t", "--partitions", "0"],
         &["topic", "create", "t", "--config", "retention.ms"],
         &["topic", "alter", "t"],
-        &["topic", "alter", "t", "--partitions", "2", "--config", "durability=write"],
         &["topic", "delete-records", "t"],
         &["topic", "delete-records", "t", "--before", "-1"],
         &["topic", "delete-records", "t", "--before", "yesterday"],

@@ -43,6 +43,32 @@ fn create_list_describe_alter_delete() {
 }
 
 #[test]
+fn partitions_and_settings_are_altered_by_one_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path());
+    server.run(&["topic", "create", "t"]).ok();
+    let alter = |partitions, setting| {
+        server.run(&["topic", "alter", "t", "--partitions", partitions, "--config", setting, "--unset", "segment.ms"])
+    };
+    let state = || -> (usize, String) {
+        let state = server.run(&["topic", "describe", "t", "--json"]).ok();
+        let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+        let value = state["settings"]["retention.ms"]["value"].as_str().unwrap().to_owned();
+        (state["partitions"].as_array().unwrap().len(), value)
+    };
+    assert_eq!(alter("3", "retention.ms=1000").ok(), "altered topic t with 3 partitions\n");
+    assert_eq!(state(), (3, "1000".to_owned()));
+    // The settings come first, so that a refusal of theirs leaves all as it was.
+    assert_eq!(alter("4", "retention.ms=soon").status, Some(1));
+    assert_eq!(state(), (3, "1000".to_owned()));
+    let ended = alter("2", "retention.ms=2000");
+    assert_eq!((ended.status, ended.text()), (Some(1), ""));
+    assert!(ended.stderr.contains("invalid_partitions (215)"), "{}", ended.stderr);
+    assert!(ended.stderr.trim_end().ends_with("; the settings were changed before that"), "{}", ended.stderr);
+    assert_eq!(state(), (3, "2000".to_owned()));
+}
+
+#[test]
 fn records_are_deleted_up_to_an_offset_or_all() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path());

@@ -155,7 +155,8 @@ pub struct TopicFacts {
     pub partitions: u32,
 }
 
-/// What to change about a topic: all of it, or nothing where any part is refused.
+/// What to change about a topic: all of it, or nothing where any part is refused. The server refuses partitions and
+/// settings in one call.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TopicChanges {
     /// New number of partitions, more than now.
