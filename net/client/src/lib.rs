@@ -32,6 +32,7 @@ mod admin;
 pub mod blocking;
 mod cluster;
 mod consumer;
+mod deliver;
 #[cfg(test)]
 mod drivers;
 mod error;

@@ -2,6 +2,7 @@
 
 use super::sockets::{Sockets, Waker};
 use crate::accumulator::Accumulator;
+use crate::deliver::{self, Deliverer, Shared as _};
 use crate::front::Front;
 use crate::producer::ProducerCore;
 use crate::start::{self, unreachable};
@@ -82,9 +83,10 @@ impl Producer {
         let front = Mutex::new(Front::new(accumulator));
         let waker = Waker::new().map_err(|error| unreachable(servers, &error.to_string()))?;
         let shared = Arc::new(Shared { front, settled: Condvar::new(), waker });
-        let driver = Driver { shared: Arc::clone(&shared), core, sockets, on_delivery };
+        let deliverer = Deliverer::new(Arc::clone(&shared), core, on_delivery);
         let thread = std::thread::Builder::new().name("corelog-producer".to_owned());
-        let thread = thread.spawn(move || driver.run()).map_err(|error| unreachable(servers, &error.to_string()))?;
+        let thread =
+            thread.spawn(move || run(deliverer, sockets)).map_err(|error| unreachable(servers, &error.to_string()))?;
         Ok(Producer { shared, options, thread: Some(thread) })
     }
 
@@ -195,11 +197,17 @@ impl Drop for Producer {
     }
 }
 
-impl Shared {
+impl deliver::Shared for Shared {
     fn lock(&self) -> MutexGuard<'_, Front> {
         self.front.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn tell_settled(&self) {
+        self.settled.notify_all();
+    }
+}
+
+impl Shared {
     fn wait<'a>(&self, front: MutexGuard<'a, Front>) -> MutexGuard<'a, Front> {
         self.settled.wait(front).unwrap_or_else(PoisonError::into_inner)
     }
@@ -214,49 +222,15 @@ impl Shared {
 }
 
 /// The producer's thread.
-struct Driver<F> {
-    shared: Arc<Shared>,
-    core: ProducerCore,
-    sockets: Sockets,
-    on_delivery: F,
-}
-
-impl<F: FnMut(&Delivery)> Driver<F> {
-    fn run(mut self) {
-        let mut sealed = Vec::new();
-        loop {
-            let now = Instant::now();
-            let closing = self.shared.lock().hand_over(&mut self.core, now, &mut sealed);
-            sealed.drain(..).for_each(|batch| self.core.push(batch));
-            if closing {
-                break;
-            }
-            self.sockets.send(&mut self.core, now);
-            self.report();
-            let until = self.shared.lock().park(&mut self.core, Instant::now());
-            self.sockets.wait(&mut self.core, Some(&self.shared.waker), until);
+fn run(mut deliverer: Deliverer<Shared, impl FnMut(&Delivery)>, mut sockets: Sockets) {
+    loop {
+        let now = Instant::now();
+        if !deliverer.take_in(now) {
+            return deliverer.give_up();
         }
-        let gathering = self.shared.lock().drain();
-        gathering.into_iter().for_each(|batch| self.core.push(batch));
-        self.core.give_up();
-        self.report();
-    }
-
-    fn report(&mut self) {
-        let settled = self.core.settled();
-        if settled.is_empty() {
-            return;
-        }
-        settled.iter().for_each(|settled| (self.on_delivery)(&settled.delivery));
-        self.shared.lock().settle(&settled);
-        self.shared.settled.notify_all();
-    }
-}
-
-/// However the thread ends, nobody may wait for it any more.
-impl<F> Drop for Driver<F> {
-    fn drop(&mut self) {
-        self.shared.lock().ended = true;
-        self.shared.settled.notify_all();
+        sockets.send(&mut deliverer.core, now);
+        deliverer.report();
+        let until = deliverer.park();
+        sockets.wait(&mut deliverer.core, Some(&deliverer.shared.waker), until);
     }
 }

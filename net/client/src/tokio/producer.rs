@@ -2,6 +2,7 @@
 
 use super::sockets::Sockets;
 use crate::accumulator::Accumulator;
+use crate::deliver::{self, Deliverer, Shared as _};
 use crate::front::Front;
 use crate::producer::ProducerCore;
 use crate::start::{self, unreachable};
@@ -78,8 +79,7 @@ impl Producer {
         let accumulator = Accumulator::new(&options, partitions, seed as u32, Instant::now());
         let front = Mutex::new(Front::new(accumulator));
         let shared = Arc::new(Shared { front, settled: Notify::new(), wake: Notify::new() });
-        let driver = Driver { shared: Arc::clone(&shared), core, on_delivery };
-        ::tokio::spawn(driver.run(sockets));
+        ::tokio::spawn(run(Deliverer::new(Arc::clone(&shared), core, on_delivery), sockets));
         Ok(Producer { shared, options })
     }
 
@@ -182,11 +182,17 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Shared {
+impl deliver::Shared for Shared {
     fn lock(&self) -> MutexGuard<'_, Front> {
         self.front.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn tell_settled(&self) {
+        self.settled.notify_waiters();
+    }
+}
+
+impl Shared {
     fn append(
         &self,
         record: &NewRecord<'_>,
@@ -218,52 +224,16 @@ impl Shared {
 }
 
 /// The producer's task.
-struct Driver<F> {
-    shared: Arc<Shared>,
-    core: ProducerCore,
-    on_delivery: F,
-}
-
-impl<F: FnMut(&Delivery)> Driver<F> {
-    async fn run(mut self, mut sockets: Sockets) {
-        let mut sealed = Vec::new();
-        loop {
-            let now = Instant::now();
-            let closing = self.shared.lock().hand_over(&mut self.core, now, &mut sealed);
-            sealed.drain(..).for_each(|batch| self.core.push(batch));
-            if closing {
-                break;
-            }
-            self.report();
-            let until = self.shared.lock().park(&mut self.core, Instant::now());
-            let shared = Arc::clone(&self.shared);
-            let turn = sockets.turn(&mut self.core, until);
-            either(turn, shared.wake.notified()).await;
-            self.report();
-        }
-        let gathering = self.shared.lock().drain();
-        gathering.into_iter().for_each(|batch| self.core.push(batch));
-        self.core.give_up();
-        self.report();
+async fn run(mut deliverer: Deliverer<Shared, impl FnMut(&Delivery)>, mut sockets: Sockets) {
+    while deliverer.take_in(Instant::now()) {
+        deliverer.report();
+        let until = deliverer.park();
+        let shared = Arc::clone(&deliverer.shared);
+        let turn = sockets.turn(&mut deliverer.core, until);
+        either(turn, shared.wake.notified()).await;
+        deliverer.report();
     }
-
-    fn report(&mut self) {
-        let settled = self.core.settled();
-        if settled.is_empty() {
-            return;
-        }
-        settled.iter().for_each(|settled| (self.on_delivery)(&settled.delivery));
-        self.shared.lock().settle(&settled);
-        self.shared.settled.notify_waiters();
-    }
-}
-
-/// However the task ends, nobody may wait for it any more.
-impl<F> Drop for Driver<F> {
-    fn drop(&mut self) {
-        self.shared.lock().ended = true;
-        self.shared.settled.notify_waiters();
-    }
+    deliverer.give_up();
 }
 
 /// Until the first of the two is done; the first is always looked at.
