@@ -232,6 +232,23 @@ mod blocking {
     }
 
     #[test]
+    fn a_producer_that_is_abandoned_accounts_for_every_record() {
+        let listening = Listening::start(1);
+        let options = ProducerOptions { inflight: 1, ..producer_options() };
+        let producer = Producer::connect(&listening.servers, TOPIC, options).unwrap();
+        producer.send_wait(NewRecord::new(b"acknowledged")).unwrap();
+        listening.server.lock().unwrap().mood.holds_answers = true;
+        producer.send(NewRecord::new(b"on its way")).unwrap();
+        let begun = Instant::now();
+        while listening.values(0).len() < 2 && begun.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        producer.send(NewRecord::new(b"never sent")).unwrap();
+        let stats = producer.abandon();
+        assert_eq!((stats.sent, stats.acknowledged, stats.unknown, stats.failed), (3, 1, 1, 1));
+    }
+
+    #[test]
     fn an_admin_and_the_errors_of_a_beginning() {
         let listening = Listening::start(1);
         let mut admin = Admin::connect(&listening.servers, quick()).unwrap();
@@ -334,7 +351,8 @@ mod asynchronous {
             assert!(lost.is_err(), "nothing is acknowledged here");
             while producer.try_send(NewRecord::new(&value)).is_ok() {}
             assert_eq!(producer.send(NewRecord::new(&value)).await, Err(SendError::Full));
-            drop(producer);
+            let stats = producer.abandon().await;
+            assert_eq!((stats.sent, stats.acknowledged, stats.bytes_buffered), (stats.unknown + stats.failed, 0, 0));
             // The task reports and ends by itself.
             while reported.try_recv() != Err(mpsc::TryRecvError::Disconnected) {
                 ::tokio::time::sleep(Duration::from_millis(1)).await;

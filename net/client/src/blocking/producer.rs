@@ -159,6 +159,20 @@ impl Producer {
         self.flush()
     }
 
+    /// Ends without waiting for anything, and returns the final sums: every record is acknowledged, failed or unknown.
+    pub fn abandon(mut self) -> ProducerStats {
+        self.end();
+        self.stats()
+    }
+
+    fn end(&mut self) {
+        self.shared.lock().closing = true;
+        self.shared.waker.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
     fn append(
         &self,
         record: &NewRecord<'_>,
@@ -189,11 +203,7 @@ impl Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        self.shared.lock().closing = true;
-        self.shared.waker.wake();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.end();
     }
 }
 

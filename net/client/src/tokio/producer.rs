@@ -141,6 +141,17 @@ impl Producer {
         self.flush().await
     }
 
+    /// Ends without waiting for the server, and returns the final sums: every record is acknowledged, failed or unknown.
+    pub async fn abandon(self) -> ProducerStats {
+        self.end();
+        self.shared.until(|front| front.ended.then(|| front.accumulator.stats())).await
+    }
+
+    fn end(&self) {
+        self.shared.lock().closing = true;
+        self.shared.wake.notify_one();
+    }
+
     async fn append(
         &self,
         record: &NewRecord<'_>,
@@ -165,8 +176,7 @@ impl Producer {
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        self.shared.lock().closing = true;
-        self.shared.wake.notify_one();
+        self.end();
     }
 }
 
