@@ -248,6 +248,29 @@ fn records_of_unknown_fate_are_sent_again_when_asked_for() {
 }
 
 #[test]
+fn a_topic_that_is_deleted_and_created_again_is_another_one() {
+    let (_dir, server) = server_with_topic("1");
+    let mut producer = Producer::start(&server, &[]);
+    producer.write(b"old\n", 1);
+    let mut consumer = server.command(&ALL[..4]);
+    let mut consumer = consumer.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(consumer.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "old");
+    server.run(&["topic", "delete", "t"]).ok();
+    server.run(&["topic", "create", "t"]).ok();
+    producer.stdin.write_all(b"for the old one\n").unwrap();
+    let why = "corelog: metadata was refused: unknown_topic (210): topic t was deleted and created again; start again \
+               to use the new one";
+    assert_eq!(producer.ended(), (Some(1), format!("{why}; 1 record acknowledged, 1 not written")));
+    assert_eq!(wait(&mut consumer), Some(1));
+    assert!(lines.next().is_none());
+    let mut said = String::new();
+    consumer.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said.trim_end(), why);
+    assert_eq!(server.run(&ALL).ok(), "", "the new topic has nothing of the old one");
+}
+
+#[test]
 fn an_interrupted_producer_leaves_an_account() {
     let (_dir, server) = server_with_topic("1");
     let mut producer = Producer::start(&server, &[]);

@@ -381,24 +381,27 @@ impl ConsumerCore {
             Some(Status::OffsetOutOfRange) => match self.options.out_of_range {
                 OutOfRange::Beginning => self.restart(index, Start::Beginning, now),
                 OutOfRange::End => self.restart(index, Start::End, now),
-                OutOfRange::Fail => {
-                    self.readers[index].state = State::Halted;
-                    self.troubles.push_back(refusal.into());
-                }
+                OutOfRange::Fail => self.give_up(index, refusal),
             },
             Some(Status::TooManySubscriptions) => self.readers[index].mode = Mode::Pull,
-            Some(Status::UnknownHandle | Status::UnknownSubscription) => {
+            // A partition that is gone is not open any more either; whether it is there again, and why not, shows when it
+            // is opened.
+            Some(
+                Status::UnknownHandle | Status::UnknownSubscription | Status::UnknownPartition | Status::UnknownTopic,
+            ) => {
                 self.routes.shut(partition, &mut self.cluster, now);
                 self.readers[index].not_before = now + pause;
             }
             _ if refusal.retry() != Retry::No => {
                 self.readers[index].not_before = now + refusal.retry_after().unwrap_or(pause);
             }
-            _ => {
-                self.readers[index].state = State::Halted;
-                self.troubles.push_back(refusal.into());
-            }
+            _ => self.give_up(index, refusal),
         }
+    }
+
+    fn give_up(&mut self, index: usize, refusal: Refusal) {
+        self.readers[index].state = State::Halted;
+        self.troubles.push_back(refusal.into());
     }
 
     /// Adds readers for partitions that have none yet.
@@ -484,7 +487,7 @@ impl Machine for ConsumerCore {
                 if let Err((partition, refusal)) = self.routes.answered(link, event, &mut self.cluster, now)
                     && let Some(index) = self.index(partition)
                 {
-                    self.refused(index, refusal, now);
+                    self.give_up(index, refusal);
                 }
                 self.add_readers(now);
             }

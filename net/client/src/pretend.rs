@@ -54,6 +54,8 @@ pub(crate) struct Server {
     pub(crate) produces: usize,
     pub(crate) subscriptions_max: usize,
     pub(crate) refusals: usize,
+    /// So many opens find that their partition is not known.
+    pub(crate) ignorant: usize,
     next_connection: u64,
 }
 
@@ -165,6 +167,7 @@ impl Server {
             produces: 0,
             subscriptions_max: 1000,
             refusals: 0,
+            ignorant: 0,
             next_connection: 0,
         }
     }
@@ -173,6 +176,23 @@ impl Server {
         let id = Uuid::from_u128(u128::from(self.chance.next()));
         let partitions = (0..partitions).map(|_| Log::default()).collect();
         self.topics.insert(topic.to_owned(), PretendTopic { id, partitions });
+    }
+
+    /// Deletes a topic, and ends what is open of it as the protocol has it.
+    pub(crate) fn delete(&mut self, topic: &str) {
+        self.topics.remove(topic);
+        for connection in self.connections.values_mut() {
+            connection.handles.iter_mut().filter(|open| open.topic == topic).for_each(|open| open.closed = true);
+            for (header, ..) in connection.fetches.extract_if(.., |(_, of, ..)| of == topic) {
+                fail(&header, Status::UnknownHandle, Detail::None, &mut connection.output);
+            }
+            for (handle, subscription) in connection.subscriptions.iter_mut().enumerate() {
+                if let Some(on) = subscription.take_if(|on| on.topic == topic) {
+                    let header = Header::request(Operation::Push, on.correlation, handle as u32 + 1).response();
+                    fail(&header, Status::UnknownPartition, Detail::None, &mut connection.output);
+                }
+            }
+        }
     }
 
     pub(crate) fn log(&mut self, topic: &str, partition: usize) -> &mut Log {
@@ -415,13 +435,17 @@ impl Server {
     }
 
     fn open(
-        &self,
+        &mut self,
         connection: &mut Connection,
         answer: &Header,
         topic: &Topic<'_>,
         partition: u32,
         out: &mut Vec<u8>,
     ) -> Answered {
+        if self.ignorant > 0 {
+            self.ignorant -= 1;
+            return Err((Status::UnknownPartition, Detail::None));
+        }
         let topic = self.find(topic).ok_or((Status::UnknownTopic, Detail::None))?;
         let state = &self.topics[&topic];
         let log = state.partitions.get(partition as usize).ok_or((Status::UnknownPartition, Detail::None))?;

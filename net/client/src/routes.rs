@@ -38,6 +38,8 @@ struct Route {
     owner: (u32, u16),
     lane: State,
     opened: Option<Opened>,
+    /// Its owner did not know it at the last try.
+    unknown: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,13 +187,17 @@ impl Routes {
         match outcome {
             Ok((handle, opened)) => {
                 route.lane = State::Open(link, handle);
-                route.opened = Some(opened);
+                (route.opened, route.unknown) = (Some(opened), false);
                 Ok(())
             }
             Err(refusal) => {
                 let pause = refusal.retry_after().unwrap_or(self.pause);
                 route.lane = State::Shut { not_before: now + pause };
-                self.refused(refusal, now)
+                let absent = matches!(refusal.status(), Some(Status::UnknownTopic | Status::UnknownPartition));
+                let first = absent && !std::mem::replace(&mut route.unknown, true);
+                // The topic may be gone, or so new that this shard has not heard of it: the owners are asked for first.
+                let refused = self.refused(refusal, now);
+                if first { Ok(()) } else { refused }
             }
         }
     }
@@ -200,20 +206,20 @@ impl Routes {
         self.asking = None;
         cluster.learn(metadata, link, now);
         let Some(entry) = metadata.topics.iter().find(|entry| entry.name.as_str() == self.topic) else {
-            self.trouble = Some(self.gone(Status::UnknownTopic as u16, ""));
+            self.trouble = Some(self.gone(Status::UnknownTopic as u16));
             return;
         };
         if entry.status != 0 {
-            self.trouble = Some(self.gone(entry.status, ""));
+            self.trouble = Some(self.gone(entry.status));
             return;
         }
         if self.id.is_some_and(|id| id != entry.id) {
-            self.trouble = Some(self.gone(Status::UnknownTopic as u16, "the topic was deleted and created again"));
+            self.trouble = Some(self.replaced());
             return;
         }
         self.id = Some(entry.id);
         (self.stale, self.asked_at) = (false, now);
-        let shut = Route { owner: (0, 0), lane: State::Shut { not_before: now }, opened: None };
+        let shut = Route { owner: (0, 0), lane: State::Shut { not_before: now }, opened: None, unknown: false };
         for (partition, owner) in entry.owners.iter().enumerate() {
             if partition == self.routes.len() {
                 self.routes.push(Route { owner: (0, 0), ..shut });
@@ -253,9 +259,18 @@ impl Routes {
         }
     }
 
-    fn gone(&self, code: u16, message: &str) -> Refusal {
+    fn gone(&self, code: u16) -> Refusal {
+        let topic = &self.topic;
+        let deleted = self.id.is_some() && code == Status::UnknownTopic as u16;
         let message =
-            if message.is_empty() { format!("there is no topic {:?}", self.topic) } else { message.to_owned() };
+            if deleted { format!("topic {topic} was deleted") } else { format!("there is no topic {topic:?}") };
+        Refusal { operation: Operation::Metadata, code, detail: Detail::None, message }
+    }
+
+    /// Going on with the new topic would mix its offsets with those of the old one: the caller has to decide.
+    fn replaced(&self) -> Refusal {
+        let message = format!("topic {} was deleted and created again; start again to use the new one", self.topic);
+        let code = Status::UnknownTopic as u16;
         Refusal { operation: Operation::Metadata, code, detail: Detail::None, message }
     }
 }

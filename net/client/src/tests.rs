@@ -12,7 +12,7 @@ use crate::report::{Delivery, NewRecord, Sent};
 use crate::routes::Routes;
 use crate::world::World;
 use corelog_batch::{BatchBuilder, Codec};
-use corelog_wire::{ListOffsets, Status};
+use corelog_wire::{ListOffsets, Operation, Status};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -362,17 +362,63 @@ fn where_a_shard_cannot_be_reached_another_serves_its_partitions() {
     assert_eq!(producing.world.links().len(), 1);
 }
 
+const DELETED: &str = "metadata was refused: unknown_topic (210): topic clicks was deleted";
+const REPLACED: &str = "metadata was refused: unknown_topic (210): topic clicks was deleted and created again; start \
+                        again to use the new one";
+
 #[test]
-fn a_deleted_topic_fails_what_waits() {
-    let mut producing = Producing::new(4, &producer_options(RetryUnknown::AtMostOnce));
-    producing.send(0, 10);
-    producing.finish();
-    producing.world.server.topics.clear();
-    producing.send(0, 10);
-    producing.finish();
-    let failures = producing.failures();
-    let [ProduceError::Refused(refusal)] = &failures[..] else { panic!("{failures:?}") };
-    assert_eq!(refusal.status(), Some(Status::UnknownTopic));
+fn a_topic_that_is_deleted_fails_what_waits_and_says_so() {
+    for (again, message) in [(false, DELETED), (true, REPLACED)] {
+        let mut producing = Producing::new(4, &producer_options(RetryUnknown::AtMostOnce));
+        producing.send(0, 10);
+        producing.finish();
+        producing.world.server.delete(TOPIC);
+        if again {
+            producing.world.server.create(TOPIC, PARTITIONS as usize);
+        }
+        producing.send(0, 10);
+        producing.finish();
+        let failures = producing.failures();
+        let [ProduceError::Refused(refusal)] = &failures[..] else { panic!("{failures:?}") };
+        assert_eq!(refusal.to_string(), message);
+        if again {
+            assert!(producing.world.server.log(TOPIC, 0).batches.is_empty(), "nothing goes to another topic");
+        }
+    }
+}
+
+#[test]
+fn a_consumer_of_a_topic_that_is_deleted_says_so_once() {
+    for mode in [Mode::Push, Mode::Pull] {
+        for (again, message) in [(false, DELETED), (true, REPLACED)] {
+            let mut consuming = Consuming::new(4, ConsumerOptions { mode, ..consumer_options() });
+            consuming.finish();
+            consuming.world.server.delete(TOPIC);
+            if again {
+                consuming.world.server.create(TOPIC, PARTITIONS as usize);
+            }
+            assert_eq!(consuming.until_error().to_string(), message);
+            for _ in 0..1000 {
+                consuming.world.step(&mut consuming.core);
+                assert!(!consuming.take().unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_shard_that_has_not_heard_of_the_topic_is_asked_again() {
+    for mode in [Mode::Push, Mode::Pull] {
+        let mut consuming = Consuming::new(19, ConsumerOptions { mode, ..consumer_options() });
+        consuming.world.server.ignorant = 1;
+        consuming.finish();
+        assert_eq!(consuming.world.server.ignorant, 0);
+        let mut consuming = Consuming::new(19, ConsumerOptions { mode, ..consumer_options() });
+        consuming.world.server.ignorant = usize::MAX;
+        assert!(
+            matches!(consuming.until_error(), ClientError::Refused(refusal) if refusal.operation == Operation::Open)
+        );
+    }
 }
 
 #[test]
