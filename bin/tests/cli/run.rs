@@ -139,6 +139,12 @@ impl Server {
     pub(crate) fn freeze(&self) {
         let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+        // Each thread stops when it gets to it.
+        let begun = Instant::now();
+        while !is_stopped(self.child.id()) {
+            assert!(begun.elapsed() < PATIENCE, "the server does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Asks it to end, as Ctrl-C or a service manager does; returns its exit status and what it said after its start.
@@ -172,6 +178,15 @@ pub(crate) fn wait(child: &mut Child) -> Option<i32> {
             None => std::thread::sleep(Duration::from_millis(10)),
         }
     }
+}
+
+/// Whether all threads of a process are stopped.
+fn is_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat"))).all(|stat| {
+        // A thread may have ended since, and the kernel's own workers need not stop. The state stands behind the name.
+        stat.map_or(true, |stat| stat.contains("(iou-") || stat.contains(") T "))
+    })
 }
 
 fn next_line(from: &mut impl BufRead) -> Option<String> {
