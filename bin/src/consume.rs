@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use crate::format::{Format, Header, Shown, write_json};
+use crate::quantity;
 use crate::server::{ServerArgs, check_partitions, failed};
 use crate::when::{self, From};
 use clap::Args;
@@ -18,32 +19,39 @@ pub(crate) struct Consume {
     #[command(flatten)]
     server: ServerArgs,
     /// Only this partition; may be repeated [default: all]
-    #[arg(short = 'p', long = "partition", value_name = "N")]
+    #[arg(short = 'p', long = "partition", value_name = "N", value_parser = quantity::partition, allow_negative_numbers = true)]
     partitions: Vec<u32>,
-    /// beginning, end, an offset, a time like 2026-01-31T12:00:00Z, or @MILLISECONDS since 1970
-    #[arg(long, value_name = "WHERE", default_value = "end", value_parser = when::from)]
+    /// Where to begin: beginning, end (only what comes from now on), an offset, a time like 2026-01-31T12:00:00Z, or
+    /// @MILLISECONDS since 1970
+    #[arg(long, value_name = "WHERE", default_value = "end", value_parser = when::from, allow_negative_numbers = true)]
     from: From,
-    /// End after so many records
-    #[arg(short = 'n', long, value_name = "N")]
+    /// End after so many records, of all partitions together [default: go on until interrupted]
+    #[arg(short = 'n', long, value_name = "N", value_parser = records(), allow_negative_numbers = true)]
     count: Option<u64>,
-    /// End when everything was read that was there at the start
+    /// End when everything was read that was there at the start, instead of waiting for more
     #[arg(long)]
     exit_at_end: bool,
     /// How a record is shown [default: the value and a newline]
     #[arg(long, value_name = "FORMAT", value_parser = Format::parse, conflicts_with = "json")]
     format: Option<Format>,
-    /// Show each record as a line of JSON
+    /// Show each record as a line of JSON: topic, partition, offset, timestamp, key, value, headers
     #[arg(long)]
     json: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
+  corelog consume clicks
   corelog consume clicks --from beginning --exit-at-end
   corelog consume clicks -p 3 --from 4711 -n 10 --format '%o %k %s\\n'
 
 Format: %t topic, %p partition, %o offset, %T timestamp in ms, %k key, %K its length, %s value, %S its length (-1: null),
-%h headers, %% percent; \\n \\r \\t \\0 \\\\ \\xHH.";
+%h headers, %% percent; \\n \\r \\t \\0 \\\\ \\xHH.
+JSON: a key or value that is not UTF-8 comes in hexadecimal as key_hex or value_hex, null is null; no headers, no field.";
+
+fn records() -> impl Fn(&str) -> Result<u64, String> + Clone {
+    quantity::number(0.., "a number of records")
+}
 
 /// How long one wait for records lasts; only how soon an end is noticed depends on it.
 const WAIT: Duration = Duration::from_millis(100);

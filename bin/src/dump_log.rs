@@ -27,7 +27,9 @@ const EXAMPLES: &str = "\
 Examples:
   corelog dump-log ./corelog-data/topics/*/0/00000000000000000000.log --records
   corelog dump-log ./corelog-data/shards-1/0/journal --json
-  corelog dump-log ./corelog-data --verify";
+  corelog dump-log ./corelog-data --verify
+
+Stop the server before --verify: files that are being written do not agree with each other yet.";
 
 pub(crate) fn run(args: DumpLog) -> Result<(), Failure> {
     let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());

@@ -38,6 +38,7 @@ Examples:
   corelog produce clicks < access.log
   corelog consume clicks --from beginning --exit-at-end
 
+`corelog COMMAND --help` has more examples, units and defaults.
 Exit status: 0 done, 1 failed, 2 asked for wrongly, 3 a check found problems.";
 
 #[derive(Subcommand)]
@@ -46,9 +47,9 @@ enum Command {
     Serve(serve::Serve),
     /// Create, list, describe, alter and delete topics, and delete their records
     Topic(topic::Topic),
-    /// Write the lines of standard input as records
+    /// Write each line of standard input as a record
     Produce(produce::Produce),
-    /// Write records to standard output
+    /// Write a topic's records to standard output
     Consume(consume::Consume),
     /// Show or verify the files of a data directory
     DumpLog(dump_log::DumpLog),

@@ -29,23 +29,23 @@ pub(crate) struct Produce {
     topic: String,
     #[command(flatten)]
     server: ServerArgs,
-    /// Write to this partition only [default: by the key, or spread]
-    #[arg(short = 'p', long, value_name = "N")]
+    /// Write to this partition only [default: by the key, or without one spread by batches]
+    #[arg(short = 'p', long, value_name = "N", value_parser = quantity::partition, allow_negative_numbers = true)]
     partition: Option<u32>,
-    /// The key is what stands before the first of these in a line; \t and the like are understood
+    /// The key is what stands before the first of these in a line; \t and the like are understood [default: no keys]
     #[arg(long, value_name = "C", value_parser = separator)]
     key_separator: Option<Separator>,
     /// How batches are compressed
     #[arg(long, value_enum, default_value_t = Compression::None)]
     compression: Compression,
-    /// Size at which a batch is sent, before compression
+    /// Size at which a batch is sent, before compression, at most the topic's max.message.bytes
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = quantity::size)]
     batch_bytes: u64,
-    /// How long a batch may wait for more records
+    /// How long a batch may wait for more records; with 0ms it goes as soon as fewer than --inflight are under way
     #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = quantity::duration)]
     linger: Duration,
-    /// Batches of a partition that may be under way at once
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Batches of a partition that may be under way at once, from 1 to 1024
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = inflight(), allow_negative_numbers = true)]
     inflight: u16,
     /// How long a record may wait for its acknowledgement, retries included
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = quantity::duration)]
@@ -68,7 +68,10 @@ One record a line; every byte but the newline is kept. A last line without a new
 adds none, an empty line is an empty record. At the end, and on any failure, it says how many records were acknowledged.
 A record whose acknowledgement was lost with its connection may be there or not. It is counted as such and ends the
 command, unless --resend-unknown has it sent again, in order within its partition: the log may then hold a b c b c d,
-never a c b.";
+never a c b.
+
+SIZE is a number of bytes, or one with K, M, G or T (or KiB and so on): units are powers of 1024.
+DURATION is a number with us, ms, s, m, h or d.";
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Compression {
@@ -100,6 +103,10 @@ fn separator(text: &str) -> Result<Separator, String> {
         bytes if bytes.contains(&b'\n') => Err("a newline ends the line and cannot separate within it".to_owned()),
         bytes => Ok(Separator(bytes)),
     }
+}
+
+fn inflight() -> impl Fn(&str) -> Result<u16, String> + Clone {
+    quantity::number(1..=1024, "a number from 1 to 1024")
 }
 
 /// Bytes read from standard input at once. Two such pieces exist.
@@ -142,11 +149,11 @@ impl From<LineTooLong> for Stop {
 }
 
 pub(crate) fn run(args: Produce) -> Result<(), Failure> {
+    let message_bytes_max = message_bytes_max(&mut args.server.admin()?, &args.topic)?;
     let (events, received) = channel();
     // Before any thread begins, so that all inherit the mask and the signal goes to the one that waits for it.
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
     signals.thread_block().map_err(|error| Failure::Failed(format!("cannot block signals: {error}")))?;
-    let message_bytes_max = message_bytes_max(&mut args.server.admin()?, &args.topic)?;
     let broken = Break::default();
     let options = options(&args, message_bytes_max);
     let on_delivery = report_first(events.clone(), broken.clone());

@@ -1,6 +1,21 @@
-//! Sizes and durations as people type them.
+//! Numbers, sizes and durations as people type them.
 
+use std::ops::RangeBounds;
+use std::str::FromStr;
 use std::time::Duration;
+
+/// A reader of whole numbers within `allowed`; `what` says which those are.
+pub(crate) fn number<T: FromStr + PartialOrd>(
+    allowed: impl RangeBounds<T> + Clone,
+    what: &'static str,
+) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| text.parse().ok().filter(|number| allowed.contains(number)).ok_or_else(|| format!("it must be {what}"))
+}
+
+/// Reads the number of a partition.
+pub(crate) fn partition(text: &str) -> Result<u32, String> {
+    number(0.., "the number of a partition, from 0")(text)
+}
 
 /// Reads a size in bytes: `65536`, `64KiB`, `64K`, `1MiB`, `1G`. Every unit is a power of 1024.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
@@ -73,6 +88,16 @@ mod tests {
             assert_eq!(size(&exact_size(bytes)), Ok(bytes));
         }
         assert_eq!(exact_size(1 << 30), "1GiB");
+    }
+
+    #[test]
+    fn numbers() {
+        let read = number(1..=1024_u16, "a number from 1 to 1024");
+        assert_eq!(["1", "1024"].map(|text| read(text).unwrap()), [1, 1024]);
+        for text in ["0", "1025", "70000", "-1", "x", ""] {
+            assert_eq!(read(text).unwrap_err(), "it must be a number from 1 to 1024");
+        }
+        assert_eq!(partition("0"), Ok(0));
     }
 
     #[test]

@@ -14,28 +14,29 @@ use std::path::PathBuf;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Serve {
-    /// Settings file (TOML, same names as the flags)
-    #[arg(long, value_name = "FILE", env = "CORELOG_CONFIG")]
+    /// Settings file (TOML, same names as the flags) [default: none]
+    #[arg(long, value_name = "FILE", env = "CORELOG_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
     /// Where the log lies [default: ./corelog-data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
-    /// Address that clients are told; shards listen on ports of their own beside it [default: 127.0.0.1:7092]
+    /// Address that clients are told; port 0 has the kernel choose. Shards listen on ports of their own beside it
+    /// [default: 127.0.0.1:7092]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
-    /// Shard N listens on PORT + N; without it the kernel chooses
+    /// Shard N listens on PORT + N [default: the kernel chooses]
     #[arg(long, value_name = "PORT")]
     shard_port: Option<String>,
-    /// Number of shards, one a core [default: one on every core this process may use]
+    /// Number of shards, one a core, at most 256 [default: one on every core this process may use]
     #[arg(long, value_name = "N")]
     smp: Option<String>,
-    /// Cores the shards may have, like 0-3,8
+    /// Cores the shards may have, like 0-3,8 [default: all this process may use]
     #[arg(long, value_name = "LIST")]
     cpuset: Option<String>,
     /// Memory the server may use, like 512MiB or 4G [default: a quarter of the machine's, at most 1GiB a shard]
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
-    /// Size of each shard's journal [default: 128MiB]
+    /// Size of each shard's journal, from 32MiB to 64GiB [default: 128MiB]
     #[arg(long, value_name = "SIZE")]
     journal_bytes: Option<String>,
     /// Free disk space below which producers are refused [default: 512MiB]
@@ -44,7 +45,7 @@ pub(crate) struct Serve {
     /// How often retention is looked at [default: 5m]
     #[arg(long, value_name = "DURATION")]
     retention_check_interval: Option<String>,
-    /// How long a shard without work looks for more before it sleeps [default: 50us]
+    /// How long a shard without work looks for more before it sleeps, at most 1s [default: 50us]
     #[arg(long, value_name = "DURATION")]
     spin: Option<String>,
     /// Let other machines connect although there is no authentication yet
@@ -62,8 +63,11 @@ const EXAMPLES: &str = "\
 Examples:
   corelog serve
   corelog serve --data-dir /var/lib/corelog --smp 4 --memory 2G
+  corelog serve --listen 127.0.0.1:7092 --shard-port 7100
   corelog serve --config corelog.toml --print-config
 
+SIZE is a number of bytes, or one with K, M, G or T (or KiB and so on): units are powers of 1024.
+DURATION is a number with us, ms, s, m, h or d.
 Every setting may also stand in the environment (CORELOG_DATA_DIR, CORELOG_SMP, ...) or in the settings file.
 A flag wins over the environment, that over the file, and that over the default.";
 

@@ -8,13 +8,14 @@ use corelog_client::{ClientError, ConnectOptions};
 /// Arguments that every command has that talks to a server.
 #[derive(Args)]
 pub(crate) struct ServerArgs {
-    /// Server to ask first; several are separated by commas
+    /// The server, as `serve` says where it listens; several are separated by commas
     #[arg(
         short = 'b',
         long = "bootstrap-server",
         value_name = "HOST:PORT",
         default_value = DEFAULT,
-        env = "CORELOG_BOOTSTRAP"
+        env = "CORELOG_BOOTSTRAP",
+        hide_env_values = true
     )]
     pub(crate) bootstrap: String,
 }

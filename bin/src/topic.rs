@@ -1,6 +1,7 @@
 //! `corelog topic`: create, list, describe, alter and delete topics, and delete their records.
 
 use crate::failure::Failure;
+use crate::quantity;
 use crate::server::{ServerArgs, check_partitions, failed};
 use crate::table::Table;
 use clap::{Args, Subcommand};
@@ -9,15 +10,25 @@ use serde_json::json;
 use std::io::Write;
 
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Topic {
     #[command(subcommand)]
     action: Action,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  corelog topic create clicks --partitions 8
+  corelog topic list
+  corelog topic describe clicks
+  corelog topic alter clicks --config retention.ms=86400000
+  corelog topic delete-records clicks --before end
+  corelog topic delete clicks";
+
 #[derive(Subcommand)]
 enum Action {
     /// Create a topic
-    #[command(after_help = "Example:\n  corelog topic create clicks --partitions 8 --config retention.ms=86400000")]
+    #[command(after_help = CREATE_EXAMPLES)]
     Create(Create),
     /// List all topics
     #[command(after_help = "Example:\n  corelog topic list --json")]
@@ -35,6 +46,13 @@ enum Action {
     #[command(after_help = DELETE_RECORDS_EXAMPLES)]
     DeleteRecords(DeleteRecords),
 }
+
+const CREATE_EXAMPLES: &str = "\
+Examples:
+  corelog topic create clicks --partitions 8
+  corelog topic create clicks --config retention.ms=86400000 --config durability=write
+
+`corelog topic describe` shows every setting there is, with its value; docs/operations.md says what each means.";
 
 const ALTER_EXAMPLES: &str = "\
 Examples:
@@ -55,9 +73,9 @@ struct Create {
     #[command(flatten)]
     named: Named,
     /// Number of partitions
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = partitions(), allow_negative_numbers = true)]
     partitions: u32,
-    /// A setting, with Kafka's name where Kafka has it; may be repeated
+    /// A setting, with Kafka's name where Kafka has it; may be repeated [default: as `topic describe` shows]
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     config: Vec<(String, String)>,
 }
@@ -66,19 +84,19 @@ struct Create {
 struct List {
     #[command(flatten)]
     server: ServerArgs,
-    /// Show JSON
+    /// Show one JSON array
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Args)]
 struct Named {
-    /// Its name
+    /// The topic's name
     #[arg(value_name = "TOPIC")]
     topic: String,
     #[command(flatten)]
     server: ServerArgs,
-    /// Show JSON
+    /// Show one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -88,7 +106,7 @@ struct Alter {
     #[command(flatten)]
     named: Named,
     /// New number of partitions, more than now
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = partitions(), allow_negative_numbers = true)]
     partitions: Option<u32>,
     /// A setting to set; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
@@ -103,10 +121,10 @@ struct DeleteRecords {
     #[command(flatten)]
     named: Named,
     /// Delete the records below this offset; `end` deletes all that readers can see now
-    #[arg(long, value_name = "OFFSET", value_parser = before)]
+    #[arg(long, value_name = "OFFSET", value_parser = before, allow_negative_numbers = true)]
     before: Before,
     /// Only of this partition; may be repeated [default: all]
-    #[arg(short = 'p', long = "partition", value_name = "N")]
+    #[arg(short = 'p', long = "partition", value_name = "N", value_parser = quantity::partition, allow_negative_numbers = true)]
     partitions: Vec<u32>,
 }
 
@@ -122,8 +140,13 @@ fn before(text: &str) -> Result<Before, String> {
     if text == "end" { Some(Before::End) } else { offset() }.ok_or_else(|| "it must be an offset from 0, or end".into())
 }
 
+fn partitions() -> impl Fn(&str) -> Result<u32, String> + Clone {
+    quantity::number(1.., "a number of partitions, from 1")
+}
+
 fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write it like retention.ms=86400000")?;
+    let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    let (key, value) = pair.ok_or("write it like retention.ms=86400000")?;
     Ok((key.to_owned(), value.to_owned()))
 }
 

@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 #[derive(Args)]
+#[command(after_help = "Example:\n  corelog tune check")]
 pub(crate) struct Tune {
     #[command(subcommand)]
     action: Action,
@@ -17,16 +18,29 @@ pub(crate) struct Tune {
 #[derive(Subcommand)]
 enum Action {
     /// Show what the host gives and lacks; exit 3 if the server cannot run here
-    #[command(after_help = "Example:\n  corelog tune check --data-dir /var/lib/corelog")]
+    #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
 }
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  corelog tune check
+  corelog tune check --data-dir /var/lib/corelog --memory 4G
+
+A line says ok, advice (it would run better), warning (something may go wrong) or cannot (the server would not start).";
 
 #[derive(Args)]
 struct CheckArgs {
     /// The directory the log lies in, or is to lie in
-    #[arg(long, value_name = "DIR", default_value = "./corelog-data", env = "CORELOG_DATA_DIR")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "./corelog-data",
+        env = "CORELOG_DATA_DIR",
+        hide_env_values = true
+    )]
     data_dir: PathBuf,
-    /// Memory budget to judge limits against
+    /// Memory budget to judge limits against, like 512MiB or 4G [default: what `serve` would take]
     #[arg(long, value_name = "SIZE", value_parser = crate::quantity::size)]
     memory: Option<u64>,
     /// Show one JSON array of checks

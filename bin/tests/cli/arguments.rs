@@ -16,6 +16,7 @@ fn every_command_has_help_with_an_example() {
     let commands: &[&[&str]] = &[
         &[],
         &["serve"],
+        &["topic"],
         &["topic", "create"],
         &["topic", "list"],
         &["topic", "describe"],
@@ -25,6 +26,7 @@ fn every_command_has_help_with_an_example() {
         &["produce"],
         &["consume"],
         &["dump-log"],
+        &["tune"],
         &["tune", "check"],
         &["bench"],
     ];
@@ -49,6 +51,7 @@ fn what_cannot_be_parsed_exits_2() {
         &["consume", "t", "--json", "--format", "%s"],
         &["topic", "create", "t", "--partitions", "0"],
         &["topic", "create", "t", "--config", "retention.ms"],
+        &["topic", "create", "t", "--config", "=1"],
         &["topic", "alter", "t"],
         &["topic", "delete-records", "t"],
         &["topic", "delete-records", "t", "--before", "-1"],
@@ -58,6 +61,31 @@ fn what_cannot_be_parsed_exits_2() {
         let ended = run(arguments);
         assert_eq!(ended.status, Some(2), "{arguments:?}: {}", ended.stderr);
         assert!(!ended.stderr.is_empty());
+    }
+}
+
+#[test]
+fn a_value_that_cannot_be_is_named_with_what_is_allowed() {
+    let wrong: &[(&[&str], &str, &str)] = &[
+        (&["topic", "create", "t", "--partitions", "0"], "--partitions <N>", "a number of partitions, from 1"),
+        (&["topic", "alter", "t", "--partitions", "-2"], "--partitions <N>", "a number of partitions, from 1"),
+        (&["topic", "delete-records", "t", "--before", "-1"], "--before <OFFSET>", "an offset from 0, or end"),
+        (&["produce", "t", "-p", "x"], "--partition <N>", "the number of a partition, from 0"),
+        (&["produce", "t", "--inflight", "1025"], "--inflight <N>", "a number from 1 to 1024"),
+        (&["consume", "t", "-p", "-1"], "--partition <N>", "the number of a partition, from 0"),
+        (&["consume", "t", "-n", "ten"], "--count <N>", "a number of records"),
+        (&["consume", "t", "--from", "-5"], "--from <WHERE>", "beginning, end, an offset, a time like"),
+    ];
+    for (arguments, name, allowed) in wrong {
+        let ended = run(arguments);
+        let value = arguments.last().unwrap();
+        assert_eq!(ended.status, Some(2), "{arguments:?}: {}", ended.stderr);
+        assert!(
+            ended.stderr.starts_with(&format!("error: invalid value '{value}' for '{name}': ")),
+            "{}",
+            ended.stderr
+        );
+        assert!(ended.stderr.contains(&format!("it must be {allowed}")), "{}", ended.stderr);
     }
 }
 
