@@ -26,6 +26,10 @@ pub const SEGMENT_BYTES_MAX: u32 = 2 << 30;
 pub const JOURNAL_ENTRY_BYTES_MAX: u32 = 4 << 20;
 /// Commits of a shard that are being written or flushed at once. With four p99 was measured at 1.4 to 1.7 times.
 pub const COMMITS_IN_FLIGHT_MAX: u16 = 2;
+/// Pending bytes from which on an entry is written while another one is under way: then the device moves data in the time
+/// in which it would only wait. Fewer are acknowledged no earlier for a flush of their own, for a device takes one at a
+/// time, and it costs CPU (docs/decisions/021).
+pub const BESIDE_BYTES_MIN: u32 = 256 << 10;
 /// Bytes of one partition in one commit from which on they go straight to the segment. The journal, which writes them
 /// twice, was measured ahead up to 64 KiB, level near 512 KiB and behind at 1 MiB.
 pub const DIRECT_BYTES_MIN: u32 = 256 << 10;

@@ -153,6 +153,7 @@ impl NodeConfig {
             journal_bytes: self.journal_bytes,
             entry_bytes_max: limits::JOURNAL_ENTRY_BYTES_MAX as usize,
             commits_in_flight: usize::from(limits::COMMITS_IN_FLIGHT_MAX),
+            beside_bytes_min: limits::BESIDE_BYTES_MIN as usize,
             direct_bytes_min: limits::DIRECT_BYTES_MIN as usize,
             tail_bytes_max: budget.pool.tails as usize,
             waiting_bytes_max: limits::WAITING_BYTES as usize,

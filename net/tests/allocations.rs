@@ -63,6 +63,7 @@ fn config(path: &Path) -> ShardConfig {
         journal_bytes: 16 << 20,
         entry_bytes_max: 4 << 20,
         commits_in_flight: 2,
+        beside_bytes_min: 0,
         direct_bytes_min: 256 << 10,
         tail_bytes_max: 16 << 20,
         waiting_bytes_max: 8 << 20,

@@ -104,6 +104,7 @@ impl Server {
             journal_bytes: 1 << 20,
             entry_bytes_max: 128 << 10,
             commits_in_flight: 2,
+            beside_bytes_min: 0,
             direct_bytes_min: 32 << 10,
             tail_bytes_max: 2 << 20,
             waiting_bytes_max: 1 << 20,

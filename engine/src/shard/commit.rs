@@ -1,7 +1,8 @@
 //! The commit: everything the shard's partitions have pending becomes one journal entry and one flush.
 //!
-//! Two lanes take turns (or one, if so configured): while one waits for its flush, the other may gather and write the
-//! next entry. Entries are acknowledged in order only, for a later one does not survive without the earlier.
+//! Two lanes take turns (or one, if so configured): while one waits for its flush, the other gathers, and writes the next
+//! entry once there is enough for one. Entries are acknowledged in order only, for a later one does not survive without
+//! the earlier.
 
 use super::{PartitionHandle, Shard};
 use crate::error::ShardError;
@@ -208,10 +209,17 @@ impl Shard {
         }
     }
 
+    /// A device takes one flush at a time: a small entry written beside one under way is acknowledged no earlier than it
+    /// would be in the next, and costs a flush. The lane that is busy takes it when it is done.
+    fn waits_for_more(&self) -> bool {
+        let commits = &self.0.commits;
+        commits.under_way.get() > 0 && commits.pending_bytes.get() < self.0.config.beside_bytes_min
+    }
+
     fn build(&self, lane: &mut Lane) -> Built {
         let commits = &self.0.commits;
         let mut pending = commits.pending.borrow_mut();
-        if pending.is_empty() {
+        if pending.is_empty() || self.waits_for_more() {
             return Built::Nothing;
         }
         let mut journal = self.0.journal.borrow_mut();

@@ -81,6 +81,8 @@ pub struct ShardConfig {
     pub entry_bytes_max: usize,
     /// Journal entries between write and flush at the same time: 1 gives the best p99, 2 the best throughput.
     pub commits_in_flight: usize,
+    /// From this many pending bytes on, an entry is written while another one is under way.
+    pub beside_bytes_min: usize,
     /// From this many bytes of one partition in one commit on, whole blocks go straight to the segment.
     pub direct_bytes_min: usize,
     /// Memory for tails, in bytes.

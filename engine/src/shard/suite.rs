@@ -59,6 +59,7 @@ pub(crate) fn config(data_dir: &Path) -> ShardConfig {
         journal_bytes: 1 << 20,
         entry_bytes_max: 160 << 10,
         commits_in_flight: 2,
+        beside_bytes_min: 16 << 10,
         direct_bytes_min: 64 << 10,
         tail_bytes_max: 8 << 20,
         waiting_bytes_max: 4 << 20,

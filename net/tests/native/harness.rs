@@ -45,6 +45,7 @@ pub fn config() -> ShardConfig {
         journal_bytes: 8 << 20,
         entry_bytes_max: 1 << 20,
         commits_in_flight: 2,
+        beside_bytes_min: 0,
         direct_bytes_min: 256 << 10,
         tail_bytes_max: 24 << 20,
         waiting_bytes_max: 8 << 20,
