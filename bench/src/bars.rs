@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::limits::Meter;
 use crate::produce::{ProduceArgs, ProduceReport, measure};
+use crate::report::median;
 use crate::rig::{Place, Rig};
 use crate::{partitions, recovery};
 use clap::Args;
@@ -64,11 +65,17 @@ pub(crate) fn run(args: &BarsArgs) -> Result<BarsReport> {
         let rig = Rig::start(&place)?;
         let mut meter = Meter::new(rig.directory.path(), rig.cores)?;
         let mut loads = Loads { args: args.produce(&place), rig: &rig, meter: &mut meter };
-        vec![loads.throughput()?, loads.latency()?, loads.spread()?, idle_partition(&rig)?]
+        vec![told(loads.throughput()?), told(loads.latency()?), told(loads.spread()?), told(idle_partition(&rig)?)]
     };
-    bars.push(many_partitions(args)?);
-    bars.push(recovery_time(args, place)?);
+    bars.push(told(many_partitions(args)?));
+    bars.push(told(recovery_time(args, place)?));
     Ok(BarsReport { bars })
+}
+
+/// All of it takes minutes: whoever waits sees how far it is.
+fn told(bar: Bar) -> Bar {
+    eprintln!("{bar}");
+    bar
 }
 
 impl BarsArgs {
@@ -117,7 +124,8 @@ impl Loads<'_> {
 
     fn spread(&mut self) -> Result<Bar> {
         let small = ProduceArgs { record_bytes: 512, no_yardstick: true, ..self.args.clone() };
-        let saturated = self.measure(ProduceArgs { window: 4, ..small.clone() })?;
+        // Of the same connections: a deeper window saturates at a rate that one record at a time never sees.
+        let saturated = self.measure(small.clone())?;
         let open = ProduceArgs { rate: Some(saturated.corelog.records_per_second / 2.0), ..small };
         let one = self.measure(open.clone())?;
         let many = self.measure(ProduceArgs { partitions: SPREAD_PARTITIONS, ..open })?;
@@ -147,10 +155,10 @@ fn many_partitions(args: &BarsArgs) -> Result<Bar> {
 fn recovery_time(args: &BarsArgs, place: Place) -> Result<Bar> {
     let gigabytes = if args.quick { 1.0 } else { 10.0 };
     let report = recovery::run(&recovery::RecoveryArgs { place, gigabytes, partitions: 8, repeats: 3 })?;
-    let longest = report.restarts.iter().map(|restart| restart.first_ack_ms).fold(0.0, f64::max);
+    let middle = median(&report.restarts.iter().map(|restart| restart.first_ack_ms).collect::<Vec<_>>());
     Ok(Bar::at_most(
-        "recovery after kill -9 to the first acknowledgement, ms",
-        longest,
+        "recovery after kill -9 to the first acknowledgement, ms, median of three",
+        middle,
         1000.0,
         vec![report.to_string()],
     ))
@@ -172,11 +180,15 @@ impl fmt::Display for BarsReport {
             bar.behind.iter().try_for_each(|report| writeln!(f, "{report}"))?;
         }
         writeln!(f, "measured       bar   met")?;
-        for Bar { what, measured, bar, at_least, met, .. } in &self.bars {
-            let (sign, met) = (if *at_least { ">=" } else { "<=" }, if *met { "yes" } else { "NO " });
-            writeln!(f, "{measured:>8.2} {sign} {bar:>6} {met:>5}  {what}")?;
-        }
-        Ok(())
+        self.bars.iter().try_for_each(|bar| writeln!(f, "{bar}"))
+    }
+}
+
+impl fmt::Display for Bar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Bar { what, measured, bar, at_least, met, .. } = self;
+        let (sign, met) = (if *at_least { ">=" } else { "<=" }, if *met { "yes" } else { "NO " });
+        write!(f, "{measured:>8.2} {sign} {bar:>6} {met:>5}  {what}")
     }
 }
 

@@ -9,6 +9,7 @@ mod connection;
 mod consume;
 mod cores;
 mod error;
+mod interrupt;
 mod limits;
 pub mod load;
 mod partitions;
@@ -82,6 +83,7 @@ pub enum Outcome {
 /// # Errors
 /// When it could not be run.
 pub fn run(args: &Args) -> Result<Outcome> {
+    interrupt::watch()?;
     match &args.what {
         What::Limits(limits) => show(args.json, &limits::run(limits)?),
         What::Produce(produce) => show(args.json, &produce::run(produce)?),

@@ -372,7 +372,7 @@ fn may_try_again(status: u16) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use corelog_yardstick::bare::{Bare, Options};
+    use corelog_yardstick::bare::{Bare, Durable, Options};
 
     fn bare(body: usize) -> Bare {
         let directory = ".".into();
@@ -384,6 +384,7 @@ mod tests {
             ack_bytes: 24,
             gather_bytes: 4 << 20,
             cpu: None,
+            durable: Durable::Dsync,
         })
         .expect("the yardstick starts")
     }

@@ -2,7 +2,8 @@
 //! of P partitions, then the wait until all are durable.
 
 use crate::cores::Cores;
-use crate::error::{BenchError, Doing, Result};
+use crate::error::{BenchError, Result};
+use crate::interrupt;
 use crate::report::{Latency, histogram};
 use crate::rig::batch;
 use clap::Args;
@@ -68,8 +69,7 @@ pub struct PartitionsReport {
 
 /// Runs `bench partitions`.
 pub(crate) fn run(args: &PartitionsArgs) -> Result<PartitionsReport> {
-    let directory = tempfile::Builder::new().prefix("corelog-bench-").tempdir_in(&args.dir);
-    let directory = directory.doing("making a directory for the data")?;
+    let directory = interrupt::scratch(&args.dir)?;
     let (body, duration) = (batch(1, args.record_bytes)?, Duration::from_secs_f64(args.seconds));
     let (data, record_bytes) = (directory.path().join("data"), args.record_bytes);
     Ok(PartitionsReport { record_bytes, points: measure_on_a_shard(&data, body, duration)? })

@@ -2,6 +2,7 @@
 
 use crate::connection::Connection;
 use crate::error::{BenchError, Doing, Result};
+use crate::interrupt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
@@ -62,6 +63,7 @@ impl Server {
             .stderr(output)
             .spawn()
             .doing(&doing)?;
+        interrupt::started(child.id());
         Ok(Server { child, options })
     }
 
@@ -154,6 +156,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        interrupt::ended(self.pid());
         let _ = self.kill();
     }
 }

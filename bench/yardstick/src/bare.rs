@@ -1,7 +1,7 @@
 //! A durable echo server that does the least possible: one thread, one ring, no format, no checksum, no index.
 //!
 //! It receives frames of one fixed size, gathers all that arrived into one buffer, writes that directly and durably
-//! (DSYNC) to a zero-filled file, and then acknowledges every frame of it. One write is under way while the next is
+//! ([`Durable`]) to a zero-filled file, and then acknowledges every frame of it. One write is under way while the next is
 //! gathered. The frames have the native protocol's 16-byte header, so that one load driver serves both: little-endian
 //! length of what follows and correlation, of which the answer repeats the latter. There is no hello.
 
@@ -10,7 +10,7 @@ use crate::memory::Memory;
 use crate::ring::Ring;
 use crate::{SPIN, pin};
 use io_uring::types::BufRingEntry;
-use io_uring::{cqueue, opcode, types};
+use io_uring::{cqueue, opcode, squeue, types};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::fs::File;
 use std::io;
@@ -32,6 +32,15 @@ const CHUNK_GROUP: u16 = 0;
 /// How soon a parked loop sees that it should stop.
 const PARK: Duration = Duration::from_millis(20);
 
+/// How a write is made durable. Which is faster depends on device, kernel and which cores are busy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durable {
+    /// The write does it itself (RWF_DSYNC).
+    Dsync,
+    /// A write, and linked to it an fdatasync.
+    Flush,
+}
+
 /// What the loop serves and where it writes.
 pub struct Options {
     /// A directory on the file system to be measured.
@@ -46,6 +55,8 @@ pub struct Options {
     pub gather_bytes: usize,
     /// Core to run on.
     pub cpu: Option<usize>,
+    /// How writes are made durable.
+    pub durable: Durable,
 }
 
 /// What a loop did, from start to stop.
@@ -130,6 +141,7 @@ const ACCEPT: u64 = 0;
 const RECEIVE: u64 = 1 << 32;
 const SEND: u64 = 2 << 32;
 const WRITE: u64 = 3 << 32;
+const FLUSH: u64 = 4 << 32;
 
 struct Server {
     listener: TcpListener,
@@ -144,6 +156,7 @@ struct Server {
     writing: Gathered,
     /// Bytes of the write under way; 0 when there is none.
     writing_bytes: usize,
+    durable: Durable,
     totals: Totals,
     chunks: Chunks,
     ring: Ring,
@@ -181,6 +194,7 @@ impl Server {
             gathering: Gathered::new(options.gather_bytes)?,
             writing: Gathered::new(options.gather_bytes)?,
             writing_bytes: 0,
+            durable: options.durable,
             totals: Totals::default(),
             chunks,
             ring,
@@ -205,7 +219,9 @@ impl Server {
             ACCEPT => self.accepted(done),
             RECEIVE => self.received(id, done),
             SEND => self.sent(id, done.result()),
-            _ => self.written(done.result()),
+            WRITE => self.written(done.result()),
+            _ if done.result() < 0 => Err(io::Error::from_raw_os_error(-done.result())),
+            _ => self.acknowledge(),
         }
     }
 
@@ -270,18 +286,27 @@ impl Server {
             self.position = 0;
         }
         let (file, memory) = (types::Fd(self.file.as_raw_fd()), self.writing.memory.as_ptr());
-        let write = opcode::Write::new(file, memory, self.writing_bytes as u32)
-            .offset(self.position)
-            .rw_flags(libc::RWF_DSYNC)
-            .build()
-            .user_data(WRITE);
+        let write = opcode::Write::new(file, memory, self.writing_bytes as u32).offset(self.position);
         self.position += self.writing_bytes as u64;
         // SAFETY: `writing` is not touched until its completion, and lives until the ring is drained.
-        unsafe { self.ring.push(&write) }
+        unsafe {
+            match self.durable {
+                Durable::Dsync => self.ring.push(&write.rw_flags(libc::RWF_DSYNC).build().user_data(WRITE)),
+                Durable::Flush => {
+                    self.ring.push(&write.build().flags(squeue::Flags::IO_LINK).user_data(WRITE))?;
+                    let flush = opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build();
+                    self.ring.push(&flush.user_data(FLUSH))
+                }
+            }
+        }
     }
 
     fn written(&mut self, result: i32) -> io::Result<()> {
         written(result, self.writing_bytes)?;
+        if self.durable == Durable::Dsync { self.acknowledge() } else { Ok(()) }
+    }
+
+    fn acknowledge(&mut self) -> io::Result<()> {
         self.totals.writes += 1;
         self.totals.frames += self.writing.acks.len() as u64;
         self.totals.bytes += self.writing_bytes as u64;
@@ -452,6 +477,12 @@ mod tests {
 
     #[test]
     fn acknowledges_each_frame_once_in_order_however_they_are_cut() {
+        for durable in [Durable::Dsync, Durable::Flush] {
+            acknowledges_each_frame_once_in_order(durable);
+        }
+    }
+
+    fn acknowledges_each_frame_once_in_order(durable: Durable) {
         let bare = Bare::start(Options {
             directory: ".".into(),
             file_bytes: 4 << 20,
@@ -459,6 +490,7 @@ mod tests {
             ack_bytes: 8,
             gather_bytes: 1 << 20,
             cpu: None,
+            durable,
         })
         .expect("starts");
         let mut stream = TcpStream::connect(bare.address()).expect("connects");

@@ -1,0 +1,69 @@
+//! What a benchmark leaves behind when it is asked to end: nothing. Its servers are killed, its files removed.
+
+use crate::error::{Doing, Result};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::Pid;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{fs, process, thread};
+use tempfile::TempDir;
+
+static LEFT: Mutex<Left> = Mutex::new(Left { servers: Vec::new(), directories: Vec::new() });
+
+struct Left {
+    servers: Vec<u32>,
+    directories: Vec<PathBuf>,
+}
+
+/// Clears up when SIGINT, SIGTERM or SIGHUP comes, and ends the process as the signal would have. To be called before
+/// other threads begin, which inherit the mask.
+///
+/// # Errors
+/// When the system refuses to block the signals.
+pub(crate) fn watch() -> Result<()> {
+    let mut signals = SigSet::empty();
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().for_each(|signal| signals.add(signal));
+    signals.thread_block().map_err(std::io::Error::from).doing("waiting for signals")?;
+    thread::spawn(move || {
+        let Ok(signal) = signals.wait() else { return };
+        clear();
+        // The status that a shell gives a process that a signal ended.
+        process::exit(128 + signal as i32);
+    });
+    Ok(())
+}
+
+/// A directory of its own in `parent`; removed when it is dropped, or by a signal.
+///
+/// # Errors
+/// When it cannot be made.
+pub(crate) fn scratch(parent: &Path) -> Result<TempDir> {
+    let made = tempfile::Builder::new().prefix("corelog-bench-").tempdir_in(parent);
+    let made = made.doing(&format!("making a directory for the data in {}", parent.display()))?;
+    left().directories.push(made.path().to_owned());
+    Ok(made)
+}
+
+/// A server runs.
+pub(crate) fn started(pid: u32) {
+    left().servers.push(pid);
+}
+
+/// It is about to be ended; its number may soon be another's.
+pub(crate) fn ended(pid: u32) {
+    left().servers.retain(|server| *server != pid);
+}
+
+fn clear() {
+    let left = left();
+    for server in &left.servers {
+        let _ = kill(Pid::from_raw(server.cast_signed()), Signal::SIGKILL);
+    }
+    for directory in &left.directories {
+        let _ = fs::remove_dir_all(directory);
+    }
+}
+
+fn left() -> MutexGuard<'static, Left> {
+    LEFT.lock().unwrap_or_else(PoisonError::into_inner)
+}
