@@ -38,6 +38,16 @@ pub enum Bug {
     StaleHandleServed,
     /// A flush that failed is tried again, and taken for good when that succeeds.
     FailedFlushRetried,
+    /// A checkpoint is completed although another flush failed while it was written.
+    CheckpointedAfterFailure,
+    /// What a reader finds broken on disk fences its partition even while a failed flush is being repaired.
+    FencedWhileReopening,
+    /// Recovery trusts blocks that it can read to be on stable storage.
+    DirectBlocksTrusted,
+    /// An index file is flushed by itself, not by the checkpoint's barrier.
+    IndexFlushed,
+    /// Every partition of a commit is flushed by itself.
+    FlushPerPartition,
     /// A new checkpoint file is renamed into place before its content is flushed.
     CheckpointNotFlushed,
     /// Deleting records drops the segment that holds the first one left.
@@ -46,7 +56,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 19] = [
+    pub const ALL: [Bug; 24] = [
         Bug::AcknowledgeBeforeFlush,
         Bug::FlushSkipped,
         Bug::AcknowledgedOutOfOrder,
@@ -64,6 +74,11 @@ impl Bug {
         Bug::CrossingLost,
         Bug::StaleHandleServed,
         Bug::FailedFlushRetried,
+        Bug::CheckpointedAfterFailure,
+        Bug::FencedWhileReopening,
+        Bug::DirectBlocksTrusted,
+        Bug::IndexFlushed,
+        Bug::FlushPerPartition,
         Bug::CheckpointNotFlushed,
         Bug::SegmentDroppedEarly,
     ];

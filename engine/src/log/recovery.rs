@@ -21,6 +21,7 @@ use super::frame::Sequence;
 use super::journal::{AppendSection, Section, Start, Truncate};
 use super::tail::Place;
 use crate::model::{LeaderEpoch, Offset, PartitionId, Position, Timestamp};
+use crate::planted::{self, Bug};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -91,7 +92,8 @@ impl Recovered {
         self.fenced.get_or_insert(why);
     }
 
-    fn append(&mut self, append: &AppendSection, inline: &[u8], sequence: Sequence) {
+    /// `direct`: the blocks written to the segment directly, if they are to be written again; else empty.
+    fn append(&mut self, append: &AppendSection, inline: &[u8], direct: &[u8], sequence: Sequence) {
         if append.last_offset < self.state.extent.next {
             return;
         }
@@ -115,6 +117,7 @@ impl Recovered {
         }
         let (head, rest) = append.split(inline);
         self.add(append.segment_base, append.inline_from, head);
+        self.add(append.segment_base, append.direct_from, direct);
         self.add(append.segment_base, append.direct_to, rest);
         let extent = &mut self.state.extent;
         extent.next = append.last_offset.plus(1);
@@ -195,7 +198,7 @@ impl Recovery {
     /// Takes one section of a journal entry that verified.
     pub fn section(&mut self, sequence: Sequence, section: &Section<'_>) {
         match section {
-            Section::Append { append, inline } => self.of(append.partition).append(append, inline, sequence),
+            Section::Append { append, inline } => self.append(sequence, append, inline, &[]),
             Section::Start(start) => self.of(start.partition).start(start),
             Section::Truncate(cut) => self.of(cut.partition).truncate(cut),
             Section::Epoch(epoch) => {
@@ -211,6 +214,13 @@ impl Recovery {
                 extent.high_watermark = mark.offset.min(extent.next);
             }
         }
+    }
+
+    /// Takes an append whose blocks were found in the segment, but perhaps not on stable storage: a flush that failed lets
+    /// go of what it should have covered, and no later one covers it. They are written again.
+    pub fn append(&mut self, sequence: Sequence, append: &AppendSection, inline: &[u8], direct: &[u8]) {
+        let direct = if planted::active(Bug::DirectBlocksTrusted) { &[] } else { direct };
+        self.of(append.partition).append(append, inline, direct, sequence);
     }
 
     /// Case G: what was acknowledged is lost, of which partitions cannot be known.

@@ -173,6 +173,10 @@ impl Shard {
         self.write_indexes(&cut).await?;
         let root = &self.0.config.data_dir;
         self.barrier().await.map_err(|error| ShardError::io("flushing", root, &error))?;
+        // A commit's flush that failed meanwhile has let go of what was written here, and the barrier did not cover it.
+        if self.has_failed() && !planted::active(Bug::CheckpointedAfterFailure) {
+            return Ok(());
+        }
         cut.records.extend(self.take_gone());
         cut.records.push(Record::JournalFrom(cut.journal));
         self.record(&cut.records).await?;
@@ -222,9 +226,12 @@ impl Shard {
                 })
             })
             .collect();
+        // All of them also after an error: a write that lands later would undo what recovery writes.
+        let mut outcome = Ok(());
         for writer in writers {
-            writer.await?;
+            outcome = outcome.and(writer.await);
         }
+        outcome?;
         for (handle, captured) in done.take() {
             self.describe_captured(cut, handle, &captured);
         }

@@ -436,10 +436,14 @@ impl Shard {
                 writes.push(self.reactor().spawn(async move { file.write_at(position, slice, WriteSync::None).await }));
             }
         }
-        self.write_entry(entry, false).await?;
+        // All of them also after an error: a write that lands later would undo what recovery writes.
+        let mut outcome = self.write_entry(entry, false).await;
         for write in writes {
-            write.await.map_err(|error| ShardError::io("writing a segment in", &self.0.config.data_dir, &error))?;
+            let written = write.await;
+            let failed = |error| ShardError::io("writing a segment in", &self.0.config.data_dir, &error);
+            outcome = outcome.and(written.map_err(failed));
         }
+        outcome?;
         if entry.flush && entry.debt < Debt::Segments {
             self.flush_direct(lane, &files).await?;
         }

@@ -1,12 +1,13 @@
 //! Reading: the tail from memory without a copy, what lies behind it in large direct reads.
 
 use super::{PartitionHandle, Shard};
-use crate::error::ReadError;
+use crate::error::{ReadError, ShardError};
 use crate::log::index::{FILE_BYTES_MAX, Identity, SparseIndex, decode};
 use crate::log::paths;
 use crate::log::tail::{BLOCK, Place, Tail, block_ceil, block_floor};
 use crate::model::{Offset, Position, Timestamp};
 use crate::partition::{Partition, Sealed};
+use crate::planted::{self, Bug};
 use crate::reactor::Slice;
 use crate::reactor::{Open, Outgoing};
 use corelog_batch::{BatchView, HEADER_BYTES, frame_length};
@@ -364,15 +365,44 @@ impl Shard {
         (base, position): (Offset, Position),
         bytes: usize,
     ) -> Result<Loaded, ReadError> {
+        let life = self.life();
+        let mut damage = (position, "");
+        // Twice: a disk may fail once to read what it holds.
+        for _ in 0..2 {
+            match self.try_window(handle, target, (base, position), bytes).await {
+                Ok(loaded) => return Ok(loaded),
+                Err(Unread::Refused(error)) => return Err(error),
+                Err(Unread::Damaged(at, why)) => damage = (at, why),
+            }
+            // A failed flush may have undone what recovery is about to write again.
+            if (life.is_none() || self.life() != life) && !planted::active(Bug::FencedWhileReopening) {
+                return Err(ReadError::Reopening);
+            }
+        }
+        Err(self.damaged(handle, target.segment, damage.0, damage.1))
+    }
+
+    /// Which of its lives the shard is in: each ends with an I/O error, and the log is read again from disk.
+    fn life(&self) -> Option<u64> {
+        (!self.has_failed()).then(|| self.counters().reopenings.get())
+    }
+
+    async fn try_window(
+        &self,
+        handle: PartitionHandle,
+        target: &Target,
+        (base, position): (Offset, Position),
+        bytes: usize,
+    ) -> Result<Loaded, Unread> {
         let start = block_floor(position);
         let to = block_ceil(target.end).min(Position(start.0 + bytes.next_multiple_of(BLOCK as usize) as u64));
         if position >= target.end {
-            return Err(ReadError::Busy);
+            return Err(ReadError::Busy.into());
         }
         let lease = self.lease_read((to.0 - start.0) as usize)?;
         let buffer = self.reactor().pool().buffer(lease.bytes).ok_or(ReadError::Busy)?;
         let file = self.segment_file(handle, target.segment).await;
-        let file = file.map_err(|error| self.dropped(handle, target.segment).unwrap_or_else(|| io(&error)))?;
+        let file = file.map_err(|error| self.not_opened(handle, target.segment, &error))?;
         let file = file.ok_or(ReadError::UnknownPartition)?;
         let (read, buffer) = file.read_at(start.0, buffer).await;
         let read = read.map_err(|error| io(&error))?;
@@ -380,29 +410,13 @@ impl Shard {
         let data = buffer.freeze();
         let held = &data[(position.0 - start.0) as usize..(data_end.0.max(position.0) - start.0) as usize];
         let (length, next) = match whole_batches(held, base) {
-            Ok((0, _)) => return self.grow(handle, target, position, held, lease.bytes),
+            Ok((0, _)) => return grow(target, position, held, lease.bytes),
             Ok(whole) => whole,
-            Err((at, why)) => return Err(self.damaged(handle, target.segment, position.plus(at as u64), why)),
+            Err((at, why)) => return Err(Unread::Damaged(position.plus(at as u64), why)),
         };
         let start_place = Place { segment: target.segment, position };
         let end = position.plus(length as u64);
         Ok(Loaded::Window(Window { start: start_place, base, end, next, data, data_from: start, _memory: lease }))
-    }
-
-    /// The first batch does not fit in what was read: how much is needed, if it can be.
-    fn grow(
-        &self,
-        handle: PartitionHandle,
-        target: &Target,
-        position: Position,
-        held: &[u8],
-        had: usize,
-    ) -> Result<Loaded, ReadError> {
-        let length = frame_length(held).filter(|length| position.plus(*length as u64) <= target.end);
-        match length.map(|length| length + 2 * BLOCK as usize).filter(|needed| *needed > had) {
-            Some(needed) => Ok(Loaded::Larger(needed)),
-            None => Err(self.damaged(handle, target.segment, position, "no whole batch begins here")),
-        }
     }
 
     fn lease_read(&self, bytes: usize) -> Result<Lease, ReadError> {
@@ -412,6 +426,17 @@ impl Shard {
         }
         used.set(used.get() + bytes);
         Ok(Lease { bytes, used: used.clone() })
+    }
+
+    fn not_opened(&self, handle: PartitionHandle, segment: Offset, error: &ShardError) -> ReadError {
+        match (self.dropped(handle, segment), error) {
+            (Some(dropped), _) => dropped,
+            (None, ShardError::Damaged { .. }) => {
+                self.fence(handle, error.to_string());
+                ReadError::Fenced(error.to_string().into())
+            }
+            (None, error) => io(error),
+        }
     }
 
     /// The error for a reader of a segment that was dropped while it was about to open the file; none if it is there.
@@ -521,6 +546,28 @@ struct Target {
 enum Loaded {
     Window(Window),
     Larger(usize),
+}
+
+/// Why a piece of a segment was not read.
+enum Unread {
+    Refused(ReadError),
+    /// At this byte there is not what must be there.
+    Damaged(Position, &'static str),
+}
+
+impl From<ReadError> for Unread {
+    fn from(error: ReadError) -> Unread {
+        Unread::Refused(error)
+    }
+}
+
+/// The first batch does not fit in what was read: how much is needed, if it can be.
+fn grow(target: &Target, position: Position, held: &[u8], had: usize) -> Result<Loaded, Unread> {
+    let length = frame_length(held).filter(|length| position.plus(*length as u64) <= target.end);
+    match length.map(|length| length + 2 * BLOCK as usize).filter(|needed| *needed > had) {
+        Some(needed) => Ok(Loaded::Larger(needed)),
+        None => Err(Unread::Damaged(position, "no whole batch begins here")),
+    }
 }
 
 fn io(error: &dyn std::fmt::Display) -> ReadError {

@@ -150,16 +150,22 @@ impl<'a> Reader<'a> {
             Ok(entry) => entry,
             Err(fault) => return self.judge(journal, expected, fault).await,
         };
-        if unproven {
-            let appends: Vec<AppendSection> = entry.sections().filter_map(direct).collect();
-            for append in &appends {
-                if !self.direct_is_whole(append).await? {
-                    return Ok(Next::Torn);
-                }
+        let mut blocks = Vec::new();
+        let appends: Vec<AppendSection> = entry.sections().filter_map(direct).filter(|_| unproven).collect();
+        for append in &appends {
+            match self.direct_blocks(append).await? {
+                Some(read) => blocks.push(read),
+                None => return Ok(Next::Torn),
             }
         }
+        let mut blocks = blocks.into_iter();
         for section in entry.sections() {
-            found.recovery.section(expected.sequence, &section);
+            match &section {
+                Section::Append { append, inline } if unproven && !append.is_inline() => {
+                    found.recovery.append(expected.sequence, append, inline, &blocks.next().unwrap_or_default());
+                }
+                section => found.recovery.section(expected.sequence, section),
+            }
         }
         *expected = Expected { position: here.plus(length as u64), ..entry.next() };
         Ok(Next::Entry)
@@ -212,24 +218,23 @@ impl<'a> Reader<'a> {
         Ok(None)
     }
 
-    /// Whether the blocks that an append wrote to its segment directly are there.
-    async fn direct_is_whole(&self, append: &AppendSection) -> Result<bool, ShardError> {
+    /// The blocks that an append wrote to its segment directly, if all of them are there.
+    async fn direct_blocks(&self, append: &AppendSection) -> Result<Option<Vec<u8>>, ShardError> {
         let path = paths::segment(&self.config.data_dir, append.partition, append.segment_base);
-        let Ok(file) = self.reactor.open(&path, Open::Read).await else { return Ok(false) };
-        let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+        let Ok(file) = self.reactor.open(&path, Open::Read).await else { return Ok(None) };
+        let mut blocks = Vec::new();
         let mut at = append.direct_from.0;
         while at < append.direct_to.0 {
             let length = PIECE_BYTES.min((append.direct_to.0 - at) as usize);
-            let buffer = self.buffer(length)?;
-            let (read, buffer) = file.read_at(at, buffer).await;
+            let (read, buffer) = file.read_at(at, self.buffer(length)?).await;
             let read = read.map_err(|error| ShardError::io("reading", &path, &error))?;
             if read < length {
-                return Ok(false);
+                return Ok(None);
             }
-            digest.update(&buffer[..length]);
+            blocks.extend_from_slice(&buffer[..length]);
             at += length as u64;
         }
-        Ok(digest.finalize() as u32 == append.direct_crc)
+        Ok((Checksum::of(&blocks).0 == append.direct_crc).then_some(blocks))
     }
 
     async fn read_file(&self, path: &Path) -> Result<Vec<u8>, ShardError> {
@@ -318,9 +323,12 @@ pub(super) async fn settle(
             })
         })
         .collect();
+    // All of them also after an error: a write that lands later would undo what the next try writes.
+    let mut outcome = Ok(());
     for writer in writers {
-        writer.await?;
+        outcome = outcome.and(writer.await);
     }
+    outcome?;
     reactor.sync_fs(&root).await.map_err(|error| ShardError::io("flushing", &root, &error))
 }
 

@@ -381,3 +381,21 @@ fn a_first_offset_behind_the_end_fences() {
     assert!(recovered.fenced.is_some());
     assert_eq!(recovered.state.extent.first, Offset(0));
 }
+
+/// Blocks that no later entry says were flushed are written again with the rest; those that a checkpoint has are not.
+#[test]
+fn direct_blocks_that_may_not_be_durable_are_written_again() {
+    let (mut model, mut recovery) = (Model::new(), Recovery::default());
+    append(&mut model, &mut recovery, 100);
+    let said = model.append(3 * BLOCK, false, true);
+    let (Owned::Append(section, inline), Some((_, _, blocks))) = (said.section, said.direct) else {
+        panic!("a large append")
+    };
+    for _ in 0..2 {
+        recovery.append(Sequence(4), &section, &inline, &blocks);
+        let recovered = &recovery.partitions[&id()];
+        assert_eq!(recovered.state.extent, model.state.extent);
+        let written = Piece { segment: Offset(0), from: Position(0), bytes: model.segments[&Offset(0)].clone() };
+        assert_eq!(recovered.pieces, [written]);
+    }
+}

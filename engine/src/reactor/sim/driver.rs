@@ -149,8 +149,8 @@ impl SimDriver {
             Op::RemoveDir { path } => disk.remove_dir(path)?,
             Op::ListDir { path, entries } => list(disk, path, entries)?,
             Op::SyncDir { path } => disk.sync_dir(path, mark)?,
-            Op::SyncFs { .. } => disk.sync_fs(mark),
-            Op::SyncData { file } => disk.sync_data(self.file(file.number()), mark),
+            Op::SyncFs { .. } => disk.sync_fs(mark)?,
+            Op::SyncData { file } => disk.sync_data(self.file(file.number()), mark)?,
             Op::FreeSpace { space, .. } => *space = free_space(disk),
             Op::Write { file, position, data, sync } => {
                 disk.write(self.file(file.number()), *position, data, *sync == WriteSync::Data)?;

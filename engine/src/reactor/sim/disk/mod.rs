@@ -110,6 +110,8 @@ pub(crate) struct Disk {
     unflushed: VecDeque<Unflushed>,
     /// Writes that a failed flush has let go of: readable for now, and no later flush covers them.
     doomed: Vec<Unflushed>,
+    /// When each asker's last flush failed.
+    failed: BTreeMap<u32, Seq>,
     /// Files with changes the file system has not committed.
     uncommitted: BTreeSet<Ino>,
     locked: BTreeSet<Ino>,
@@ -131,6 +133,7 @@ impl Disk {
             name_changes: VecDeque::new(),
             unflushed: VecDeque::new(),
             doomed: Vec::new(),
+            failed: BTreeMap::new(),
             uncommitted: BTreeSet::new(),
             locked: BTreeSet::new(),
         }
@@ -258,9 +261,10 @@ impl Disk {
 
     // Flushes ------------------------------------------------------------------------------------------------------
 
-    pub(crate) fn sync_data(&mut self, file: FileId, mark: Mark) {
-        self.flush(mark);
+    pub(crate) fn sync_data(&mut self, file: FileId, mark: Mark) -> io::Result<()> {
+        self.flush(mark)?;
         self.commit(file.0, mark);
+        Ok(())
     }
 
     pub(crate) fn sync_dir(&mut self, path: &Path, mark: Mark) -> io::Result<()> {
@@ -273,19 +277,22 @@ impl Disk {
         Ok(())
     }
 
-    pub(crate) fn sync_fs(&mut self, mark: Mark) {
-        self.flush(mark);
+    pub(crate) fn sync_fs(&mut self, mark: Mark) -> io::Result<()> {
+        self.flush(mark)?;
         for ino in std::mem::take(&mut self.uncommitted) {
             self.commit(ino, mark);
         }
         self.name_changes.iter_mut().for_each(|change| change.committed |= change.seq <= mark.0);
         self.fold_names();
+        Ok(())
     }
 
     /// A flush that failed: as in Linux, the writes it should have covered are let go of and no later flush brings
     /// them back. Some read as before them at once, some only after the next power cut.
     pub(crate) fn fail_flush(&mut self, mark: Mark) {
         let writer = self.writer;
+        let now = self.next_seq();
+        self.failed.insert(writer, now);
         let (gone, kept) =
             self.unflushed.drain(..).partition(|write: &Unflushed| write.seq <= mark.0 && write.writer == writer);
         self.unflushed = kept;
@@ -312,16 +319,21 @@ impl Disk {
         }
     }
 
-    fn flush(&mut self, mark: Mark) {
+    /// One that began before another of the same asker failed fails too: what it was to cover is gone.
+    fn flush(&mut self, mark: Mark) -> io::Result<()> {
+        if self.failed.get(&self.writer).is_some_and(|failed| *failed > mark.0) {
+            return Err(error(libc::EIO));
+        }
         let covered = self.unflushed.partition_point(|write| write.seq <= mark.0);
         let writes = self.unflushed.drain(..covered);
         if self.doomed.is_empty() {
-            return;
+            return Ok(());
         }
         for write in writes {
             let Some(inode) = self.inodes[write.ino as usize].as_mut() else { continue };
             inode.file.blocks[write.block as usize].stable = write.seq;
         }
+        Ok(())
     }
 
     fn commit(&mut self, ino: Ino, mark: Mark) {

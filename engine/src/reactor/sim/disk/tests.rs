@@ -28,12 +28,12 @@ fn write(disk: &mut Disk, file: FileId, block: u64, byte: u8) {
 
 fn sync_all(disk: &mut Disk) {
     let mark = disk.mark();
-    disk.sync_fs(mark);
+    disk.sync_fs(mark).unwrap();
 }
 
 fn sync_file(disk: &mut Disk, file: FileId) {
     let mark = disk.mark();
-    disk.sync_data(file, mark);
+    disk.sync_data(file, mark).unwrap();
 }
 
 /// The file's contents after the node came up again, or nothing if there is no such file.
@@ -165,7 +165,7 @@ fn a_flush_does_not_cover_what_landed_after_it_began() {
         write(&mut disk, segment, 0, 1);
         let mark = disk.mark();
         write(&mut disk, segment, 1, 2);
-        disk.sync_data(journal, mark);
+        disk.sync_data(journal, mark).unwrap();
         disk.power_cut();
         let left = contents(&mut disk, "segment").unwrap();
         assert_eq!(left[..BLOCK], filled(1, 1));
@@ -536,4 +536,17 @@ fn a_second_power_cut_takes_nothing_from_before_the_first() {
         disk.power_cut();
         assert!(contents(&mut disk, "segment").unwrap().starts_with(&left), "seed {seed}");
     }
+}
+
+#[test]
+fn flushes_of_one_asker_under_way_together_fail_together() {
+    let (mut disk, segment, _) = prepared(1, true);
+    write(&mut disk, segment, 0, 7);
+    let (first, second) = (disk.mark(), disk.mark());
+    disk.fail_flush(first);
+    assert!(disk.sync_data(segment, second).is_err(), "what it was to cover is gone");
+    disk.writer = 1;
+    disk.sync_fs(second).unwrap();
+    disk.writer = 0;
+    sync_file(&mut disk, segment);
 }
