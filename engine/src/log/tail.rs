@@ -46,6 +46,8 @@ struct Chunk {
     start: Place,
     /// The first batch that begins in this chunk: where a search may start.
     first_batch: Option<(Offset, Position)>,
+    /// Bytes that it was filled with from the segment when it came, and whose checksums nobody looked at.
+    loaded: usize,
     buffer: AppendBuffer,
 }
 
@@ -65,9 +67,10 @@ impl Tail {
         self.bytes
     }
 
-    /// The first byte held.
+    /// The first byte held that was appended here, and so can be given to readers.
     pub fn start(&self) -> Option<Place> {
-        self.chunks.front().map(|chunk| chunk.start)
+        let chunk = self.chunks.front()?;
+        Some(Place { position: chunk.start.position.plus(chunk.loaded as u64), ..chunk.start })
     }
 
     /// The place after the last byte held.
@@ -96,7 +99,7 @@ impl Tail {
         if let Some(end) = self.end().filter(|end| end.segment == start.segment) {
             assert!(end.position == start.position, "chunks of a segment are contiguous");
         }
-        let chunk = Chunk { start, first_batch: None, buffer };
+        let chunk = Chunk { start, first_batch: None, loaded: buffer.filled(), buffer };
         self.bytes += chunk.memory();
         self.chunks.push_back(chunk);
     }

@@ -107,14 +107,23 @@ impl Shard {
         if self.id_of(handle).is_none() {
             return Ok(None);
         }
-        let file = Rc::new(opened.map_err(|error| ShardError::io("opening", &path, &error))?);
+        let file = Rc::new(opened.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                ShardError::Damaged { path: path.display().to_string().into(), why: "it is missing".into() }
+            }
+            _ => ShardError::io("opening", &path, &error),
+        })?);
         self.0.files.insert((id, segment), file.clone(), self.0.config.files_max);
         Ok(Some(file))
     }
 
     /// The same for an append, which the partition's end refuses.
     async fn file_for_append(&self, handle: PartitionHandle, segment: Offset) -> Result<Rc<File>, AppendError> {
-        let file = self.segment_file(handle, segment).await.map_err(|error| self.fail_append(error))?;
+        let file = self.segment_file(handle, segment).await.map_err(|error| match error {
+            // To read the log again would not bring the file back, and would stop the other partitions each time.
+            ShardError::Damaged { .. } => self.fence(handle, error.to_string()),
+            error => self.fail_append(error),
+        })?;
         file.ok_or(AppendError::UnknownPartition)
     }
 

@@ -5,10 +5,12 @@
 
 use super::{Command, Completed, Cursor, OffsetQuery, PartitionHandle, Read, Session, Shard, ShardConfig, remote};
 use crate::error::{AppendError, ReadError};
+use crate::log::paths;
+use crate::log::tail::BLOCK;
 use crate::metadata::Bounds;
 use crate::model::{Offset, PartitionId, PartitionIndex, Timestamp};
 use crate::reactor::mesh;
-use crate::reactor::{Outgoing, Reactor};
+use crate::reactor::{Open, Outgoing, Reactor, WriteSync};
 use corelog_batch::{BatchBuilder, Codec, batches};
 use std::future::Future;
 use std::path::Path;
@@ -48,6 +50,8 @@ cases! {
     a_watch_tells_once: watch;
     durability_is_a_topics_choice: mix_durability, read_flushed;
     metadata_is_compacted: many_topics, read_many_topics;
+    a_segment_that_is_missing_fences_its_partition: append_to_two, lose_a_segment;
+    a_reader_is_not_given_what_nobody_checked: append_to_two, spoil_the_last_block;
 }
 
 /// A small shard: everything wraps and rolls soon.
@@ -356,6 +360,66 @@ async fn read_made_again(shard: Shard) {
     expect_range(&shard, partition(&shard, "t", 0), 0..2, 100).await;
     let topics = shard.reactor().list_dir(&shard.0.config.data_dir.join("topics")).await.expect("a directory");
     assert!(topics.len() <= 2, "the deleted topics' files are gone: {topics:?}");
+}
+
+/// With timestamps of now: a segment of old records would be rolled before the next append.
+async fn append_to_two(shard: Shard) {
+    create(&shard, "t", 2, &[]).await;
+    for (index, n) in (0..2).flat_map(|index| (0..50).map(move |n| (index, n))) {
+        let bytes = batch(&[&numbered(n, 700)], shard.reactor().wall_clock().0);
+        append(&shard, partition(&shard, "t", index), &bytes).await;
+    }
+    shard.stop().await;
+}
+
+async fn lose_a_segment(shard: Shard) {
+    let (lost, other) = (partition(&shard, "t", 0), partition(&shard, "t", 1));
+    let id = shard.id_of(lost).expect("it is there");
+    let path = paths::segment(&shard.0.config.data_dir, id, Offset(0));
+    shard.reactor().remove_file(&path).await.expect("it was there");
+    let (session, bytes) = (Session::new(1), batch(&[b"more"], 1));
+    shard.append(lost, &bytes, &session, 0).expect("it waits for its segment");
+    assert!(matches!(outcome(&session).await, Err(AppendError::Fenced(_))));
+    let read = shard.read_disk(lost, Offset(0), 1, &mut Cursor::default(), &mut Outgoing::new()).await;
+    assert!(matches!(read, Err(ReadError::Fenced(_))), "{read:?}");
+    assert!(shard.append(lost, &bytes, &session, 0).is_err());
+    expect_range(&shard, other, 0..50, 700).await;
+    append_range(&shard, other, 50..60, 700).await;
+    assert_eq!(shard.counters().reopenings.get(), 0, "the others were not disturbed");
+}
+
+/// Behind the first batch that a reader takes from the disk, the segment's last block is damaged; then an append loads it.
+async fn spoil_the_last_block(shard: Shard) {
+    let of = partition(&shard, "t", 0);
+    let id = shard.id_of(of).expect("it is there");
+    let (mut cursor, mut out, mut from) = (Cursor::default(), Outgoing::new(), Offset(0));
+    let end = shard.describe(of).expect("it is there").next;
+    while from.0 + 1 < end.0 {
+        out.clear();
+        let read = shard.read_disk(of, from, 1, &mut cursor, &mut out).await.expect("it is whole");
+        let Read::Data { next, .. } = read else { panic!("{read:?}") };
+        from = next;
+    }
+    cursor.release();
+    let path = paths::segment(&shard.0.config.data_dir, id, Offset(0));
+    let file = shard.reactor().open(&path, Open::ReadWrite).await.expect("it is there");
+    // Space is reserved behind it: the last block that holds anything.
+    let mut at = file.length().await.expect("a length");
+    let (mut block, used) = loop {
+        at -= BLOCK;
+        let (read, block) = file.read_at(at, shard.reactor().pool().buffer(BLOCK as usize).expect("a buffer")).await;
+        read.expect("a block");
+        if let Some(used) = block.iter().rposition(|byte| *byte != 0) {
+            break (block, used);
+        }
+    };
+    block[used] ^= 1;
+    file.write_at(at, block.freeze(), WriteSync::None).await.expect("written");
+    append_range(&shard, of, 50..51, 700).await;
+    assert_eq!(shard.describe(of).expect("it is there").segments, 1, "it goes on in the same block");
+    out.clear();
+    let read = shard.read_disk(of, from, 1, &mut cursor, &mut out).await;
+    assert!(matches!(read, Err(ReadError::Fenced(_))), "{read:?}");
 }
 
 async fn list_offsets(shard: Shard) {
