@@ -252,8 +252,7 @@ impl Start {
             waiting_bytes: Cell::new(0),
             read_bytes: Rc::default(),
             storage_full: Cell::new(false),
-            // Until the first look, which is among the first things a shard does.
-            space_left: Cell::new(u64::MAX),
+            space_left: Cell::new(0),
         })
     }
 

@@ -226,7 +226,7 @@ struct Inner {
     waiting_bytes: Cell<usize>,
     read_bytes: Rc<Cell<usize>>,
     storage_full: Cell<bool>,
-    /// Free bytes of the disk at the last look, less what was taken since.
+    /// Bytes of the disk that may be taken before it is looked at again.
     space_left: Cell<u64>,
 }
 

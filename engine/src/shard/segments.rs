@@ -272,7 +272,7 @@ impl Shard {
         if to <= from {
             return Ok(());
         }
-        self.spend_space(to - from)?;
+        self.spend_space(to - from).await?;
         let file = self.file_for_append(handle, segment).await?;
         let path = || self.segment_path(handle, segment);
         file.allocate(from, to - from)

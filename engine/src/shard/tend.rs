@@ -101,11 +101,11 @@ impl Shard {
         while !self.is_stopping() && !self.has_failed() {
             if let Ok(space) = self.reactor().free_space(&self.0.config.data_dir).await {
                 let was_full = self.0.storage_full.get();
-                self.0.space_left.set(space.free);
                 // Writing resumes a little above the reserve, so that it does not stop again at the next append.
                 let enough = if was_full { reserve + reserve / 8 } else { reserve };
                 let is_full = space.free < enough;
                 self.0.storage_full.set(is_full);
+                self.0.space_left.set(self.space_share(space.free).min(self.space_unseen()));
                 if is_full != was_full {
                     let what = if is_full { "full to its reserve: appends are refused" } else { "no longer full" };
                     eprintln!("corelog: shard {}: the disk is {what} ({} bytes free)", self.id(), space.free);
@@ -115,14 +115,30 @@ impl Shard {
         }
     }
 
-    /// Takes file space for a segment from what was free at the last look, if that leaves the disk's reserve.
-    pub(super) fn spend_space(&self, bytes: u64) -> Result<(), AppendError> {
-        let left = self.0.space_left.get().saturating_sub(bytes);
-        if left < self.0.config.disk_reserve_bytes {
-            self.0.storage_full.set(true);
-            return Err(AppendError::StorageFull);
+    /// What this shard may take of what is free: the others take theirs at the same time.
+    fn space_share(&self, free: u64) -> u64 {
+        free.saturating_sub(self.0.config.disk_reserve_bytes) / u64::from(self.shards())
+    }
+
+    /// What this shard may take between two looks: somebody else may fill the disk at any time, and checkpoints and the
+    /// next start need the reserve.
+    fn space_unseen(&self) -> u64 {
+        self.0.config.disk_reserve_bytes / 2 / u64::from(self.shards())
+    }
+
+    /// Takes file space for a segment, if that leaves the disk's reserve.
+    pub(super) async fn spend_space(&self, bytes: u64) -> Result<(), AppendError> {
+        if self.0.space_left.get() < bytes {
+            // Where the system does not say, the reservation itself will.
+            let free = self.reactor().free_space(&self.0.config.data_dir).await.map_or(u64::MAX, |space| space.free);
+            let share = self.space_share(free);
+            if share < bytes {
+                self.0.storage_full.set(true);
+                return Err(AppendError::StorageFull);
+            }
+            self.0.space_left.set(share.min(self.space_unseen().max(bytes)));
         }
-        self.0.space_left.set(left);
+        self.0.space_left.set(self.0.space_left.get().saturating_sub(bytes));
         Ok(())
     }
 
