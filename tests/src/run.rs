@@ -4,6 +4,7 @@ use crate::clients::{self, Load};
 use crate::invariants::Event;
 use crate::sometimes;
 use crate::world::{Server, tell_extents};
+use corelog_engine::log::{BLOCK, journal};
 use corelog_engine::model::{PartitionId, ShardId};
 use corelog_engine::reactor::sim::{CrashKind, DiskOp, Fault, Random, World, WorldOptions};
 use corelog_engine::shard::ShardConfig;
@@ -96,13 +97,31 @@ pub fn run(seed: u64) -> Report {
     }
 }
 
+/// Entries of a journal that later ones say were durable, and where they are. Damage to any other cannot be told from the
+/// torn end of what nobody was told of.
+fn proven_entries(journal: &[u8]) -> Vec<(usize, usize)> {
+    let blocks = (0..journal.len()).step_by(BLOCK);
+    let all: Vec<_> = blocks.filter_map(|at| Some((at, journal::inspect(&journal[at..]).ok()?))).collect();
+    // Each life of a journal begins at its front.
+    let Some(nonce) = all.first().map(|(_, head)| head.header.nonce) else { return Vec::new() };
+    let of_now = || all.iter().filter(|(_, head)| head.header.nonce == nonce);
+    let Some(durable) = of_now().map(|(_, head)| head.header.durable).max() else { return Vec::new() };
+    let proven = of_now().filter(|(_, head)| head.header.sequence <= durable);
+    proven.map(|(at, head)| (*at, head.length)).collect()
+}
+
 fn draw_config(random: &mut Random) -> ShardConfig {
     let config = Server::small_config();
+    let commits_in_flight = 1 + random.below(2) as usize;
+    let entry_bytes_max = 64 << 10 << random.below(2);
+    let journal_bytes = (512 << 10) << random.below(2);
+    let direct_bytes_min = 16 << 10 << random.below(3);
     ShardConfig {
-        commits_in_flight: 1 + random.below(2) as usize,
-        entry_bytes_max: 64 << 10 << random.below(2),
-        journal_bytes: (512 << 10) << random.below(2),
-        direct_bytes_min: 16 << 10 << random.below(3),
+        commits_in_flight,
+        // An entry must hold what is too little to go to its segment directly.
+        entry_bytes_max: entry_bytes_max.max(2 * direct_bytes_min),
+        journal_bytes,
+        direct_bytes_min,
         tail_bytes_max: (512 << 10) << random.below(4),
         files_max: 2 + random.below(10) as usize,
         checkpoint_interval: Duration::from_millis(20 << random.below(5)),
@@ -281,16 +300,24 @@ impl Run {
         if self.random.coin() { self.crash_and_restart() } else { Ok(()) }
     }
 
-    /// Flips bits of what a journal holds, then looks whether the node notices what that cost.
+    /// Flips bits of an entry in a journal, then looks whether the node notices what that cost.
     fn damage_journal(&mut self) -> Result<(), String> {
         self.server.crash(CrashKind::Kill);
         let shard = self.random.below(u64::from(self.shards));
         let generations = self.server.files("data");
         let Some(directory) = generations.iter().rfind(|name| name.starts_with("shards-")) else { return Ok(()) };
         let path = format!("data/{directory}/{shard}/journal");
+        let journal = self.server.world.read_file(self.server.node, Path::new(&path)).unwrap_or_default();
+        let proven = proven_entries(&journal);
+        let Some((at, length)) = proven.get(self.random.below(proven.len() as u64) as usize).copied() else {
+            self.server.start(self.shards);
+            return self.must_be_ready();
+        };
+        sometimes!("an acknowledged journal entry was damaged");
         for _ in 0..1 + self.random.below(64) {
-            let (position, bit) = (self.random.below(512 << 10), self.random.below(8) as u8);
-            self.server.world.flip_bit(self.server.node, Path::new(&path), position, bit);
+            let position = (at + self.random.below(length as u64) as usize) % journal.len();
+            let bit = self.random.below(8) as u8;
+            self.server.world.flip_bit(self.server.node, Path::new(&path), position as u64, bit);
         }
         self.server.start(self.shards);
         self.must_be_ready()

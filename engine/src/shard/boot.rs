@@ -18,7 +18,7 @@ use crate::log::frame::Sequence;
 use crate::log::index::SparseIndex;
 use crate::log::paths;
 use crate::log::recovery::Recovered;
-use crate::log::tail::{Place, block_ceil};
+use crate::log::tail::{BLOCK, Place, block_ceil};
 use crate::metadata::{Catalog, MetadataRecord, Replay, TopicSettings};
 use crate::model::{Offset, PartitionId, Position, ShardId};
 use crate::partition::{Active, Mark, Partition, Sealed};
@@ -228,6 +228,10 @@ impl Start {
         let config = self.config.clone();
         if config.journal_bytes < 4 * config.entry_bytes_max as u64 {
             return Err(ShardError::Memory("the journal must hold at least four entries"));
+        }
+        // What is too little to go to its segment directly must fit in an entry, or it would wait for ever.
+        if config.entry_bytes_max < config.direct_bytes_min + 4 * BLOCK as usize {
+            return Err(ShardError::Memory("an entry must hold what does not go to its segment directly"));
         }
         Ok(Inner {
             reactor: self.reactor.clone(),
