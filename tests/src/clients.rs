@@ -46,6 +46,8 @@ pub struct Load {
     pub disk_errors: bool,
     /// Bytes on the disk are damaged, so that a partition may be fenced.
     pub damage: bool,
+    /// Nothing makes a shard read its log again, so that its flushes can be weighed against its commits.
+    pub weighs_flushes: bool,
 }
 
 /// Longest that anything may take while nothing is wrong with the disk.
@@ -66,6 +68,7 @@ pub(crate) fn start(shard: &Shard, config: &ShardConfig, shared: &Rc<Shared>) ->
     let mut tasks = vec![
         reactor.spawn(client.clone().produce(false)),
         reactor.spawn(client.clone().watch_memory(memory_bound(config))),
+        reactor.spawn(client.clone().weigh_flushes(config.commits_in_flight)),
     ];
     if shard.shards() > 1 {
         tasks.push(reactor.spawn(client.clone().produce(true)));
@@ -460,6 +463,64 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Holds the flushes of the shard against what they were for.
+    async fn weigh_flushes(self, lanes: usize) {
+        let begun = self.reactor().counters().flushes.get();
+        loop {
+            if !self.shared.load.borrow().weighs_flushes {
+                return;
+            }
+            let counters = self.shard.counters();
+            let flushes = self.reactor().counters().flushes.get() - begun;
+            let (entries, checkpoints) = (counters.commits.get(), counters.checkpoints.get());
+            self.shared.observer.tell(&Event::Flushes { flushes, entries, checkpoints, under_way: lanes as u64 });
+            self.reactor().sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// Appends a batch to every partition of this quiet shard at once; the flushes it took until all were acknowledged,
+    /// checkpoints left out. Nothing if one of them had to wait for its segment, or a checkpoint came between.
+    async fn burst(&self) -> Option<Event<'static>> {
+        let (session, producer) = (Session::new(64), self.shared.new_producer());
+        let count = |counter: &std::cell::Cell<u64>| counter.get();
+        let (flushes, checkpoints) = (&self.reactor().counters().flushes, &self.shard.counters().checkpoints);
+        let before = (count(flushes), count(checkpoints));
+        let mut under_way = UnderWay::new();
+        for (partition, durability) in self.mine() {
+            let Some(handle) = self.shard.open(partition) else { continue };
+            let append = self.shared.new_append(producer);
+            let bytes = records::batch(append, 1, 0, self.reactor().wall_clock().0, Codec::None);
+            self.shared.observer.tell(&Event::Appending { partition, append, records: 1, durability });
+            match self.shard.append(handle, &bytes, &session, append) {
+                Ok(()) => {
+                    under_way.insert(append, Sent { partition, records: 1 });
+                    self.shared.outstanding.set(self.shared.outstanding.get() + 1);
+                }
+                Err(error) => self.note_refused(partition, append, &error),
+            }
+        }
+        let partitions = under_way.len() as u64;
+        while !under_way.is_empty() {
+            session.completed().await;
+            while let Some(outcome) = session.pop() {
+                self.take_outcome(outcome, &mut under_way);
+            }
+        }
+        let flushes = count(flushes) - before.0;
+        let undisturbed = count(checkpoints) == before.1 && partitions > 1;
+        undisturbed.then_some(Event::Burst { partitions, flushes })
+    }
+
+    fn mine(&self) -> Vec<(PartitionId, Durability)> {
+        let (catalog, me, shards) = (self.shard.catalog(), self.shard.id(), self.shard.shards());
+        let of = |id: &PartitionId| catalog.owner(id.topic, id.index, shards) == Some(me);
+        let all =
+            catalog.topics().flat_map(|topic| topic.partition_ids().map(move |id| (id, topic.settings.durability)));
+        all.filter(|(id, durability)| of(id) && *durability == Durability::Flush).collect()
+    }
+}
+
 // What the harness itself asks for -------------------------------------------------------------------------------------
 
 /// Creates a topic through a shard; false if that failed or took too long.
@@ -471,6 +532,29 @@ pub async fn create_topic(
     settings: Vec<(String, String)>,
 ) -> bool {
     Client { shard, shared }.create(&name, partitions, &settings).await
+}
+
+/// Bursts of a shard that are tried: in the first, segments may have to be opened, and others may meet a checkpoint or
+/// the journal's end.
+const BURSTS: usize = 10;
+
+/// Whether many partitions of a quiet shard cost one flush.
+pub async fn burst(shard: Shard, shared: Rc<Shared>) {
+    let client = Client { shard, shared };
+    let mut best: Option<Event<'static>> = None;
+    let cost = |event: &Event<'_>| if let Event::Burst { flushes, .. } = event { *flushes } else { u64::MAX };
+    for _ in 0..BURSTS {
+        let burst = client.burst().await;
+        best = best.into_iter().chain(burst).min_by_key(cost);
+        if best.as_ref().is_some_and(|best| cost(best) <= 1) {
+            break;
+        }
+        client.reactor().sleep(LOOK_INTERVAL).await;
+    }
+    if let Some(best) = best {
+        sometimes!("many partitions were committed at once");
+        client.shared.observer.tell(&best);
+    }
 }
 
 /// Reads a whole partition and tells what is in it.

@@ -144,6 +144,7 @@ fn draw_load(random: &mut Random, trouble: Trouble) -> Load {
         operator: random.coin(),
         disk_errors: trouble == Trouble::DiskErrors,
         damage: trouble == Trouble::Damage,
+        weighs_flushes: !matches!(trouble, Trouble::DiskErrors | Trouble::FullDisk),
     }
 }
 
@@ -160,6 +161,7 @@ impl Run {
         }
         self.heal();
         self.settle()?;
+        self.burst()?;
         self.crash_and_look(CrashKind::PowerCut)?;
         self.stop_and_look()
     }
@@ -339,6 +341,16 @@ impl Run {
             return Err(format!("{} appends never came to an end", self.server.shared.outstanding.get()));
         }
         self.count_paths();
+        self.check()
+    }
+
+    /// What one commit of many partitions costs.
+    fn burst(&self) -> Result<(), String> {
+        for shard in (0..self.shards).map(ShardId) {
+            if self.on_shard(shard, clients::burst).is_none() {
+                return Err("a batch for each partition never came to its end".into());
+            }
+        }
         self.check()
     }
 

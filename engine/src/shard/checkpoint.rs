@@ -414,6 +414,15 @@ impl Shard {
 
     /// Writes a whole file of whole blocks and makes its content durable.
     pub(super) async fn write_file(&self, path: &std::path::Path, bytes: &[u8]) -> Result<File, ShardError> {
+        let file = self.write_file_unflushed(path, bytes).await?;
+        if !planted::active(Bug::CheckpointNotFlushed) {
+            file.sync_data().await.map_err(|error| ShardError::io("writing", path, &error))?;
+        }
+        Ok(file)
+    }
+
+    /// The same for a file that can be made anew.
+    pub(super) async fn write_file_unflushed(&self, path: &std::path::Path, bytes: &[u8]) -> Result<File, ShardError> {
         let file = self.reactor().open(path, Open::Create).await;
         let file = file.map_err(|error| ShardError::io("creating", path, &error))?;
         let failed = |error| ShardError::io("writing", path, &error);
@@ -426,9 +435,6 @@ impl Shard {
             buffer[piece.len()..].fill(0);
             let position = (index * GROUP_BYTES) as u64;
             file.write_at(position, buffer.freeze(), WriteSync::None).await.map_err(failed)?;
-        }
-        if !planted::active(Bug::CheckpointNotFlushed) {
-            file.sync_data().await.map_err(failed)?;
         }
         Ok(file)
     }

@@ -399,6 +399,11 @@ impl Shard {
             return Ok(());
         }
         self.pay(entry.debt).await?;
+        if planted::active(Bug::FlushPerPartition) {
+            for _ in 1..lane.parts.len() {
+                self.pay(Debt::Entries).await?;
+            }
+        }
         {
             let mut journal = self.0.journal.borrow_mut();
             journal.durable = entry.sequence;

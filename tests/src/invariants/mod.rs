@@ -50,8 +50,10 @@ pub enum Event<'a> {
     Finished { partition: PartitionId, first: i64, next: i64 },
     /// Memory for buffers in use on a shard, and its bound.
     Memory { used: usize, bound: usize },
-    /// Over a stretch without faults: flushes of the device, and what they were for.
-    Flushes { flushes: u64, entries: u64, checkpoints: u64 },
+    /// Flushes of a shard since it serves, begun without faults, and what they were for. So many entries may be on their way.
+    Flushes { flushes: u64, entries: u64, checkpoints: u64, under_way: u64 },
+    /// A quiet shard was given a batch for each of so many partitions at once, and took so many flushes for them.
+    Burst { partitions: u64, flushes: u64 },
 }
 
 /// One statement about all runs.
