@@ -11,6 +11,7 @@
 pub mod clients;
 pub mod fuzz;
 pub mod invariants;
+pub mod kept;
 pub mod process;
 pub mod records;
 pub mod run;
