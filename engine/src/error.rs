@@ -10,8 +10,10 @@ pub enum AppendError {
     /// The caller's bytes are not valid batches. Nothing was written.
     #[error("invalid batch: {0}")]
     Invalid(#[from] BatchError),
-    /// A batch is over the topic's `max.message.bytes`. Nothing was written.
-    #[error("a batch of {size} bytes is over the topic's max.message.bytes of {max}")]
+    /// A batch is over the lesser of the topic's `max.message.bytes` and `segment.bytes`. Nothing was written.
+    #[error(
+        "a batch of {size} bytes is over the {max} of the topic (the lesser of max.message.bytes and segment.bytes)"
+    )]
     TooLarge {
         /// Bytes of the batch.
         size: usize,

@@ -57,7 +57,8 @@ impl From<AppendError> for Refusal {
         match &error {
             AppendError::Invalid(batch @ BatchError::CrcMismatch { .. }) => Refusal::told(Status::CorruptBatch, batch),
             AppendError::Invalid(BatchError::TooLarge { size, max }) | AppendError::TooLarge { size, max } => {
-                Refusal::limit(Status::BatchTooLarge, "a batch is over the topic's max.message.bytes", *size, *max)
+                let what = "a batch is over the lesser of the topic's max.message.bytes and segment.bytes";
+                Refusal::limit(Status::BatchTooLarge, what, *size, *max)
             }
             AppendError::Invalid(batch) => Refusal::told(Status::InvalidBatch, batch),
             AppendError::Busy => Refusal::busy("the shard is at one of its bounds"),
