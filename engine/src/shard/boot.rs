@@ -122,8 +122,7 @@ impl Start {
         settle(&self.reactor, &self.config, &mut found).await?;
         let mine = self.hand_over(&shard, found, moves).await?;
         shard.restore(mine);
-        ensure_journal(&self.reactor, &self.config, &own_directory).await?;
-        shard.begin_journal(checkpoint).await?;
+        shard.begin_journal(checkpoint, &own_directory).await?;
         self.list_recycled(&shard, &own_directory).await?;
         if entries > 0 {
             eprintln!("corelog: shard {}: recovered {entries} journal entries", self.id());
@@ -480,15 +479,17 @@ impl Shard {
     }
 
     /// Opens the journal as one that nothing of is needed, and says so in a new checkpoint file.
-    async fn begin_journal(&self, checkpoint: u64) -> Result<(), ShardError> {
+    async fn begin_journal(&self, checkpoint: u64, directory: &Path) -> Result<(), ShardError> {
         let config = &self.0.config;
         let from = fresh_journal(self.reactor(), config);
-        let path = paths::shard(&config.data_dir, config.generation, self.id()).join(paths::JOURNAL);
-        let file = self.reactor().open(&path, Open::ReadWrite).await;
-        let file = file.map_err(|error| ShardError::io("opening", &path, &error))?;
         let partitions = self.0.partitions.borrow().checkpoint_states();
         let state = CheckpointState { journal: from, partitions };
+        // Before the journal may be made anew in another size: a crash in between must find that nothing of it is needed.
         let begun = self.begin_checkpoint_file(checkpoint + 1, state).await?;
+        ensure_journal(self.reactor(), config, directory).await?;
+        let path = directory.join(paths::JOURNAL);
+        let file = self.reactor().open(&path, Open::ReadWrite).await;
+        let file = file.map_err(|error| ShardError::io("opening", &path, &error))?;
         *self.0.checkpoints.file.borrow_mut() = Some(begun);
         *self.0.journal.borrow_mut() = Journal {
             file: Some(Rc::new(file)),
@@ -600,8 +601,7 @@ impl Shard {
         let seen: Vec<PartitionId> = partitions.iter().map(|(id, _)| *id).collect();
         self.restore(partitions);
         self.reset_unseen(&seen, found.damaged);
-        ensure_journal(self.reactor(), config, &directory).await?;
-        self.begin_journal(found.checkpoint).await
+        self.begin_journal(found.checkpoint, &directory).await
     }
 
     /// Partitions that the disk has nothing of are empty, unless a damaged journal may have held them.

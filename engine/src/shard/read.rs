@@ -410,6 +410,10 @@ impl Shard {
         let data = buffer.freeze();
         let held = &data[(position.0 - start.0) as usize..(data_end.0.max(position.0) - start.0) as usize];
         let (length, next) = match whole_batches(held, base) {
+            // A file that ends early, or a batch that reaches beyond the end, would be asked for again for ever.
+            Ok((0, _)) if read < lease.bytes || data_end == target.end => {
+                return Err(Unread::Damaged(position, "the segment ends within a batch"));
+            }
             Ok((0, _)) => return grow(target, position, held, lease.bytes),
             Ok(whole) => whole,
             Err((at, why)) => return Err(Unread::Damaged(position.plus(at as u64), why)),

@@ -103,7 +103,13 @@ impl<'a> Reader<'a> {
         };
         let size = file.length().await.map_err(|error| ShardError::io("reading", &path, &error))?;
         if size != state.journal.size {
-            // The journal was to be made anew in another size, and nothing was written to the new one yet.
+            // A crash while the journal was made anew in another size: the checkpoint that came first needs nothing of it.
+            if self.is_unwritten(&file, size, state).await? {
+                return Ok(());
+            }
+            found.damaged = true;
+            let why = format!("{} has {size} bytes instead of {}", path.display(), state.journal.size);
+            found.recovery.fence_all(&why);
             return Ok(());
         }
         let start = state.journal.position;
@@ -120,6 +126,19 @@ impl<'a> Reader<'a> {
                 }
             }
         }
+    }
+
+    /// Whether no entry was ever written under the checkpoint's nonce. A journal is never shorter than a block.
+    async fn is_unwritten(&self, file: &File, size: u64, state: &CheckpointState) -> Result<bool, ShardError> {
+        let fresh = state.journal.sequence == Sequence(1) && state.journal.position == JournalPosition(0);
+        if !fresh || size < BLOCK {
+            return Ok(false);
+        }
+        let buffer = self.reactor.pool().buffer(BLOCK as usize);
+        let buffer = buffer.ok_or(ShardError::Memory("no buffer is left for recovery"))?;
+        let (read, buffer) = file.read_at(0, buffer).await;
+        let read = read.map_err(|error| ShardError::io("reading", &self.directory, &error))?;
+        Ok(journal::inspect(&buffer[..read]).map_or(true, |head| head.header.nonce != state.journal.nonce))
     }
 
     async fn take_entry(

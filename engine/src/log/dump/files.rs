@@ -32,14 +32,17 @@ fn read_at(file: &File, position: u64, length: usize) -> io::Result<Vec<u8>> {
 /// A circular journal, by logical positions.
 pub(super) struct JournalFile {
     file: File,
+    /// Whole blocks of it.
     pub(super) size: u64,
+    /// All bytes of it.
+    pub(super) length: u64,
 }
 
 impl JournalFile {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
-        let size = file.metadata()?.len() / BLOCK as u64 * BLOCK as u64;
-        Ok(JournalFile { file, size })
+        let length = file.metadata()?.len();
+        Ok(JournalFile { file, size: length / BLOCK as u64 * BLOCK as u64, length })
     }
 
     /// `length` bytes from `position` on, around the end of the file, at most one lap.

@@ -9,7 +9,7 @@ use super::{partition_directories, shard_directories};
 use crate::data_dir::{LOCK, NODE};
 use crate::log::BLOCK;
 use crate::log::checkpoint::{self, CheckpointState, PartitionState, Tail};
-use crate::log::frame::Checksum;
+use crate::log::frame::{Checksum, Sequence};
 use crate::log::index::{self, SparseIndex};
 use crate::log::journal::{self, AppendSection, Entry, EntryFault, Expected, JournalPosition, Section};
 use crate::log::paths;
@@ -310,9 +310,22 @@ impl Verify<'_> {
                 return Ok(recovery);
             }
         };
-        if file.size != state.journal.size {
-            let what = format_args!("it has {} bytes, its checkpoint says {}", file.size, state.journal.size);
-            self.find(Severity::Warning, path, None, what, "it was being made anew, or is another's")?;
+        if file.length != state.journal.size {
+            let what = format_args!("it has {} bytes, its checkpoint says {}", file.length, state.journal.size);
+            let expected = state.journal.expected();
+            let begins = (expected.sequence == Sequence(1) && file.size > 0).then(|| file.head(expected.position));
+            match begins.transpose().map_err(DumpError::io(path))? {
+                Some(head) if head.as_ref().map_or(true, |head| head.header.nonce != expected.nonce) => {
+                    self.find(
+                        Severity::Warning,
+                        path,
+                        None,
+                        what,
+                        "nothing was written to it: it was being made anew",
+                    )?;
+                }
+                _ => self.find(Severity::Error, path, None, what, RESTORE)?,
+            }
             return Ok(recovery);
         }
         let mut expected = state.journal.expected();

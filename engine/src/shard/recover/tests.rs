@@ -402,6 +402,30 @@ fn case_m_what_somebody_removed_is_missed() {
     assert_eq!(read, Read { entries: 0, damaged: false, next: Offset(-1), fenced: None });
 }
 
+/// A journal is made anew in another size only after a checkpoint that needs nothing of it.
+#[test]
+fn case_n_a_journal_of_another_length_is_damaged_unless_nothing_was_written_to_it() {
+    for length in [JOURNAL_BYTES + BLOCK_BYTES, JOURNAL_BYTES - BLOCK_BYTES, BLOCK_BYTES] {
+        let mut written = Disk::new();
+        written.commit(100, 0, 0);
+        written.journal.resize(length, 0);
+        let read = written.read_with(config(), true).unwrap();
+        assert!(read.damaged && read.fenced.is_some(), "{length}: {read:?}");
+
+        let mut checkpointed = Disk::new();
+        checkpointed.commit(100, 0, 0);
+        checkpointed.checkpoint(2);
+        checkpointed.journal.resize(length, 0);
+        let read = checkpointed.read_with(config(), true).unwrap();
+        assert!(read.damaged && read.fenced.is_some(), "{length}: {read:?}");
+
+        let mut unwritten = Disk::new();
+        unwritten.journal.resize(length, 0);
+        let read = unwritten.read_with(config(), true).unwrap();
+        assert!(!read.damaged && read.fenced.is_none(), "{length}: {read:?}");
+    }
+}
+
 #[test]
 fn a_damaged_checkpoint_is_refused() {
     let mut disk = Disk::new();
