@@ -40,12 +40,10 @@ pub enum Bug {
     FailedFlushRetried,
     /// A checkpoint is completed although another flush failed while it was written.
     CheckpointedAfterFailure,
-    /// What a reader finds broken on disk fences its partition even while a failed flush is being repaired.
-    FencedWhileReopening,
     /// Recovery trusts blocks that it can read to be on stable storage.
     DirectBlocksTrusted,
-    /// An index file is flushed by itself, not by the checkpoint's barrier.
-    IndexFlushed,
+    /// A change of the topics whose outcome was not known is taken for not made, whatever the log says.
+    LoggedChangeForgotten,
     /// Every partition of a commit is flushed by itself.
     FlushPerPartition,
     /// A new checkpoint file is renamed into place before its content is flushed.
@@ -56,7 +54,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 24] = [
+    pub const ALL: [Bug; 23] = [
         Bug::AcknowledgeBeforeFlush,
         Bug::FlushSkipped,
         Bug::AcknowledgedOutOfOrder,
@@ -75,9 +73,8 @@ impl Bug {
         Bug::StaleHandleServed,
         Bug::FailedFlushRetried,
         Bug::CheckpointedAfterFailure,
-        Bug::FencedWhileReopening,
         Bug::DirectBlocksTrusted,
-        Bug::IndexFlushed,
+        Bug::LoggedChangeForgotten,
         Bug::FlushPerPartition,
         Bug::CheckpointNotFlushed,
         Bug::SegmentDroppedEarly,

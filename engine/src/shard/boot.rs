@@ -598,6 +598,8 @@ impl Shard {
         let mut partitions: Vec<_> = found.recovery.partitions.into_iter().collect();
         partitions.retain(|(id, _)| id.is_metadata() || self.handle_of(*id).is_some());
         settle(self.reactor(), config, &mut partitions).await?;
+        // Topics may have been deleted meanwhile.
+        partitions.retain(|(id, _)| id.is_metadata() || self.handle_of(*id).is_some());
         let seen: Vec<PartitionId> = partitions.iter().map(|(id, _)| *id).collect();
         self.restore(partitions);
         self.reset_unseen(&seen, found.damaged);

@@ -7,7 +7,6 @@ use crate::log::paths;
 use crate::log::tail::{BLOCK, Place, Tail, block_ceil, block_floor};
 use crate::model::{Offset, Position, Timestamp};
 use crate::partition::{Partition, Sealed};
-use crate::planted::{self, Bug};
 use crate::reactor::Slice;
 use crate::reactor::{Open, Outgoing};
 use corelog_batch::{BatchView, HEADER_BYTES, frame_length};
@@ -375,7 +374,7 @@ impl Shard {
                 Err(Unread::Damaged(at, why)) => damage = (at, why),
             }
             // A failed flush may have undone what recovery is about to write again.
-            if (life.is_none() || self.life() != life) && !planted::active(Bug::FencedWhileReopening) {
+            if life.is_none() || self.life() != life {
                 return Err(ReadError::Reopening);
             }
         }

@@ -340,9 +340,6 @@ impl Shard {
         let identity = Identity { partition: id, base: sealed.base, end: sealed.bytes };
         let mut bytes = vec![0; FILE_BYTES_MAX];
         let length = index.encode(&identity, &mut bytes);
-        if planted::active(Bug::IndexFlushed) {
-            return self.write_file(&path, &bytes[..length]).await.map(drop);
-        }
         self.write_file_unflushed(&path, &bytes[..length]).await.map(drop)
     }
 

@@ -557,6 +557,56 @@ mod simulated {
     }
 }
 
+/// A change whose journal entry fails is in the log or not; the topics are what the log says, then and after a restart.
+#[test]
+fn the_topics_are_what_the_log_says_after_a_failure() {
+    use crate::model::ShardId;
+    use crate::reactor::sim::{CrashKind, DiskOp, Fault, World, WorldOptions};
+    use std::cell::RefCell;
+    use std::rc::Rc;
+    let (mut made, mut not_made) = (0, 0);
+    for seed in 0..60 {
+        let world = World::new(seed, WorldOptions::default());
+        let node = world.add_node("n");
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        for run in 0..2 {
+            let told = seen.clone();
+            world.start_shard(node, ShardId(0), 1, 64 << 20, move |reactor| async move {
+                let shard = start(&reactor, config(Path::new("data"))).await;
+                let names = |shard: &Shard| -> Vec<_> {
+                    shard.catalog().topics().map(|topic| topic.name.as_str().to_owned()).collect()
+                };
+                told.borrow_mut().push((names(&shard), None));
+                if run == 1 {
+                    return;
+                }
+                reactor.sleep(Duration::from_millis(50)).await;
+                for n in 0..6 {
+                    let create = Command::CreateTopic { name: "t".into(), partitions: 1, settings: Vec::new() };
+                    let command = if n % 2 == 0 { create } else { Command::DeleteTopic { name: "t".into() } };
+                    let outcome = shard.command(command).await;
+                    told.borrow_mut().push((names(&shard), Some(outcome.is_ok())));
+                    while shard.check_running().is_err() {
+                        reactor.sleep(Duration::from_millis(1)).await;
+                    }
+                }
+                std::future::pending::<()>().await;
+            });
+            world.run_for(Duration::from_millis(40));
+            world.faults_mut(node).script(DiskOp::Write, seed % 6, Fault::Error(5));
+            world.run_for(Duration::from_secs(5));
+            world.crash(node, CrashKind::Kill);
+            *world.faults_mut(node) = Default::default();
+        }
+        let seen = seen.take();
+        assert_eq!(seen.len(), 8, "seed {seed}: all commands came to an end, and the node started again: {seen:?}");
+        assert_eq!(seen[6].0, seen[7].0, "seed {seed}");
+        made += seen.iter().filter(|(_, outcome)| *outcome == Some(true)).count();
+        not_made += seen.iter().filter(|(_, outcome)| *outcome == Some(false)).count();
+    }
+    assert!(made > 0 && not_made > 0, "{made} made, {not_made} not");
+}
+
 mod on_the_ring {
     use super::*;
     use crate::reactor::ring::Options;
