@@ -75,6 +75,8 @@ pub const WAITERS_MAX: u32 = 32_768;
 /// Memory of a waiter; the network side checks that its state fits.
 pub const WAITER_BYTES: u64 = 512;
 
+/// Bytes of batches that a shard has on their way to others. The last one may go over it.
+pub const PARCEL_BYTES: usize = 4 << 20;
 /// Messages under way from one shard to another.
 pub const MESH_MESSAGES_MAX: usize = 1024;
 /// Memory of a message between shards; larger ones carry a pointer.
@@ -109,6 +111,7 @@ const _: () = assert!(JOURNAL_BYTES_MIN <= JOURNAL_BYTES_DEFAULT && JOURNAL_BYTE
 const _: () = assert!(DIRECT_BYTES_MIN <= JOURNAL_ENTRY_BYTES_MAX / 4, "an entry has room for several partitions");
 const _: () = assert!(MESSAGE_BYTES_MAX <= SEGMENT_BYTES_MAX, "the largest batch fits a segment");
 const _: () = assert!(POOL_BYTES_MIN.is_multiple_of(POOL_GRAIN));
+const _: () = assert!(POOL_JOURNAL_BYTES.is_power_of_two(), "a shard sets it aside as one block");
 const _: () = assert!(RING_ENTRIES.is_power_of_two() && RECEIVE_BUFFERS.is_power_of_two());
 const _: () = assert!(TOPIC_PARTITIONS_MAX <= NODE_PARTITIONS_MAX);
 const _: () = assert!(TOPIC_NAME_BYTES_MAX < 256, "metadata records store names with one byte of length");
@@ -142,7 +145,7 @@ const fn limit(name: &'static str, value: u64, unit: Unit, past: &'static str) -
 }
 
 /// Every bound of a node.
-pub const LIMITS: [Limit; 20] = [
+pub const LIMITS: [Limit; 21] = [
     limit("shards of a node", SHARDS_MAX as u64, Unit::Count, "the server does not start"),
     limit("bytes of a topic's name", TOPIC_NAME_BYTES_MAX as u64, Unit::Count, "the topic is refused"),
     limit("partitions of a topic", TOPIC_PARTITIONS_MAX as u64, Unit::Count, "the topic is refused"),
@@ -196,6 +199,12 @@ pub const LIMITS: [Limit; 20] = [
         RECEIVE_BUFFERS as u64,
         Unit::Count,
         "nothing more is read from sockets until one is free",
+    ),
+    limit(
+        "batches of a shard on their way to others",
+        PARCEL_BYTES as u64,
+        Unit::Bytes,
+        "the request is refused as busy, retriable; the last one may go over it",
     ),
     limit(
         "messages from one shard to another",
@@ -300,7 +309,7 @@ pub fn least_memory(shards: u16) -> u64 {
 }
 
 /// What a shard takes beside its pool and its partitions, whatever the memory.
-fn fixed_lines(shards: u16) -> [BudgetLine; 7] {
+fn fixed_lines(shards: u16) -> [BudgetLine; 8] {
     let mesh = u64::from(shards) * (MESH_MESSAGES_MAX * MESH_MESSAGE_BYTES) as u64;
     [
         BudgetLine { what: "receive buffers", bytes: u64::from(RECEIVE_BUFFERS) * RECEIVE_BUFFER_BYTES as u64 },
@@ -309,6 +318,7 @@ fn fixed_lines(shards: u16) -> [BudgetLine; 7] {
         BudgetLine { what: "waiting requests, subscriptions", bytes: u64::from(WAITERS_MAX) * WAITER_BYTES },
         BudgetLine { what: "batches that wait for their segment", bytes: WAITING_BYTES },
         BudgetLine { what: "mesh between shards", bytes: mesh },
+        BudgetLine { what: "batches between shards", bytes: PARCEL_BYTES as u64 + u64::from(MESSAGE_BYTES_MAX) },
         BudgetLine { what: "rings", bytes: RING_BYTES },
     ]
 }
@@ -436,7 +446,7 @@ mod tests {
     #[test]
     fn too_little_memory_is_one_sentence() {
         let error = MemoryBudget::plan(64 * MIB, 2).unwrap_err().to_string();
-        assert_eq!(error, "memory is 64 MiB; with 2 shards it must be at least 612 MiB");
+        assert_eq!(error, "memory is 64 MiB; with 2 shards it must be at least 665 MiB");
     }
 
     #[test]

@@ -42,8 +42,6 @@ pub enum Bug {
     CheckpointedAfterFailure,
     /// Recovery trusts blocks that it can read to be on stable storage.
     DirectBlocksTrusted,
-    /// A change of the topics whose outcome was not known is taken for not made, whatever the log says.
-    LoggedChangeForgotten,
     /// Every partition of a commit is flushed by itself.
     FlushPerPartition,
     /// A new checkpoint file is renamed into place before its content is flushed.
@@ -54,7 +52,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 23] = [
+    pub const ALL: [Bug; 22] = [
         Bug::AcknowledgeBeforeFlush,
         Bug::FlushSkipped,
         Bug::AcknowledgedOutOfOrder,
@@ -74,7 +72,6 @@ impl Bug {
         Bug::FailedFlushRetried,
         Bug::CheckpointedAfterFailure,
         Bug::DirectBlocksTrusted,
-        Bug::LoggedChangeForgotten,
         Bug::FlushPerPartition,
         Bug::CheckpointNotFlushed,
         Bug::SegmentDroppedEarly,

@@ -19,6 +19,8 @@ pub struct Limits {
     pub frame_time: Duration,
     /// Time in which one batch of responses must have been taken by the client.
     pub send_time: Duration,
+    /// The same while the shard's memory is short.
+    pub short_send_time: Duration,
     /// Time for which a connection that ends still takes and discards what its client sends, so that the client gets to
     /// read the reason instead of a reset.
     pub linger_time: Duration,
@@ -40,6 +42,8 @@ pub struct Limits {
     pub shard_handles_max: usize,
     /// Requests that wait, and subscriptions, of all connections of a shard together.
     pub shard_waits_max: usize,
+    /// From so many of those on, no more fetches and subscriptions: idle readers leave room for producers.
+    pub shard_reader_waits_max: usize,
     /// Subscriptions of one connection.
     pub subscriptions_max: usize,
     /// Disk reads of one connection under way.
@@ -69,6 +73,7 @@ impl Default for Limits {
             idle_time: Duration::from_secs(600),
             frame_time: Duration::from_secs(60),
             send_time: Duration::from_secs(30),
+            short_send_time: Duration::from_secs(2),
             linger_time: Duration::from_secs(1),
             body_bytes_max: MESSAGE_BYTES_MAX + BODY_BYTES_EXTRA,
             requests_max: REQUESTS_IN_FLIGHT_MAX as usize,
@@ -79,6 +84,7 @@ impl Default for Limits {
             handles_max: 16_384,
             shard_handles_max: HANDLES_MAX as usize,
             shard_waits_max: WAITERS_MAX as usize,
+            shard_reader_waits_max: WAITERS_MAX as usize / 4 * 3,
             subscriptions_max: 1024,
             disk_reads_max: 4,
             errands_max: 16,
@@ -101,7 +107,7 @@ impl Limits {
     }
 
     /// One line per bound. Those that the engine's table has as well are left to it.
-    pub fn table(&self) -> [Limit; 18] {
+    pub fn table(&self) -> [Limit; 20] {
         let bytes = |name, value: usize, past| Limit { name, value: value as u64, unit: Unit::Bytes, past };
         let count = |name, value: usize, past| Limit { name, value: value as u64, unit: Unit::Count, past };
         let time = |name, value: Duration, past| Limit {
@@ -114,12 +120,18 @@ impl Limits {
             time("silence of a client", self.idle_time, "idle_timeout, the connection is closed"),
             time("a frame from its first byte to its last", self.frame_time, "idle_timeout, the connection is closed"),
             time("a client taking what was sent to it", self.send_time, "the connection is closed"),
+            time("the same while the shard's memory is short", self.short_send_time, "the connection is closed"),
             time("a client noticing that its connection ends", self.linger_time, "the connection is closed"),
             bytes("body of a frame", self.body_bytes_max as usize, "frame_too_large, the connection is closed"),
             bytes("produce bodies of a connection not yet answered", self.request_bytes_max, STOPS),
             bytes("responses of a connection not yet taken", self.outgoing_bytes_max, STOPS),
             bytes("responses of a shard's connections not yet taken", self.shard_outgoing_bytes_max, "busy, retriable"),
             bytes("frames of a shard that arrived in part", self.frame_bytes_max, "busy, retriable"),
+            count(
+                "waiting requests of a shard when a fetch or subscription comes",
+                self.shard_reader_waits_max,
+                "busy, retriable",
+            ),
             count("open partitions of a connection", self.handles_max, "too_many_handles"),
             count("subscriptions of a connection", self.subscriptions_max, "too_many_subscriptions"),
             count("disk reads of a connection at once", self.disk_reads_max, "the next one waits for its turn"),

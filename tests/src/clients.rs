@@ -88,11 +88,10 @@ pub(crate) async fn until_stopping(reactor: &Reactor, shared: &Shared) {
     }
 }
 
-/// All that may be in buffers at once: tails, reads, entries in flight and gathered, a checkpoint's and recovery's own.
+/// All that may be in buffers at once: tails, reads, and what the shard sets aside for itself.
 fn memory_bound(config: &ShardConfig) -> usize {
-    let entries = (config.commits_in_flight + 1) * config.entry_bytes_max.next_power_of_two();
     // The pool gives blocks of a power of two: what is asked for can take nearly twice as much.
-    2 * (config.tail_bytes_max + config.read_bytes_max) + entries + (2 << 20)
+    2 * (config.tail_bytes_max + config.read_bytes_max) + config.own_bytes()
 }
 
 // Producers ------------------------------------------------------------------------------------------------------------
@@ -216,7 +215,8 @@ impl Client {
 
     fn forward(&self, partition: PartitionId, bytes: Vec<u8>, session: &Session, ticket: u64) -> Option<AppendError> {
         let owner = self.shard.owner(partition.topic, partition.index)?;
-        let request = Remote::Append { partition, bytes: bytes.into() };
+        let Some(bytes) = self.shard.parcel(&bytes) else { return Some(AppendError::Busy) };
+        let request = Remote::Append { partition, bytes };
         sometimes!("an append crossed to another shard");
         self.shard.forward(owner, request, session, ticket).is_err().then_some(AppendError::Busy)
     }

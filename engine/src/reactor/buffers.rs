@@ -26,11 +26,20 @@ const NONE: u32 = u32::MAX;
 pub struct Pool(Rc<Inner>);
 
 struct Inner {
-    region: Region,
+    memory: Memory,
+    base: NonNull<u8>,
+    bytes: usize,
     buddies: RefCell<Buddies>,
     /// How many owners the block that starts at this page has. Only the entries of block heads mean anything.
     owners: Box<[Cell<u32>]>,
     free_bytes: Cell<usize>,
+}
+
+/// What keeps a pool's memory.
+enum Memory {
+    Own(Region),
+    /// Set aside in another pool.
+    Of(Block),
 }
 
 /// What the region's memory came from, so that it goes back there.
@@ -66,14 +75,29 @@ impl Pool {
     }
 
     fn over(region: Region) -> Pool {
-        let pages = region.bytes / PAGE;
-        let free_bytes = Cell::new(region.bytes);
+        let (base, bytes) = (region.base, region.bytes);
+        Pool::within(Memory::Own(region), base, bytes)
+    }
+
+    fn within(memory: Memory, base: NonNull<u8>, bytes: usize) -> Pool {
+        let pages = bytes / PAGE;
         Pool(Rc::new(Inner {
-            region,
+            memory,
+            base,
+            bytes,
             buddies: RefCell::new(Buddies::new(pages)),
             owners: (0..pages).map(|_| Cell::new(0)).collect(),
-            free_bytes,
+            free_bytes: Cell::new(bytes),
         }))
+    }
+
+    /// A pool of its own in one block of this one, for who must never find that others have taken all. `bytes` is rounded
+    /// up to a power of two. `None` when this pool has no block that large left.
+    pub fn set_aside(&self, bytes: usize) -> Option<Pool> {
+        let bytes = PAGE << order_of(bytes)?;
+        let block = self.take(bytes)?;
+        let base = block.pointer();
+        Some(Pool::within(Memory::Of(block), base, bytes))
     }
 
     /// A buffer of `len` bytes that nobody else sees. Its content is whatever was there before. `None` when the pool
@@ -96,17 +120,26 @@ impl Pool {
 
     /// Bytes of the whole region.
     pub fn total_bytes(&self) -> usize {
-        self.0.region.bytes
+        self.0.bytes
     }
 
     /// What the region is made of.
     pub fn backing(&self) -> Backing {
-        self.0.region.backing
+        match &self.0.memory {
+            Memory::Own(region) => region.backing,
+            Memory::Of(block) => block.pool.backing(),
+        }
     }
 
     /// Where the region begins, for registering it with a ring.
     pub(crate) fn base(&self) -> *mut u8 {
-        self.0.region.base()
+        self.0.base.as_ptr()
+    }
+
+    /// Whether this is the other pool, or was set aside in it.
+    fn is_in(&self, other: &Pool) -> bool {
+        let here = Rc::ptr_eq(&self.0, &other.0);
+        here || matches!(&self.0.memory, Memory::Of(block) if block.pool.is_in(other))
     }
 
     fn take(&self, len: usize) -> Option<Block> {
@@ -137,12 +170,13 @@ struct Block {
 
 impl Block {
     fn pointer(&self) -> NonNull<u8> {
-        // SAFETY: `page` came from the buddy allocator of this region, so the offset lies within it.
-        unsafe { self.pool.0.region.base.add(self.page as usize * PAGE) }
+        // SAFETY: `page` came from the buddy allocator of these bytes, so the offset lies within them, and the pool keeps
+        // what they lie in: its region, or the block of the pool that they were set aside in.
+        unsafe { self.pool.0.base.add(self.page as usize * PAGE) }
     }
 
     fn is_of(&self, pool: &Pool) -> bool {
-        Rc::ptr_eq(&self.pool.0, &pool.0)
+        self.pool.is_in(pool)
     }
 
     fn owners(&self) -> &Cell<u32> {
@@ -665,6 +699,33 @@ mod tests {
     #[should_panic(expected = "do not fit")]
     fn more_than_there_is_room_for_cannot_be_appended() {
         small_pool().append_buffer(PAGE).unwrap().append(&[0; PAGE + 1]);
+    }
+
+    #[test]
+    fn what_is_set_aside_is_there_when_all_else_is_taken() {
+        let pool = small_pool();
+        let aside = pool.set_aside(3 * PAGE).unwrap();
+        assert_eq!(aside.total_bytes(), 4 * PAGE);
+        let held: Vec<_> = std::iter::from_fn(|| pool.buffer(PAGE)).collect();
+        assert_eq!((pool.free_bytes(), held.len()), (0, PAGES - 4));
+        let mut buffers: Vec<_> = (0..4).map(|_| aside.buffer(PAGE).unwrap()).collect();
+        assert!(aside.buffer(1).is_none());
+        buffers.iter_mut().enumerate().for_each(|(at, buffer)| buffer.fill(at as u8));
+        assert!(buffers.iter().enumerate().all(|(at, buffer)| buffer.iter().all(|byte| *byte == at as u8)));
+        assert!(buffers.iter().all(|buffer| buffer.is_of(&pool) && buffer.is_of(&aside)));
+        assert!(!small_pool().buffer(1).unwrap().is_of(&pool));
+    }
+
+    #[test]
+    fn what_was_set_aside_goes_back_with_its_last_buffer() {
+        let pool = small_pool();
+        let all = pool.free_bytes();
+        let aside = pool.set_aside(4 * PAGE).unwrap();
+        let slice = aside.buffer(PAGE).unwrap().freeze();
+        drop(aside);
+        assert_eq!(pool.free_bytes(), all - 4 * PAGE);
+        drop(slice);
+        assert_eq!(pool.free_bytes(), all);
     }
 
     #[test]

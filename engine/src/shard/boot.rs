@@ -5,6 +5,7 @@
 //! replaced last, decides which generation counts.
 
 use super::commit::{Commits, Debt, Journal};
+use super::memory::OwnMemory;
 use super::recover::{Found, Reader, ensure_journal, fresh_journal, settle};
 use super::remote::{Calls, Envelope};
 use super::{
@@ -54,6 +55,7 @@ pub enum Boot {
 /// A shard on its way to serving.
 struct Start {
     reactor: Reactor,
+    memory: OwnMemory,
     mesh: MeshHandle<Envelope>,
     config: ShardConfig,
     /// Messages that came before their time.
@@ -68,7 +70,8 @@ impl Shard {
     /// # Errors
     /// One sentence for the operator. Nothing was changed on disk that the next start could not build on.
     pub async fn start(reactor: Reactor, mesh: MeshHandle<Envelope>, config: ShardConfig) -> Result<Shard, ShardError> {
-        let mut start = Start { reactor, mesh, config, early: Vec::new(), damaged: Vec::new() };
+        let memory = OwnMemory::set_aside(&reactor, &config)?;
+        let mut start = Start { reactor, memory, mesh, config, early: Vec::new(), damaged: Vec::new() };
         let opened = start.open_directory().await?;
         let directory = match &opened {
             Some(opened) => opened.dir.clone(),
@@ -119,7 +122,7 @@ impl Start {
         let mut found = self.take_metadata(&shard, found).await?;
         found.retain(|(id, _)| shard.catalog().topic(id.topic).is_some());
         found.extend(self.lost_whole(&shard.catalog(), directory.node.shards, &found));
-        settle(&self.reactor, &self.config, &mut found).await?;
+        settle(&self.reactor, &self.memory, &self.config, &mut found).await?;
         let mine = self.hand_over(&shard, found, moves).await?;
         shard.restore(mine);
         shard.begin_journal(checkpoint, &own_directory).await?;
@@ -155,7 +158,7 @@ impl Start {
         for old in (0..node.shards).filter(|old| old % shards == me.0) {
             let path = paths::shard(&self.config.data_dir, node.generation, ShardId(old));
             let Found { recovery, checkpoint: number, damaged, entries: read } =
-                Reader::new(&self.reactor, &self.config, path.clone()).read(true).await?;
+                Reader::new(&self.reactor, &self.memory, &self.config, path.clone()).read(true).await?;
             if damaged {
                 self.keep_damaged_journal(&path).await?;
                 self.damaged.push(ShardId(old));
@@ -197,9 +200,7 @@ impl Start {
         let target = self.reactor.open(to, Open::Create).await.map_err(failed)?;
         let mut at = 0;
         loop {
-            let buffer = self.reactor.pool().buffer(PIECE_BYTES);
-            let buffer = buffer.ok_or(ShardError::Memory("no buffer is left to copy a file"))?;
-            let (read, buffer) = source.read_at(at, buffer).await;
+            let (read, buffer) = source.read_at(at, self.memory.wait_buffer(PIECE_BYTES).await).await;
             let read = read.map_err(failed)?;
             if read == 0 {
                 return target.sync_data().await.map_err(failed);
@@ -234,6 +235,7 @@ impl Start {
         }
         Ok(Inner {
             reactor: self.reactor.clone(),
+            memory: self.memory.clone(),
             mesh: self.mesh.clone(),
             config,
             node,
@@ -278,7 +280,7 @@ impl Start {
             Some(at) => vec![found.swap_remove(at)],
             None => vec![(PartitionId::METADATA, Recovered::empty())],
         };
-        settle(&self.reactor, &self.config, &mut metadata).await?;
+        settle(&self.reactor, &self.memory, &self.config, &mut metadata).await?;
         shard.restore(metadata);
         shard.read_metadata().await?;
         shard.warn_of_partitions();
@@ -486,7 +488,7 @@ impl Shard {
         let state = CheckpointState { journal: from, partitions };
         // Before the journal may be made anew in another size: a crash in between must find that nothing of it is needed.
         let begun = self.begin_checkpoint_file(checkpoint + 1, state).await?;
-        ensure_journal(self.reactor(), config, directory).await?;
+        ensure_journal(self.reactor(), &self.0.memory, config, directory).await?;
         let path = directory.join(paths::JOURNAL);
         let file = self.reactor().open(&path, Open::ReadWrite).await;
         let file = file.map_err(|error| ShardError::io("opening", &path, &error))?;
@@ -594,10 +596,10 @@ impl Shard {
         let config = &self.0.config;
         let directory = paths::shard(&config.data_dir, config.generation, self.id());
         self.0.journal.borrow_mut().file = None;
-        let found = Reader::new(self.reactor(), config, directory.clone()).read(true).await?;
+        let found = Reader::new(self.reactor(), &self.0.memory, config, directory.clone()).read(true).await?;
         let mut partitions: Vec<_> = found.recovery.partitions.into_iter().collect();
         partitions.retain(|(id, _)| id.is_metadata() || self.handle_of(*id).is_some());
-        settle(self.reactor(), config, &mut partitions).await?;
+        settle(self.reactor(), &self.0.memory, config, &mut partitions).await?;
         // Topics may have been deleted meanwhile.
         partitions.retain(|(id, _)| id.is_metadata() || self.handle_of(*id).is_some());
         let seen: Vec<PartitionId> = partitions.iter().map(|(id, _)| *id).collect();

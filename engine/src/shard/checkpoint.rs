@@ -248,7 +248,8 @@ impl Shard {
     async fn write_spans(&self, handle: PartitionHandle, spans: &[Span]) -> Result<(), ShardError> {
         for span in spans {
             let Some(file) = self.segment_file(handle, span.segment).await? else { return Ok(()) };
-            let Some(pieces) = self.pieces(handle, span)? else { return Ok(()) };
+            let last = self.0.memory.wait_buffer(BLOCK as usize).await;
+            let Some(pieces) = self.pieces(handle, span, last) else { return Ok(()) };
             for (position, slice) in pieces {
                 let written = file.write_at(position, slice, WriteSync::None).await;
                 written.map_err(|error| ShardError::io("writing a segment in", &self.0.config.data_dir, &error))?;
@@ -259,9 +260,9 @@ impl Shard {
 
     /// The blocks that a span lies in: whole ones as they are in the tail, the last partly filled one as a copy, for the
     /// tail goes on filling it while it is written.
-    fn pieces(&self, handle: PartitionHandle, span: &Span) -> Result<Option<Vec<(u64, Slice)>>, ShardError> {
+    fn pieces(&self, handle: PartitionHandle, span: &Span, mut last: Buffer) -> Option<Vec<(u64, Slice)>> {
         let partitions = self.0.partitions.borrow();
-        let Some(partition) = partitions.get(handle) else { return Ok(None) };
+        let partition = partitions.get(handle)?;
         let (from, whole_to) = (block_floor(span.from), block_floor(span.to));
         let mut pieces = Vec::new();
         let mut at = from.0;
@@ -273,17 +274,12 @@ impl Shard {
             });
         }
         if whole_to < span.to {
-            let mut last = self.scratch_block()?;
             let (filled, rest) = last.split_at_mut((span.to.0 - whole_to.0) as usize);
             partition.tail.copy(span.segment, whole_to..span.to, filled);
             rest.fill(0);
             pieces.push((whole_to.0, last.freeze()));
         }
-        Ok(Some(pieces))
-    }
-
-    fn scratch_block(&self) -> Result<Buffer, ShardError> {
-        self.reactor().pool().buffer(BLOCK as usize).ok_or(ShardError::Memory("no block is left for a checkpoint"))
+        Some(pieces)
     }
 
     /// What the checkpoint file is to say of a partition.
@@ -343,9 +339,7 @@ impl Shard {
     async fn add_groups(&self, mut file: CheckpointFile, records: &[Record]) -> Result<CheckpointFile, ShardError> {
         let mut rest = records;
         while !rest.is_empty() {
-            let Some(mut buffer) = self.reactor().pool().buffer(GROUP_BYTES) else {
-                return Err(ShardError::Memory("no buffer is left for a checkpoint"));
-            };
+            let mut buffer = self.0.memory.wait_buffer(GROUP_BYTES).await;
             let mut group = GroupWriter::new(&mut buffer, &file.next);
             let fits = rest.iter().take_while(|record| group.push(record).is_ok()).count();
             let finished = group.finish();
@@ -428,9 +422,7 @@ impl Shard {
         let failed = |error| ShardError::io("writing", path, &error);
         file.truncate(0).await.map_err(failed)?;
         for (index, piece) in bytes.chunks(GROUP_BYTES).enumerate() {
-            let Some(mut buffer) = self.reactor().pool().buffer(piece.len().next_multiple_of(BLOCK as usize)) else {
-                return Err(ShardError::Memory("no buffer is left to write a file"));
-            };
+            let mut buffer = self.0.memory.wait_buffer(piece.len().next_multiple_of(BLOCK as usize)).await;
             buffer[..piece.len()].copy_from_slice(piece);
             buffer[piece.len()..].fill(0);
             let position = (index * GROUP_BYTES) as u64;

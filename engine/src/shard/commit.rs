@@ -229,7 +229,7 @@ impl Shard {
         }
         let estimate = commits.pending_bytes.get() + pending.len() * SECTION_BYTES_MAX + BLOCK as usize;
         let wanted = estimate.max(self.0.config.direct_bytes_min + 4 * BLOCK as usize).min(entry_bytes_max);
-        let Some(mut buffer) = self.reactor().pool().buffer(wanted.next_multiple_of(BLOCK as usize)) else {
+        let Some(mut buffer) = self.0.memory.buffer(wanted.next_multiple_of(BLOCK as usize)) else {
             return Built::NoMemory;
         };
         let header = EntryHeader {

@@ -143,7 +143,7 @@ impl Shard {
         let handle = self.handle_of(PartitionId::METADATA).ok_or(AppendError::UnknownPartition)?;
         let from = self.describe(handle).map(|status| status.next).ok_or(AppendError::UnknownPartition)?;
         match self.log_records(std::slice::from_ref(record)).await {
-            Err(AppendError::OutcomeUnknown) if !planted::active(Bug::LoggedChangeForgotten) => {
+            Err(AppendError::OutcomeUnknown) => {
                 let logged = self.is_running_again().await && self.is_logged(handle, from, record).await;
                 if logged { Ok(()) } else { Err(AppendError::OutcomeUnknown) }
             }

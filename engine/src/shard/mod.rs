@@ -10,6 +10,8 @@ mod checkpoint;
 mod commit;
 mod controller;
 mod event;
+mod memory;
+mod parcel;
 mod read;
 mod recover;
 mod remote;
@@ -21,6 +23,7 @@ mod tend;
 
 pub use controller::{Command, CommandError};
 pub use event::Event;
+pub use parcel::Parcel;
 pub use read::{Cursor, OffsetQuery, Read};
 pub use remote::{Envelope, Remote, RemoteWatch, Reply};
 pub use session::{Completed, Session};
@@ -203,6 +206,7 @@ pub struct Shard(Rc<Inner>);
 
 struct Inner {
     reactor: Reactor,
+    memory: memory::OwnMemory,
     mesh: MeshHandle<Envelope>,
     config: ShardConfig,
     node: NodeFile,

@@ -229,11 +229,16 @@ impl Shard {
         // The log can move under a read: what was on disk when asked for may be dropped, never the other way round.
         for _ in 0..3 {
             match self.read(handle, from, max_bytes, cursor, out)? {
-                Read::OnDisk => self.load_window(handle, from, cursor).await?,
+                Read::OnDisk => self.load_window(handle, from, cursor).await.map_err(|error| self.explain(error))?,
                 read => return Ok(read),
             }
         }
-        Err(ReadError::Busy)
+        Err(self.explain(ReadError::Busy))
+    }
+
+    /// While the log is read again from disk there may be nothing to read from: that is why, not a bound.
+    fn explain(&self, error: ReadError) -> ReadError {
+        if error == ReadError::Busy && self.has_failed() { ReadError::Reopening } else { error }
     }
 
     /// Looks up an offset; with it the timestamp that it was found by, or -1.

@@ -4,6 +4,7 @@
 //! does the shard take requests. Nothing is changed before that, so that a crash in the midst changes nothing.
 
 use super::ShardConfig;
+use super::memory::OwnMemory;
 use crate::error::ShardError;
 use crate::log::checkpoint::{CheckpointState, JournalFrom, Replayed, replay};
 use crate::log::frame::{Checksum, Nonce, Sequence};
@@ -41,6 +42,7 @@ pub(super) struct Found {
 /// Reads a shard's directory.
 pub(super) struct Reader<'a> {
     reactor: &'a Reactor,
+    memory: &'a OwnMemory,
     config: &'a ShardConfig,
     directory: PathBuf,
 }
@@ -62,8 +64,13 @@ enum Next {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(reactor: &'a Reactor, config: &'a ShardConfig, directory: PathBuf) -> Reader<'a> {
-        Reader { reactor, config, directory }
+    pub(super) fn new(
+        reactor: &'a Reactor,
+        memory: &'a OwnMemory,
+        config: &'a ShardConfig,
+        directory: PathBuf,
+    ) -> Reader<'a> {
+        Reader { reactor, memory, config, directory }
     }
 
     /// Reads checkpoint and journal. `must_exist`: the directory was completed once, so that nothing may be missing.
@@ -134,9 +141,7 @@ impl<'a> Reader<'a> {
         if !fresh || size < BLOCK {
             return Ok(false);
         }
-        let buffer = self.reactor.pool().buffer(BLOCK as usize);
-        let buffer = buffer.ok_or(ShardError::Memory("no buffer is left for recovery"))?;
-        let (read, buffer) = file.read_at(0, buffer).await;
+        let (read, buffer) = file.read_at(0, self.memory.wait_buffer(BLOCK as usize).await).await;
         let read = read.map_err(|error| ShardError::io("reading", &self.directory, &error))?;
         Ok(journal::inspect(&buffer[..read]).map_or(true, |head| head.header.nonce != state.journal.nonce))
     }
@@ -245,7 +250,7 @@ impl<'a> Reader<'a> {
         let mut at = append.direct_from.0;
         while at < append.direct_to.0 {
             let length = PIECE_BYTES.min((append.direct_to.0 - at) as usize);
-            let (read, buffer) = file.read_at(at, self.buffer(length)?).await;
+            let (read, buffer) = file.read_at(at, self.memory.wait_buffer(length).await).await;
             let read = read.map_err(|error| ShardError::io("reading", &path, &error))?;
             if read < length {
                 return Ok(None);
@@ -261,17 +266,13 @@ impl<'a> Reader<'a> {
         let file = self.reactor.open(path, Open::Read).await.map_err(failed)?;
         let mut bytes = Vec::new();
         loop {
-            let (read, buffer) = file.read_at(bytes.len() as u64, self.buffer(PIECE_BYTES)?).await;
+            let (read, buffer) = file.read_at(bytes.len() as u64, self.memory.wait_buffer(PIECE_BYTES).await).await;
             let read = read.map_err(failed)?;
             bytes.extend_from_slice(&buffer[..read]);
             if read < PIECE_BYTES {
                 return Ok(bytes);
             }
         }
-    }
-
-    fn buffer(&self, length: usize) -> Result<crate::reactor::Buffer, ShardError> {
-        self.reactor.pool().buffer(length).ok_or(ShardError::Memory("no buffer is left for recovery"))
     }
 
     fn damaged(&self, path: &Path, why: String) -> ShardError {
@@ -301,7 +302,7 @@ impl Journal<'_> {
     async fn read_on(&mut self) -> Result<(), ShardError> {
         let at = (self.start.0 + self.window.len() as u64) % self.size;
         let length = PIECE_BYTES.min((self.size - at) as usize);
-        let (read, buffer) = self.file.read_at(at, self.reader.buffer(length)?).await;
+        let (read, buffer) = self.file.read_at(at, self.reader.memory.wait_buffer(length).await).await;
         let path = self.reader.directory.join(paths::JOURNAL);
         let read = read.map_err(|error| ShardError::io("reading", &path, &error))?;
         if read < length {
@@ -323,6 +324,7 @@ fn direct(section: Section<'_>) -> Option<AppendSection> {
 /// entry that was read may have been in the device's cache only.
 pub(super) async fn settle(
     reactor: &Reactor,
+    memory: &OwnMemory,
     config: &ShardConfig,
     found: &mut [(PartitionId, Recovered)],
 ) -> Result<(), ShardError> {
@@ -332,12 +334,12 @@ pub(super) async fn settle(
     let root: Rc<Path> = config.data_dir.as_path().into();
     let writers: Vec<_> = (0..WRITERS)
         .map(|_| {
-            let (reactor, queue, root) = (reactor.clone(), queue.clone(), root.clone());
+            let (memory, queue, root) = (memory.clone(), queue.clone(), root.clone());
             let inner = reactor.clone();
-            inner.spawn(async move {
+            reactor.spawn(async move {
                 loop {
                     let Some((id, piece)) = queue.borrow_mut().next() else { return Ok(()) };
-                    write_piece(&reactor, &root, id, &piece).await?;
+                    write_piece(&inner, &memory, &root, id, &piece).await?;
                 }
             })
         })
@@ -351,7 +353,13 @@ pub(super) async fn settle(
     reactor.sync_fs(&root).await.map_err(|error| ShardError::io("flushing", &root, &error))
 }
 
-async fn write_piece(reactor: &Reactor, root: &Path, id: PartitionId, piece: &Piece) -> Result<(), ShardError> {
+async fn write_piece(
+    reactor: &Reactor,
+    memory: &OwnMemory,
+    root: &Path,
+    id: PartitionId,
+    piece: &Piece,
+) -> Result<(), ShardError> {
     let path = paths::segment(root, id, piece.segment);
     let failed = |error: io::Error| ShardError::io("writing", &path, &error);
     reactor.create_dir(&paths::topic(root, id.topic)).await.map_err(failed)?;
@@ -364,8 +372,7 @@ async fn write_piece(reactor: &Reactor, root: &Path, id: PartitionId, piece: &Pi
     let mut at = piece.from.0;
     for part in piece.bytes.chunks(PIECE_BYTES) {
         let length = part.len().next_multiple_of(BLOCK as usize);
-        let buffer = reactor.pool().buffer(length);
-        let mut buffer = buffer.ok_or(ShardError::Memory("no buffer is left for recovery"))?;
+        let mut buffer = memory.wait_buffer(length).await;
         buffer[..part.len()].copy_from_slice(part);
         buffer[part.len()..].fill(0);
         file.write_at(at, buffer.freeze(), WriteSync::None).await.map_err(failed)?;
@@ -378,6 +385,7 @@ async fn write_piece(reactor: &Reactor, root: &Path, id: PartitionId, piece: &Pi
 /// so that writing to it changes no metadata of the file system.
 pub(super) async fn ensure_journal(
     reactor: &Reactor,
+    memory: &OwnMemory,
     config: &ShardConfig,
     directory: &Path,
 ) -> Result<(), ShardError> {
@@ -391,8 +399,7 @@ pub(super) async fn ensure_journal(
     let temporary = directory.join("journal.new");
     let file = reactor.open(&temporary, Open::Create).await.map_err(failed)?;
     file.truncate(0).await.map_err(failed)?;
-    let buffer = reactor.pool().buffer(PIECE_BYTES);
-    let mut buffer = buffer.ok_or(ShardError::Memory("no buffer is left for a journal"))?;
+    let mut buffer = memory.wait_buffer(PIECE_BYTES).await;
     buffer.fill(0);
     let (zeros, file) = (buffer.freeze(), Rc::new(file));
     // Reserved first: writes that extend a file go one after another.
@@ -420,10 +427,12 @@ async fn fill(reactor: &Reactor, file: &Rc<File>, zeros: &Slice, bytes: u64) -> 
             })
         })
         .collect();
+    // All of them also after an error: one that lands later would undo what is written to the journal by then.
+    let mut outcome = Ok(());
     for piece in pieces {
-        piece.await?;
+        outcome = outcome.and(piece.await);
     }
-    Ok(())
+    outcome
 }
 
 /// Where a journal begins that nothing of is needed: a new nonce, so that nothing written before can pass as new.

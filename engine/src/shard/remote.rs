@@ -2,6 +2,7 @@
 
 use super::controller::{Command, CommandError};
 use super::event::Event;
+use super::parcel::{Parcel, Parcels};
 use super::session::{Completed, Session};
 use super::{Cursor, OffsetQuery, PartitionHandle, PartitionStatus, Read, Shard, boot};
 use crate::error::{AppendError, ReadError};
@@ -73,7 +74,7 @@ pub enum Remote {
         /// Which.
         partition: PartitionId,
         /// The batches.
-        bytes: Box<[u8]>,
+        bytes: Parcel,
     },
     /// Read from a partition.
     Fetch {
@@ -124,7 +125,7 @@ pub enum Reply {
     /// Batches.
     Fetched {
         /// Whole batches.
-        bytes: Vec<u8>,
+        bytes: Parcel,
         /// The offset after the last record of them.
         next: Offset,
         /// First offset of the log.
@@ -170,6 +171,8 @@ pub(super) struct Calls {
     answering: RefCell<Slab<(ShardId, u32)>>,
     /// Messages that found a ring full; bounded by the bounds of who asks.
     overflow: RefCell<VecDeque<(ShardId, Envelope)>>,
+    /// Batches for others, and of answers to them.
+    parcels: Parcels,
     /// The shard's tasks have ended.
     pub(super) ended: Cell<bool>,
 }
@@ -194,6 +197,7 @@ impl Calls {
             session: Session::new(0),
             answering: RefCell::default(),
             overflow: RefCell::default(),
+            parcels: Parcels::default(),
             ended: Cell::new(false),
         }
     }
@@ -207,6 +211,11 @@ impl Shard {
     /// The request, if too many are under way.
     pub fn forward(&self, to: ShardId, remote: Remote, session: &Session, ticket: u64) -> Result<(), Remote> {
         self.call(to, remote, Asker::Session(session.clone(), ticket))
+    }
+
+    /// Batches to be appended by another shard. None if too many bytes are on their way from this one.
+    pub fn parcel(&self, batches: &[u8]) -> Option<Parcel> {
+        self.0.remote.parcels.pack([batches])
     }
 
     /// Asks any shard, also this one, and waits for the answer.
@@ -402,12 +411,19 @@ impl Shard {
 
     async fn fetch_for(&self, partition: PartitionId, from: Offset, max_bytes: usize) -> Reply {
         let Some(handle) = self.open(partition) else { return Reply::ReadRefused(ReadError::UnknownPartition) };
+        if self.0.remote.parcels.are_full() {
+            return Reply::Busy;
+        }
         let (mut cursor, mut out) = (Cursor::default(), Outgoing::new());
         match self.read_disk(handle, from, max_bytes, &mut cursor, &mut out).await {
             Err(error) => Reply::ReadRefused(error),
             Ok(Read::Data { next, high_watermark, .. }) => {
-                let bytes = out.pieces().iter().flat_map(|piece| piece.iter().copied()).collect();
-                Reply::Fetched { bytes, next, first: self.first_or(handle, from), high_watermark }
+                let first = self.first_or(handle, from);
+                // Others may have sent as much meanwhile.
+                match self.0.remote.parcels.pack(out.pieces().iter().map(|piece| &piece[..])) {
+                    Some(bytes) => Reply::Fetched { bytes, next, first, high_watermark },
+                    None => Reply::Busy,
+                }
             }
             Ok(Read::End { high_watermark }) => Reply::End { first: self.first_or(handle, from), high_watermark },
             Ok(Read::OnDisk) => Reply::Busy,

@@ -107,6 +107,10 @@ impl Shard {
         if self.id_of(handle).is_none() {
             return Ok(None);
         }
+        // Another one opened it meanwhile: with two, one would be taken for unused and its file written again.
+        if let Some(file) = self.0.files.get((id, segment)) {
+            return Ok(Some(file));
+        }
         let file = Rc::new(opened.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
                 ShardError::Damaged { path: path.display().to_string().into(), why: "it is missing".into() }

@@ -10,11 +10,12 @@ use crate::log::tail::BLOCK;
 use crate::metadata::Bounds;
 use crate::model::{Offset, PartitionId, PartitionIndex, Timestamp};
 use crate::reactor::mesh;
-use crate::reactor::{Open, Outgoing, Reactor, WriteSync};
+use crate::reactor::{Buffer, Open, Outgoing, Reactor, WriteSync};
 use corelog_batch::{BatchBuilder, Codec, batches};
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 type Phase = fn(Shard) -> Pin<Box<dyn Future<Output = ()>>>;
@@ -52,6 +53,9 @@ cases! {
     metadata_is_compacted: many_topics, read_many_topics;
     a_segment_that_is_missing_fences_its_partition: append_to_two, lose_a_segment;
     a_reader_is_not_given_what_nobody_checked: append_to_two, spoil_the_last_block;
+    a_segment_that_ends_early_fences_its_partition: append_to_two, cut_a_segment;
+    readers_that_open_a_segment_at_once_share_its_file: append_to_two, open_at_once;
+    a_checkpoint_needs_nothing_of_what_clients_hold: checkpoint_beside_hoards, read_some;
 }
 
 /// A small shard: everything wraps and rolls soon.
@@ -365,11 +369,17 @@ async fn read_made_again(shard: Shard) {
 /// With timestamps of now: a segment of old records would be rolled before the next append.
 async fn append_to_two(shard: Shard) {
     create(&shard, "t", 2, &[]).await;
-    for (index, n) in (0..2).flat_map(|index| (0..50).map(move |n| (index, n))) {
-        let bytes = batch(&[&numbered(n, 700)], shard.reactor().wall_clock().0);
-        append(&shard, partition(&shard, "t", index), &bytes).await;
+    for index in 0..2 {
+        append_young(&shard, partition(&shard, "t", index), 0..50, 700).await;
     }
     shard.stop().await;
+}
+
+/// As [`append_range`], with records that retention leaves alone.
+async fn append_young(shard: &Shard, to: PartitionHandle, range: std::ops::Range<u64>, bytes: usize) {
+    for n in range {
+        append(shard, to, &batch(&[&numbered(n, bytes)], shard.reactor().wall_clock().0)).await;
+    }
 }
 
 async fn lose_a_segment(shard: Shard) {
@@ -386,6 +396,56 @@ async fn lose_a_segment(shard: Shard) {
     expect_range(&shard, other, 0..50, 700).await;
     append_range(&shard, other, 50..60, 700).await;
     assert_eq!(shard.counters().reopenings.get(), 0, "the others were not disturbed");
+}
+
+async fn cut_a_segment(shard: Shard) {
+    let (cut, other) = (partition(&shard, "t", 0), partition(&shard, "t", 1));
+    let id = shard.id_of(cut).expect("it is there");
+    let path = paths::segment(&shard.0.config.data_dir, id, Offset(0));
+    let file = shard.reactor().open(&path, Open::ReadWrite).await.expect("it is there");
+    file.truncate(3 * BLOCK).await.expect("it is cut within a batch");
+    let (mut cursor, mut from) = (Cursor::default(), Offset(0));
+    let refused = loop {
+        match shard.read_disk(cut, from, 1, &mut cursor, &mut Outgoing::new()).await {
+            Ok(Read::Data { next, .. }) => from = next,
+            other => break other,
+        }
+    };
+    assert!(matches!(refused, Err(ReadError::Fenced(_))), "{refused:?}");
+    expect_range(&shard, other, 0..50, 700).await;
+}
+
+async fn open_at_once(shard: Shard) {
+    let of = partition(&shard, "t", 0);
+    let open = || {
+        let shard = shard.clone();
+        let reactor = shard.reactor().clone();
+        reactor.spawn(async move { shard.segment_file(of, Offset(0)).await.expect("no error").expect("a file") })
+    };
+    let (one, other) = (open(), open());
+    let (one, other) = (one.await, other.await);
+    assert!(Rc::ptr_eq(&one, &other), "a file that is read is known to be in use");
+}
+
+/// All of the pool that is left, in blocks as large as there are.
+fn hoard(shard: &Shard) -> Vec<Buffer> {
+    let pool = shard.reactor().pool();
+    let sizes = (12..26).rev().map(|shift| 1 << shift);
+    let hoard = sizes.flat_map(|size| std::iter::from_fn(move || pool.buffer(size))).collect();
+    assert_eq!(pool.free_bytes(), 0);
+    hoard
+}
+
+async fn checkpoint_beside_hoards(shard: Shard) {
+    append_some(shard.clone()).await;
+    let hoard = hoard(&shard);
+    let before = shard.counters().checkpoints.get();
+    shard.0.checkpoints.request();
+    while shard.counters().checkpoints.get() == before {
+        shard.reactor().sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(shard.counters().reopenings.get(), 0);
+    drop(hoard);
 }
 
 /// Behind the first batch that a reader takes from the disk, the segment's last block is damaged; then an append loads it.
@@ -518,7 +578,6 @@ mod simulated {
     use crate::model::ShardId;
     use crate::reactor::sim::{CrashKind, World, WorldOptions};
     use std::cell::Cell;
-    use std::rc::Rc;
 
     fn run(case: &Case, seed: u64, kind: CrashKind) {
         let world = World::new(seed, WorldOptions::default());
@@ -557,13 +616,47 @@ mod simulated {
     }
 }
 
+/// What recovery needs is its own, so that clients cannot keep a shard from serving again.
+#[test]
+fn a_log_is_opened_again_while_clients_hold_all_memory() {
+    use crate::model::ShardId;
+    use crate::reactor::sim::{DiskOp, Fault, World, WorldOptions};
+    use std::cell::Cell;
+    for seed in 0..10 {
+        let world = World::new(seed, WorldOptions::default());
+        let node = world.add_node("n");
+        let (hoarded, done) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
+        let (tell, finished) = (hoarded.clone(), done.clone());
+        world.start_shard(node, ShardId(0), 1, 64 << 20, |reactor| async move {
+            let shard = start(&reactor, config(Path::new("data"))).await;
+            create(&shard, "t", 1, &[]).await;
+            append_young(&shard, partition(&shard, "t", 0), 0..50, 700).await;
+            let hoard = hoard(&shard);
+            tell.set(true);
+            while shard.counters().reopenings.get() == 0 {
+                shard.0.checkpoints.request();
+                reactor.sleep(Duration::from_millis(1)).await;
+            }
+            let of = partition(&shard, "t", 0);
+            let read = shard.read_disk(of, Offset(0), 1, &mut Cursor::default(), &mut Outgoing::new()).await;
+            assert_eq!(read, Err(ReadError::Busy), "there is no memory for a reader, and the shard is not to blame");
+            drop(hoard);
+            expect_range(&shard, of, 0..50, 700).await;
+            finished.set(true);
+            std::future::pending::<()>().await;
+        });
+        assert!(world.run_until(Duration::from_secs(60), || hoarded.get()));
+        world.faults_mut(node).script(DiskOp::Flush, seed % 2, Fault::Error(5));
+        assert!(world.run_until(Duration::from_secs(60), || done.get()), "seed {seed}");
+    }
+}
+
 /// A change whose journal entry fails is in the log or not; the topics are what the log says, then and after a restart.
 #[test]
 fn the_topics_are_what_the_log_says_after_a_failure() {
     use crate::model::ShardId;
     use crate::reactor::sim::{CrashKind, DiskOp, Fault, World, WorldOptions};
     use std::cell::RefCell;
-    use std::rc::Rc;
     let (mut made, mut not_made) = (0, 0);
     for seed in 0..60 {
         let world = World::new(seed, WorldOptions::default());

@@ -120,7 +120,8 @@ impl Connection {
     pub(super) fn sweep(&self, now: Instant) {
         let limits = &self.shared.limits;
         let over = |since: Option<Instant>, time: Duration| since.is_some_and(|since| now >= since.plus(time));
-        if over(self.times.send_began.get(), limits.send_time) {
+        let send_time = if self.shared.is_memory_short() { limits.short_send_time } else { limits.send_time };
+        if over(self.times.send_began.get(), send_time) {
             self.shared.log.say(now, || format!("{}: slow reader, connection closed", self.peer));
             return self.cut();
         }
@@ -190,7 +191,7 @@ impl Connection {
                 Err(too_large) => return self.refuse_length(too_large),
             };
             let Some(frame) = frame else { break };
-            if !self.state.borrow_mut().admits(frame.body.len(), &self.shared.limits) {
+            if !self.state.borrow_mut().admits(self, frame.body.len()) {
                 // The memory of a chunk is the shard's: it must not wait for this client.
                 if inbox.hold(fresh).is_ok() {
                     (chunk, at) = (None, 0);

@@ -72,7 +72,7 @@ impl State {
         header: Header,
         request: corelog_wire::Fetch,
     ) -> Result<(), Refusal> {
-        self.check_waits(connection)?;
+        self.check_waits(connection.shared.limits.shard_reader_waits_max)?;
         let limits = &connection.shared.limits;
         let opened = self.opened.key(header.handle).ok_or_else(Refusal::unknown_handle)?;
         let place = self.opened.get_mut(opened).ok_or_else(Refusal::unknown_handle)?.place;
@@ -116,9 +116,7 @@ impl State {
         handle: PartitionHandle,
         over: bool,
     ) -> Result<Attempt, Refusal> {
-        if State::is_shard_full(connection) {
-            return Err(Refusal::busy("the shard has as many responses under way as it may"));
-        }
+        State::check_shard(connection)?;
         let mut closed = Cursor::default();
         let cursor = match self.opened.get_mut(fetch.opened) {
             Some(opened) => {
@@ -150,6 +148,9 @@ impl State {
 
     /// Has the owner read.
     fn ask_for_fetch(&mut self, connection: &Connection, key: Key, owner: ShardId, partition: PartitionId) {
+        if let Err(refusal) = State::check_shard(connection) {
+            return self.refuse_fetch(connection, key, &refusal);
+        }
         let Some(Waiting::Fetch(fetch)) = self.waiting.get_mut(key) else { return };
         let until = connection.now().plus(CROSSING_TIME);
         fetch.course = Course::Asking(until);
@@ -276,10 +277,13 @@ impl State {
         }
         self.end(connection, key);
         match reply {
-            Reply::Fetched { bytes, next, first, high_watermark } => {
-                let records = Records { high_watermark: high_watermark.0, first: first.0, next: next.0 };
-                self.reply_with_copy(header, &records, &bytes);
-            }
+            Reply::Fetched { bytes, next, first, high_watermark } => match State::check_shard(connection) {
+                Ok(()) => {
+                    let records = Records { high_watermark: high_watermark.0, first: first.0, next: next.0 };
+                    self.reply_with_copy(header, &records, &bytes);
+                }
+                Err(refusal) => self.fail(header, &refusal),
+            },
             Reply::End { first, high_watermark } => {
                 let records = Records { high_watermark: high_watermark.0, first: first.0, next: offset.0 };
                 self.reply(header, &records);

@@ -22,7 +22,7 @@ impl State {
             return Err(Refusal::new(status, "a produce before this one was refused; open the partition again"));
         }
         let place = opened.place;
-        self.check_waits(connection)?;
+        self.check_waits(connection.shared.limits.shard_waits_max)?;
         let key = self.begin(Waiting::Produce { header, silent, bytes: batches.len() });
         let begun = match place {
             Place::Here(handle) => {
@@ -30,9 +30,12 @@ impl State {
                 appended.map_err(Refusal::from)
             }
             Place::There(shard, partition) => {
-                let append = Remote::Append { partition, bytes: batches.into() };
-                let sent = connection.shard().forward(shard, append, &connection.session, key.ticket());
-                sent.map_err(|_| Refusal::busy("too many requests are on their way to other shards"))
+                let parcel = connection.shard().parcel(batches);
+                let append = parcel.map(|bytes| Remote::Append { partition, bytes });
+                let forward =
+                    |append| connection.shard().forward(shard, append, &connection.session, key.ticket()).ok();
+                let busy = || Refusal::busy("too much is on its way to other shards");
+                append.and_then(forward).ok_or_else(busy)
             }
         };
         if begun.is_err() {

@@ -23,6 +23,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time that connections have to end in order when the server stops.
 const STOP_TIME: Duration = Duration::from_secs(3);
+/// Memory is short when less than one part in so many of the pool is free. What tails and reads may take leaves more.
+const SHORT_SHARE: usize = 16;
 /// At most one line of a kind in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -143,6 +145,13 @@ impl Server {
 }
 
 impl Shared {
+    /// Whether little is left of the pool: a response of a few bytes can hold on to a block of a MiB, so that the bytes
+    /// queued do not tell.
+    pub(super) fn is_memory_short(&self) -> bool {
+        let pool = self.shard.reactor().pool();
+        pool.free_bytes() < pool.total_bytes() / SHORT_SHARE
+    }
+
     fn each(&self, mut act: impl FnMut(&Connection)) {
         let slots = self.connections.borrow().capacity();
         for slot in 0..slots {

@@ -7,7 +7,6 @@ use super::refusal::Refusal;
 use super::server::Shared;
 use super::slots::{Key, Slot, Slots};
 use super::subscribe::Subscription;
-use crate::limits::Limits;
 use corelog_engine::limits::{HANDLE_BYTES, WAITER_BYTES};
 use corelog_engine::model::{Offset, PartitionId, ShardId};
 use corelog_engine::reactor::{Instant, Outgoing};
@@ -162,7 +161,12 @@ impl State {
     }
 
     /// Whether a request with so large a body may begin now.
-    pub(super) fn admits(&mut self, body_bytes: usize, limits: &Limits) -> bool {
+    pub(super) fn admits(&mut self, connection: &Connection, body_bytes: usize) -> bool {
+        let limits = &connection.shared.limits;
+        // While memory is short, who takes nothing gets nothing more.
+        if self.outbox.bytes() > 0 && State::is_shard_full(connection) {
+            return false;
+        }
         let bytes = self.request_bytes + body_bytes;
         self.requests < limits.requests_max
             && (self.request_bytes == 0 || bytes <= limits.request_bytes_max)
@@ -313,8 +317,8 @@ impl State {
     }
 
     /// Whether one more may wait.
-    pub(super) fn check_waits(&self, connection: &Connection) -> Result<(), Refusal> {
-        if self.waiting.total() >= connection.shared.limits.shard_waits_max {
+    pub(super) fn check_waits(&self, max: usize) -> Result<(), Refusal> {
+        if self.waiting.total() >= max {
             return Err(Refusal::busy("the shard has as many waiting requests as it may"));
         }
         Ok(())
@@ -459,9 +463,16 @@ impl State {
         }
     }
 
-    /// Whether all connections of the shard together have more queued than they may.
+    /// Whether all connections of the shard together have more queued than they may, or hold on to more than that.
     pub(super) fn is_shard_full(connection: &Connection) -> bool {
-        connection.shared.outgoing_bytes.get() >= connection.shared.limits.shard_outgoing_bytes_max
+        let queued = connection.shared.outgoing_bytes.get();
+        queued >= connection.shared.limits.shard_outgoing_bytes_max || connection.shared.is_memory_short()
+    }
+
+    /// Whether something more may be read for a client.
+    pub(super) fn check_shard(connection: &Connection) -> Result<(), Refusal> {
+        let busy = || Refusal::busy("the shard has as many responses under way as it may");
+        if State::is_shard_full(connection) { Err(busy()) } else { Ok(()) }
     }
 
     /// A disk read ended: others may begin.

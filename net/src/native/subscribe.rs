@@ -55,7 +55,7 @@ impl State {
         header: Header,
         request: Subscribe,
     ) -> Result<(), Refusal> {
-        self.check_waits(connection)?;
+        self.check_waits(connection.shared.limits.shard_reader_waits_max)?;
         let max = connection.shared.limits.subscriptions_max;
         if self.subscriptions.len() >= max {
             let status = Status::TooManySubscriptions;
@@ -323,6 +323,8 @@ impl State {
     pub(super) fn take_remote_push(&mut self, connection: &Connection, key: Key, reply: Reply) {
         let Some(subscription) = self.subscriptions.get_mut(key) else { return };
         match reply {
+            // To be read again once there is memory for it.
+            Reply::Fetched { .. } if State::is_shard_full(connection) => self.pause_subscription(connection, key),
             Reply::Fetched { bytes, next, first, high_watermark } => {
                 subscription.advance(next, bytes.len());
                 let header = subscription.header;

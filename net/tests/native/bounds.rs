@@ -150,7 +150,7 @@ fn a_frame_without_memory_is_refused_as_busy_and_the_connection_goes_on() {
 
 #[test]
 fn waits_of_all_connections_together_are_bounded_and_those_of_a_closed_one_are_free_again() {
-    let limits = Limits { shard_waits_max: 4, ..Limits::default() };
+    let limits = Limits { shard_waits_max: 4, shard_reader_waits_max: 4, ..Limits::default() };
     run(with(limits), |client| async move {
         let (mut first, handles) = client.with_topic("t", 1).await;
         let mut second = client.connect().await;
@@ -169,6 +169,78 @@ fn waits_of_all_connections_together_are_bounded_and_those_of_a_closed_one_are_f
         client.sleep(Duration::from_secs(1)).await;
         let again = second.open("t", 0).await;
         assert_eq!(second.put(again, &["a"]).await, 0);
+    });
+}
+
+#[test]
+fn readers_that_wait_leave_room_for_producers() {
+    let limits = Limits { shard_waits_max: 6, shard_reader_waits_max: 4, ..Limits::default() };
+    run(with(limits), |client| async move {
+        let (mut reader, handles) = client.with_topic("t", 1).await;
+        let subscribe = Subscribe { offset: 0, credit: 1000, bytes_max: 1000 };
+        for _ in 0..4 {
+            reader.call(Operation::Subscribe, handles[0], &subscribe).await.response();
+        }
+        assert_eq!(reader.call(Operation::Subscribe, handles[0], &subscribe).await.status(), Status::Busy);
+        assert_eq!(reader.fetch(handles[0], 0, 1000).await.status(), Status::Busy);
+        let mut writer = client.connect().await;
+        let handle = writer.open("t", 0).await;
+        assert_eq!(writer.put(handle, &["a"]).await, 0);
+    });
+}
+
+/// Takes what is left of shard 0's buffers down to `left` bytes.
+fn hoard(client: &Client, left: usize) -> Vec<corelog_engine::reactor::Buffer> {
+    let pool = client.node.shards.borrow()[0].as_ref().unwrap().reactor().pool().clone();
+    let take = || (pool.free_bytes() > left).then(|| pool.buffer(64 << 10)).flatten();
+    std::iter::from_fn(take).collect()
+}
+
+#[test]
+fn while_memory_is_short_who_takes_nothing_is_cut_soon_and_others_are_served() {
+    run_default(|client| async move {
+        let (mut writer, handles) = client.with_topic("t", 1).await;
+        for _ in 0..30 {
+            writer.produce(handles[0], &batch(&["x".repeat(100_000)])).await;
+        }
+        let mut slow = client.connect().await;
+        let handle = slow.open("t", 0).await;
+        let fetch = Fetch { offset: 0, bytes_max: 1 << 20, bytes_min: 1, wait_ms: 0 };
+        for _ in 0..20 {
+            slow.ask(Operation::Fetch, handle, &fetch).await;
+        }
+        client.sleep(Duration::from_secs(5)).await;
+        assert_eq!(client.connections(), 2, "with memory at hand it may take its time");
+        let hoard = hoard(&client, 1 << 20);
+        let began = client.reactor.now();
+        assert_eq!(writer.call(Operation::Ping, 0, &()).await.response(), Response::Ping);
+        assert_eq!(writer.fetch(handles[0], 0, 0).await.status(), Status::Busy);
+        while client.connections() > 1 {
+            client.sleep(Duration::from_millis(50)).await;
+        }
+        let cut_after = client.reactor.now().since(began);
+        assert!(cut_after < Duration::from_secs(3), "{cut_after:?}");
+        drop(hoard);
+        assert!(!writer.fetch(handles[0], 0, 0).await.batches().bytes.is_empty());
+    });
+}
+
+#[test]
+fn while_memory_is_short_who_takes_nothing_is_not_listened_to() {
+    run_default(|client| async move {
+        let mut quiet = client.connect().await;
+        let hoard = hoard(&client, 2 << 20);
+        let shard = client.node.shards.borrow()[0].as_ref().unwrap().clone();
+        let before = shard.reactor().pool().free_bytes();
+        let asking = client.reactor.spawn(async move {
+            for _ in 0..50_000 {
+                quiet.ask(Operation::Ping, 0, &()).await;
+            }
+        });
+        client.sleep(Duration::from_secs(1)).await;
+        let taken = before - shard.reactor().pool().free_bytes();
+        assert!(taken <= 64 << 10, "{taken} bytes of responses for who takes none");
+        drop((hoard, asking));
     });
 }
 

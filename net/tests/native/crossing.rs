@@ -1,6 +1,7 @@
 //! Requests at the wrong shard are answered all the same, by one crossing.
 
 use crate::harness::*;
+use corelog_net::limits::Limits;
 use corelog_wire::*;
 use std::time::Duration;
 
@@ -147,6 +148,43 @@ fn a_fetch_that_crosses_waits_for_as_much_as_it_asks_for() {
         let answer = wire.call(Operation::Fetch, handle, &fetch).await;
         assert_eq!(records(answer.batches().bytes).len(), 1);
         assert!(client.reactor.now().since(began) >= Duration::from_secs(2), "it had its time");
+    });
+}
+
+/// What the owner reads and what the asker keeps for the client are both bounded; who is refused can ask again.
+#[test]
+fn answers_that_cross_and_are_not_taken_are_bounded() {
+    const LARGE: usize = 2 << 20;
+    let limits = Limits { shard_outgoing_bytes_max: 8 << 20, outgoing_bytes_max: 1 << 30, ..Limits::default() };
+    run(Setup { limits, ..two_shards() }, |client| async move {
+        let (mut wire, handle, _) = at_the_wrong_shard(&client, "t").await;
+        let topic = Topic::Name(text("t"));
+        let set = [Setting { key: text("max.message.bytes"), value: text("4194304") }];
+        let alter = AlterTopic { topic, partitions: 0, set: List::of(&set), reset: List::default() };
+        assert_eq!(wire.call(Operation::AlterTopic, 0, &alter).await.status(), Status::Ok);
+        let produced = wire.produce(handle, &batch(&["x".repeat(LARGE)])).await;
+        assert!(matches!(produced.response(), Response::Produce(_)), "{produced:?}");
+        let shard = client.node.shards.borrow()[0].as_ref().unwrap().clone();
+        let before = shard.reactor().pool().free_bytes();
+        let fetch = Fetch { offset: 0, bytes_max: u32::MAX, bytes_min: 1, wait_ms: 0 };
+        for _ in 0..300 {
+            wire.ask(Operation::Fetch, handle, &fetch).await;
+        }
+        client.sleep(Duration::from_secs(2)).await;
+        let held = before - shard.reactor().pool().free_bytes();
+        assert!(held < 24 << 20, "{held} bytes are held for a client that takes nothing");
+        let (mut whole, mut refused) = (0, 0);
+        for _ in 0..300 {
+            let answer = wire.next().await.unwrap();
+            match answer.status() {
+                Status::Ok => whole += usize::from(answer.batches().bytes.len() > LARGE),
+                Status::Busy => refused += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(whole + refused, 300);
+        assert!(whole >= 2 && refused > 0, "{whole} answered, {refused} refused");
+        assert!(wire.fetch(handle, 0, 0).await.batches().bytes.len() > LARGE, "there is room again");
     });
 }
 

@@ -167,7 +167,8 @@ impl Disk {
             for (path, bytes) in files {
                 write(&reactor, &path, &bytes).await;
             }
-            let found = Reader::new(&reactor, &config, directory()).read(must_exist).await;
+            let memory = OwnMemory::set_aside(&reactor, &config).unwrap();
+            let found = Reader::new(&reactor, &memory, &config, directory()).read(must_exist).await;
             *result.borrow_mut() = Some(found.map(|found| read(&found)));
         });
         assert!(world.run_until(Duration::from_secs(100), || !world.is_up(node)), "it ends");
