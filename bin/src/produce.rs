@@ -47,7 +47,7 @@ pub(crate) struct Produce {
     /// Batches of a partition that may be under way at once, from 1 to 1024
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = inflight(), allow_negative_numbers = true)]
     inflight: u16,
-    /// How long a record may wait for its acknowledgement, retries included
+    /// How long a record may wait for its acknowledgement while none of its partition comes, retries included
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = quantity::duration)]
     timeout: Duration,
     /// Send records again whose acknowledgement was lost with its connection: none is missing then, some may be there twice

@@ -70,7 +70,8 @@ pub struct ProducerOptions {
     pub buffer_bytes: usize,
     /// How long `send` waits for room. Default 60 s.
     pub block_max: Duration,
-    /// How long a record may wait for its acknowledgement, retries included. Default 120 s.
+    /// How long a record may wait for its acknowledgement, retries included, while no other one of its partition is
+    /// acknowledged. Default 120 s.
     pub delivery_timeout: Duration,
     /// What to do with records whose fate is unknown.
     pub retry_unknown: RetryUnknown,

@@ -53,6 +53,13 @@ struct Line {
     held: bool,
     retry_at: Option<Instant>,
     pause: Duration,
+    /// When a batch was acknowledged last.
+    acknowledged: Option<Instant>,
+}
+
+/// When a batch that waits is given up. While others of its partition are acknowledged it only waits its turn.
+fn expires(batch: &Sealed, acknowledged: Option<Instant>, timeout: Duration) -> Instant {
+    acknowledged.map_or(batch.born, |last| last.max(batch.born)) + timeout
 }
 
 #[derive(Debug)]
@@ -191,6 +198,9 @@ impl ProducerCore {
         let Some(queued) = line.batches.get_mut(index).filter(|queued| matches!(queued.state, State::Sent)) else {
             return;
         };
+        if matches!(state, State::Acknowledged(_)) {
+            line.acknowledged = Some(now);
+        }
         line.held |= matches!(state, State::Refused(_) | State::Unknown(_));
         queued.state = state;
         line.inflight -= 1;
@@ -248,7 +258,7 @@ impl ProducerCore {
         let mut expired = false;
         while let Some(queued) = line.batches.get_mut(line.sent) {
             if matches!(queued.state, State::Waiting) {
-                if queued.batch.born + self.options.delivery_timeout > now {
+                if expires(&queued.batch, line.acknowledged, self.options.delivery_timeout) > now {
                     break;
                 }
                 let why = match &queued.trouble {
@@ -391,7 +401,7 @@ impl Machine for ProducerCore {
     fn deadline(&mut self, now: Instant) -> Option<Instant> {
         let line_due = |line: &Line| {
             let waiting = line.batches.get(line.sent).filter(|_| !line.held)?;
-            let expires = waiting.batch.born + self.options.delivery_timeout;
+            let expires = expires(&waiting.batch, line.acknowledged, self.options.delivery_timeout);
             Some(line.retry_at.filter(|&at| at > now).map_or(expires, |at| at.min(expires)))
         };
         let lines = if self.queued == 0 { None } else { self.lines.iter().filter_map(line_due).min() };

@@ -319,6 +319,24 @@ fn a_server_that_stays_away_fails_records_in_time() {
     assert_eq!(producing.deliveries.last().unwrap().outcome, Ok(0));
 }
 
+#[test]
+fn a_record_that_waits_its_turn_is_not_late() {
+    let timeout = Duration::from_millis(200);
+    let options = ProducerOptions {
+        delivery_timeout: timeout,
+        batch_bytes: 1,
+        inflight: 1,
+        ..producer_options(RetryUnknown::AtMostOnce)
+    };
+    let mut producing = Producing::new(5, &options);
+    (0..100).for_each(|_| assert!(producing.send(1, 10)));
+    let begun = producing.world.now;
+    producing.finish();
+    let failed = producing.failures().len();
+    assert_eq!(failed, 0, "of {}", producing.deliveries.len());
+    assert!(producing.world.now > begun + 2 * timeout, "{:?}", producing.world.now - begun);
+}
+
 /// The server stops and comes back with another number of shards on other ports; only the bootstrap port stays.
 fn restart_elsewhere(world: &mut World, machine: &mut impl crate::machine::Machine) {
     world.stop_server(machine);
