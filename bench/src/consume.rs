@@ -39,7 +39,7 @@ pub struct ConsumeArgs {
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub batch_records: u32,
     /// How long to follow the tail.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = crate::seconds)]
     pub seconds: f64,
 }
 

@@ -52,6 +52,12 @@ pub struct Args {
     pub json: bool,
 }
 
+/// A time to measure in: zero would measure nothing.
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds: &f64| *seconds >= 0.1 && *seconds <= 86_400.0);
+    seconds.ok_or_else(|| "it must be a number of seconds from 0.1 to 86400".to_owned())
+}
+
 /// What to measure.
 #[derive(Debug, Subcommand)]
 pub enum What {

@@ -27,7 +27,7 @@ pub struct LimitsArgs {
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub dir: PathBuf,
     /// How long to measure, all in all.
-    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0, value_parser = crate::seconds)]
     pub seconds: f64,
 }
 

@@ -41,7 +41,7 @@ pub struct PartitionsArgs {
     #[arg(long, value_name = "N", default_value_t = 512)]
     pub record_bytes: usize,
     /// How long to measure, all in all.
-    #[arg(long, value_name = "SECONDS", default_value_t = 8.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 8.0, value_parser = crate::seconds)]
     pub seconds: f64,
 }
 

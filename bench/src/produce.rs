@@ -46,7 +46,7 @@ pub struct ProduceArgs {
     #[arg(long, value_name = "HOW", default_value = "flush")]
     pub durability: String,
     /// Measured time of one run.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = crate::seconds)]
     pub seconds: f64,
     /// Time before each run in which nothing counts.
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]

@@ -65,7 +65,8 @@ Examples:
   corelog produce clicks --resend-unknown --timeout 10m < access.log
 
 One record a line; every byte but the newline is kept. A last line without a newline is a record, a newline at the end
-adds none, an empty line is an empty record. At the end, and on any failure, it says how many records were acknowledged.
+adds none, an empty line is an empty record. At the end, also when it fails under way, it says how many records were
+acknowledged.
 A record whose acknowledgement was lost with its connection may be there or not. It is counted as such and ends the
 command, unless --resend-unknown has it sent again, in order within its partition: the log may then hold a b c b c d,
 never a c b.

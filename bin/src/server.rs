@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use clap::Args;
 use corelog_client::blocking::Admin;
-use corelog_client::{ClientError, ConnectOptions};
+use corelog_client::{ClientError, ConnectOptions, Operation, Refusal, Status};
 
 /// Arguments that every command has that talks to a server.
 #[derive(Args)]
@@ -41,7 +41,19 @@ pub(crate) fn failed(error: ClientError) -> Failure {
     match error {
         ClientError::Invalid(_) => Failure::usage(error),
         ClientError::Unreachable { .. } => Failure::Failed(format!("{error}; is `corelog serve` running there?")),
+        ClientError::Refused(refusal) => Failure::Failed(refused(&refusal)),
         _ => Failure::failed(error),
+    }
+}
+
+/// What to do next, where there is something.
+fn refused(refusal: &Refusal) -> String {
+    match (refusal.operation, refusal.status()) {
+        (Operation::DescribeTopic, Some(Status::UnknownTopic)) => {
+            format!("{}; `corelog topic list` shows what there is", refusal.message)
+        }
+        (_, Some(Status::OffsetOutOfRange)) => format!("{refusal}; --from beginning begins with the first"),
+        _ => refusal.to_string(),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::table::Table;
 use clap::{Args, Subcommand};
 use corelog_client::{ClusterInfo, PartitionInfo, TopicChanges, TopicDescription, TopicFacts};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::io::Write;
 
 #[derive(Args)]
@@ -163,7 +164,19 @@ pub(crate) fn run(topic: Topic) -> Result<(), Failure> {
     out.write_all(shown.as_bytes()).and_then(|()| out.flush()).map_err(|error| Failure::output(&error))
 }
 
+/// A setting that is named twice: only one of the two could be meant.
+fn check_once<'a>(keys: impl Iterator<Item = &'a str>) -> Result<(), Failure> {
+    let mut seen = BTreeSet::new();
+    match keys.into_iter().find(|key| !seen.insert(*key)) {
+        Some(twice) => {
+            Err(Failure::Usage(format!("{twice} is given more than once; give it one value, or --unset it")))
+        }
+        None => Ok(()),
+    }
+}
+
 fn create(args: &Create) -> Result<String, Failure> {
+    check_once(args.config.iter().map(|(key, _)| key.as_str()))?;
     let settings: Vec<(&str, &str)> = args.config.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let mut admin = args.named.server.admin()?;
     let facts = admin.create_topic(&args.named.topic, args.partitions, &settings).map_err(failed)?;
@@ -172,6 +185,7 @@ fn create(args: &Create) -> Result<String, Failure> {
 
 fn alter(args: Alter) -> Result<String, Failure> {
     let Alter { named, partitions, config: set, unset: reset } = args;
+    check_once(set.iter().map(|(key, _)| key).chain(&reset).map(String::as_str))?;
     let settings = TopicChanges { partitions: None, set, reset };
     let more = TopicChanges { partitions, ..TopicChanges::default() };
     // The server changes both by two requests. Partitions cannot be taken back, so they come last.

@@ -37,6 +37,9 @@ impl DataDir {
     pub fn look(path: &Path) -> Result<DataDir, DataDirError> {
         let fail = |source| DataDirError { path: path.to_owned(), source };
         let path = nearest(path).map_err(fail)?;
+        if !path.is_dir() {
+            return Err(fail(io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory")));
+        }
         let space = nix::sys::statvfs::statvfs(&path).map_err(|e| fail(e.into()))?;
         let writable = access(&path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
         Ok(DataDir {
@@ -168,6 +171,13 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = DataDir::look(&file.path().join("x")).unwrap_err().to_string();
         assert!(error.starts_with("the data directory /"), "{error}");
+    }
+
+    #[test]
+    fn a_file_is_no_data_directory() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = DataDir::look(file.path()).unwrap_err().to_string();
+        assert!(error.ends_with("cannot be examined: it is not a directory"), "{error}");
     }
 
     #[test]

@@ -39,7 +39,7 @@ fn create_list_describe_alter_delete() {
     assert_eq!(server.run(&["topic", "delete", "clicks"]).ok(), "deleted topic clicks with 4 partitions\n");
     server
         .run(&["topic", "describe", "clicks"])
-        .fails(1, "corelog: describe_topic was refused: unknown_topic (210): there is no topic clicks");
+        .fails(1, "corelog: there is no topic clicks; `corelog topic list` shows what there is");
 }
 
 #[test]
@@ -111,6 +111,7 @@ fn what_the_server_refuses_is_one_sentence() {
         (&["alter", "clicks", "--partitions", "1"], "invalid_partitions (215)"),
         (&["alter", "nosuch", "--partitions", "2"], "unknown_topic (210)"),
         (&["delete", "nosuch"], "unknown_topic (210)"),
+        (&["describe", "nosuch"], "there is no topic nosuch; `corelog topic list`"),
     ];
     for (arguments, words) in cases {
         let ended = server.run(&[&["topic"][..], arguments].concat());
@@ -121,6 +122,12 @@ fn what_the_server_refuses_is_one_sentence() {
             ended.stderr
         );
         assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    }
+    for twice in [&["--config", "retention.ms=2"][..], &["--unset", "retention.ms"]] {
+        let once = ["topic", "alter", "clicks", "--config", "retention.ms=1"];
+        server
+            .run(&[&once[..], twice].concat())
+            .fails(2, "corelog: retention.ms is given more than once; give it one value, or --unset it");
     }
     assert!(server.run(&["topic", "list"]).ok().lines().count() == 2, "a refusal changes nothing");
 }

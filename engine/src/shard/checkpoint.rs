@@ -21,6 +21,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Groups are built in a buffer of this many bytes; larger checkpoints take several.
@@ -29,6 +30,10 @@ const GROUP_BYTES: usize = 64 << 10;
 const FILE_STEP_BYTES: u64 = 256 << 10;
 /// Partitions that are written to their segments at the same time. More would be felt by the commits.
 const WRITERS: usize = 4;
+/// The same while the journal is short of space: commits that wait for it would feel that more.
+const WRITERS_MAX: usize = 32;
+/// How often a writer that is spared looks whether it is needed.
+const SPARED: Duration = Duration::from_millis(10);
 
 /// The checkpoint file of a shard, and when to add to it.
 #[derive(Debug)]
@@ -158,6 +163,11 @@ impl Shard {
         journal.used() * 3 > journal.bytes
     }
 
+    fn journal_is_short(&self) -> bool {
+        let journal = self.0.journal.borrow();
+        journal.used() * 3 > journal.bytes * 2
+    }
+
     /// Makes everything in the journal so far durable in the segments, and frees it.
     pub(super) async fn checkpoint(&self) -> Result<(), ShardError> {
         self.0.checkpoints.requested.set(false);
@@ -212,11 +222,14 @@ impl Shard {
         let boundary = self.0.checkpoints.boundary.get();
         let queue = Rc::new(RefCell::new(std::mem::take(&mut cut.partitions)));
         let done = Rc::new(RefCell::new(Vec::new()));
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|_| {
+        let writers: Vec<_> = (0..WRITERS_MAX)
+            .map(|number| {
                 let (shard, queue, done) = (self.clone(), queue.clone(), done.clone());
                 self.reactor().spawn(async move {
                     loop {
+                        while number >= WRITERS && !shard.journal_is_short() && !queue.borrow().is_empty() {
+                            shard.reactor().sleep(SPARED).await;
+                        }
                         let Some(handle) = queue.borrow_mut().pop_front() else { return Ok(()) };
                         if let Some(captured) = shard.capture(handle, boundary) {
                             shard.write_spans(handle, &captured.unwritten).await?;

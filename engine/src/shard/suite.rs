@@ -45,6 +45,7 @@ cases! {
     the_journal_wraps: fill_the_journal, read_the_filled;
     segments_roll_and_are_read_from_disk: roll, read_rolled;
     records_are_deleted: delete, read_after_delete;
+    files_of_dropped_segments_go_at_the_next_start: leave_a_dropped_segment, see_it_go;
     a_topic_made_again_is_empty: delete_topic, read_made_again;
     time_finds_offsets: list_offsets;
     what_is_wrong_is_refused: refuse;
@@ -342,6 +343,30 @@ async fn check_deleted(shard: &Shard) {
 }
 
 async fn read_after_delete(shard: Shard) {
+    check_deleted(&shard).await;
+}
+
+/// As if the process had ended between the checkpoint that drops a segment and the removal of its file.
+async fn leave_a_dropped_segment(shard: Shard) {
+    delete(shard.clone()).await;
+    let id = shard.id_of(partition(&shard, "t", 0)).expect("it is there");
+    let path = paths::segment(&shard.0.config.data_dir, id, Offset(0));
+    shard.checkpoint().await.expect("a checkpoint");
+    while shard.reactor().open(&path, Open::Read).await.is_ok() {
+        shard.0.retention.dropped(partition(&shard, "t", 0));
+        shard.reactor().sleep(Duration::from_millis(1)).await;
+    }
+    shard.stop().await;
+    shard.reactor().open(&path, Open::Create).await.expect("it is made");
+    shard.reactor().sync_dir(&paths::partition(&shard.0.config.data_dir, id)).await.expect("it stays");
+}
+
+async fn see_it_go(shard: Shard) {
+    let id = shard.id_of(partition(&shard, "t", 0)).expect("it is there");
+    let path = paths::segment(&shard.0.config.data_dir, id, Offset(0));
+    while shard.reactor().open(&path, Open::Read).await.is_ok() {
+        shard.reactor().sleep(Duration::from_millis(1)).await;
+    }
     check_deleted(&shard).await;
 }
 

@@ -3,8 +3,9 @@
 use super::event::Event;
 use super::{PartitionHandle, Shard, either};
 use crate::error::AppendError;
+use crate::log::paths;
 use crate::log::retention::{Rest, Segment, expired, seal_due};
-use crate::model::Offset;
+use crate::model::{Offset, PartitionId};
 use crate::partition::{Partition, Sealed};
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -36,6 +37,7 @@ impl Shard {
     /// Applies retention, and removes what fell out of it, until the shard stops.
     pub(super) async fn run_retention(&self) {
         let mut next = self.reactor().now().plus(self.0.config.retention_interval);
+        self.clear_dropped().await;
         while !self.is_stopping() && !self.has_failed() {
             let wanted = self.0.retention.wanted.wait();
             let stopped = self.0.state_changed.wait();
@@ -62,6 +64,33 @@ impl Shard {
             self.retain(handle);
             // Segments that could not be dropped before a checkpoint knew them can be now.
             self.drop_segments(handle).await;
+        }
+    }
+
+    /// Removes files of segments that were dropped when the process ended, or the system did not let go of them.
+    async fn clear_dropped(&self) {
+        let handles = self.0.partitions.borrow().handles();
+        for handle in handles {
+            if self.is_stopping() || self.has_failed() {
+                return;
+            }
+            let begin =
+                self.0.partitions.borrow().get(handle).and_then(|partition| Some((partition.id, begin(partition)?)));
+            if let Some((id, begin)) = begin {
+                self.remove_below(id, begin).await;
+            }
+        }
+    }
+
+    async fn remove_below(&self, id: PartitionId, begin: Offset) {
+        let directory = paths::partition(&self.0.config.data_dir, id);
+        let entries = self.reactor().list_dir(&directory).await.unwrap_or_default();
+        for name in entries.iter().map(|entry| &entry.name) {
+            let base = paths::parse_segment_name(name).or_else(|| paths::parse_index_name(name));
+            if base.is_some_and(|base| base < begin) {
+                // What stays now is looked at again by the next start.
+                let _ = self.reactor().remove_file(&directory.join(name)).await;
+            }
         }
     }
 
@@ -108,7 +137,11 @@ impl Shard {
                 self.0.space_left.set(self.space_share(space.free).min(self.space_unseen()));
                 if is_full != was_full {
                     let what = if is_full { "full to its reserve: appends are refused" } else { "no longer full" };
-                    eprintln!("corelog: shard {}: the disk is {what} ({} bytes free)", self.id(), space.free);
+                    eprintln!(
+                        "corelog: shard {}: the disk is {what} ({} bytes are free, {reserve} are kept)",
+                        self.id(),
+                        space.free
+                    );
                 }
             }
             either(self.reactor().sleep(SPACE_INTERVAL), self.0.state_changed.wait()).await;
@@ -205,6 +238,14 @@ impl Shard {
         self.0.checkpoints.evictable.set(released >= bytes);
         self.0.tail_bytes.set(self.0.tail_bytes.get() - released);
     }
+}
+
+/// Base of a partition's first segment. None where nothing may be removed: files before it could be what was lost.
+fn begin(partition: &Partition) -> Option<Offset> {
+    let is_whole = partition.fenced.is_none() && partition.lost_from.is_none();
+    let first = partition.sealed.front().map(|sealed| sealed.base);
+    let first = first.or(partition.active.as_ref().map(|active| active.base)).unwrap_or(partition.next);
+    Some(first).filter(|first| is_whole && *first > Offset(0))
 }
 
 fn release(partition: &mut Partition, bytes: usize) -> usize {

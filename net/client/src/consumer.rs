@@ -381,7 +381,10 @@ impl ConsumerCore {
             Some(Status::OffsetOutOfRange) => match self.options.out_of_range {
                 OutOfRange::Beginning => self.restart(index, Start::Beginning, now),
                 OutOfRange::End => self.restart(index, Start::End, now),
-                OutOfRange::Fail => self.give_up(index, refusal),
+                OutOfRange::Fail => {
+                    let message = format!("partition {partition} does not hold that offset");
+                    self.give_up(index, Refusal { message, ..refusal });
+                }
             },
             Some(Status::TooManySubscriptions) => self.readers[index].mode = Mode::Pull,
             // A partition that is gone is not open any more either; whether it is there again, and why not, shows when it
