@@ -447,10 +447,17 @@ pub struct Proof {
     pub head: EntryHead,
 }
 
-/// How far behind the place where reading stopped a proof may lie: with two commits in flight, the entry that stopped
-/// the reading and its successor come first, and the one behind them was built after the first was durable.
+/// Bytes of entries that may follow each other without a flush; the last one may go over it. Then one is flushed whatever
+/// its partitions ask, for an entry claims only what was flushed.
+pub const fn unflushed_max(entry_bytes_max: usize) -> usize {
+    2 * entry_bytes_max
+}
+
+/// How far behind the place where reading stopped a proof may lie: first come entries that were not flushed, the one
+/// that stopped the reading among them, and the one whose flush covers them; then, with two commits in flight, its
+/// successor. The one behind that was built after the flush.
 pub const fn proof_window(entry_bytes_max: usize) -> usize {
-    2 * entry_bytes_max + BLOCK
+    unflushed_max(entry_bytes_max) + 3 * entry_bytes_max + BLOCK
 }
 
 /// Tells damaged from torn: looks in `window`, the bytes that lie at `position` and on, for a later entry that claims the

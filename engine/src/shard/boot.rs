@@ -504,6 +504,7 @@ impl Shard {
             durable: Sequence(from.sequence.0 - 1),
             flushed: Sequence(from.sequence.0 - 1),
             debt: Debt::None,
+            unflushed: 0,
             free_from: from.position,
         };
         Ok(())

@@ -130,7 +130,8 @@ struct Cut {
     partitions: VecDeque<PartitionHandle>,
     records: Vec<Record>,
     sealed: Vec<(PartitionId, Sealed)>,
-    covered: Vec<PartitionHandle>,
+    /// With what was true of them.
+    covered: Vec<(PartitionHandle, Mark)>,
 }
 
 impl Shard {
@@ -311,10 +312,7 @@ impl Shard {
             let below = first_segment(partition, mark.first);
             cut.records.push(Record::Dropped { partition: id, below });
         }
-        let side = &mut partition.checkpoint;
-        side.sealed_before = mark.end.segment;
-        side.first = mark.first;
-        cut.covered.push(handle);
+        cut.covered.push((handle, mark));
     }
 
     /// Writes the index of every newly sealed segment, and cuts off the space that was reserved behind it.
@@ -448,8 +446,11 @@ impl Shard {
         self.0.journal.borrow_mut().free_from = cut.journal.position;
         let mut partitions = self.0.partitions.borrow_mut();
         let file = self.0.checkpoints.file.borrow();
-        for handle in &cut.covered {
+        for (handle, mark) in &cut.covered {
             let Some(partition) = partitions.get_mut(*handle) else { continue };
+            // Not before it is durable: what retention drops by it is asked for by entries of the journal until then.
+            partition.checkpoint.sealed_before = mark.end.segment;
+            partition.checkpoint.first = mark.first;
             let Some(state) = file.as_ref().and_then(|file| file.state.partitions.get(&partition.id)) else { continue };
             partition.note_checkpointed(&state.extent);
             let segment = state.extent.segment_base;

@@ -7,7 +7,7 @@
 use super::{PartitionHandle, Shard};
 use crate::error::ShardError;
 use crate::log::frame::{Checksum, Full, Nonce, Sequence};
-use crate::log::journal::{AppendSection, EntryHeader, EntryWriter, JournalPosition, Start};
+use crate::log::journal::{AppendSection, EntryHeader, EntryWriter, JournalPosition, Start, unflushed_max};
 use crate::log::tail::{BLOCK, Place, block_ceil, block_floor};
 use crate::model::{Offset, Position};
 use crate::partition::{Partition, Run, Span};
@@ -46,6 +46,8 @@ pub(super) struct Journal {
     pub(super) flushed: Sequence,
     /// What entries without a flush have left for the next flush.
     pub(super) debt: Debt,
+    /// Bytes of those entries.
+    pub(super) unflushed: u64,
     /// Entries before this position are in a durable checkpoint; their space can be used again.
     pub(super) free_from: JournalPosition,
 }
@@ -64,6 +66,7 @@ impl Journal {
             durable: Sequence(0),
             flushed: Sequence(0),
             debt: Debt::None,
+            unflushed: 0,
             free_from: JournalPosition(0),
         }
     }
@@ -260,7 +263,10 @@ impl Shard {
         }
         let finished = writer.finish();
         buffer.truncate(finished.length);
+        // A damaged entry is known by a later one that claims it, and only so many bytes are searched for that.
+        flush |= journal.unflushed >= unflushed_max(entry_bytes_max) as u64;
         let debt = journal.take_debt(flush, !lane.direct.is_empty());
+        journal.unflushed = if flush { 0 } else { journal.unflushed + finished.length as u64 };
         let bytes = buffer.freeze();
         let flush = flush && !planted::active(Bug::FlushSkipped);
         let entry = Entry { sequence: journal.sequence, position: journal.next, bytes, flush, debt };

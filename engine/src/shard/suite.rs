@@ -51,6 +51,7 @@ cases! {
     what_is_wrong_is_refused: refuse;
     a_watch_tells_once: watch;
     durability_is_a_topics_choice: mix_durability, read_flushed;
+    a_stretch_without_flushes_is_bounded: write_without_flushes;
     metadata_is_compacted: many_topics, read_many_topics;
     a_segment_that_is_missing_fences_its_partition: append_to_two, lose_a_segment;
     a_reader_is_not_given_what_nobody_checked: append_to_two, spoil_the_last_block;
@@ -576,6 +577,21 @@ async fn mix_durability(shard: Shard) {
     assert_eq!(read_all(&shard, memory, Offset(0)).await.len(), 20);
 }
 
+async fn write_without_flushes(shard: Shard) {
+    create(&shard, "w", 1, &[("durability", "write")]).await;
+    let (to, entry) = (partition(&shard, "w", 0), shard.0.config.entry_bytes_max as u64);
+    append_range(&shard, to, 0..1, 500).await;
+    let (mut unflushed, mut longest) = (0, 0);
+    for n in 1..60 {
+        let before = shard.0.journal.borrow().flushed;
+        append_range(&shard, to, n..n + 1, 30_000).await;
+        let flushed = shard.0.journal.borrow().flushed != before;
+        unflushed = if flushed { 0 } else { unflushed + 30_000 };
+        longest = longest.max(unflushed);
+    }
+    assert!(longest > entry && longest <= 3 * entry, "{longest} bytes without a flush, of entries of {entry}");
+}
+
 async fn read_flushed(shard: Shard) {
     expect_range(&shard, partition(&shard, "t", 0), 0..20, 500).await;
     for name in ["t", "w", "m"] {
@@ -639,6 +655,49 @@ mod simulated {
             }
         }
     }
+}
+
+/// Entries of the journal that a checkpoint frees are needed until it is durable, and with them what they wrote to segments.
+#[test]
+fn a_segment_is_not_dropped_before_the_checkpoint_that_covers_it_is_durable() {
+    use crate::model::ShardId;
+    use crate::reactor::sim::{DiskOp, Fault, World, WorldOptions};
+    use std::cell::Cell;
+    let world = World::new(1, WorldOptions::default());
+    let node = world.add_node("n");
+    let step = Rc::new(Cell::new(0));
+    let steps = step.clone();
+    world.start_shard(node, ShardId(0), 1, 64 << 20, |reactor| async move {
+        let shard = start(&reactor, config(Path::new("data"))).await;
+        create(&shard, "t", 1, &[("segment.bytes", "131072")]).await;
+        let of = partition(&shard, "t", 0);
+        append_young(&shard, of, 0..8, 100_000).await;
+        let path = paths::segment(&shard.0.config.data_dir, shard.id_of(of).expect("it is there"), Offset(0));
+        let is_there = async || reactor.open(&path, Open::Read).await.is_ok();
+        steps.set(1);
+        while steps.get() == 1 {
+            reactor.sleep(Duration::from_millis(1)).await;
+        }
+        let checkpoint = reactor.spawn({
+            let shard = shard.clone();
+            async move { shard.checkpoint().await }
+        });
+        reactor.sleep(Duration::from_millis(50)).await;
+        assert_eq!(shard.delete_records(of, Offset(5)).await, Ok(Offset(5)));
+        reactor.sleep(Duration::from_millis(50)).await;
+        assert_eq!(shard.counters().checkpoints.get(), 0, "the checkpoint waits for its flush");
+        assert!(is_there().await);
+        checkpoint.await.expect("it is done");
+        shard.0.retention.dropped(of);
+        reactor.sleep(Duration::from_millis(50)).await;
+        assert!(!is_there().await);
+        steps.set(3);
+        std::future::pending::<()>().await;
+    });
+    assert!(world.run_until(Duration::from_secs(60), || step.get() == 1));
+    world.faults_mut(node).script(DiskOp::Flush, 0, Fault::Slow(1_000_000_000));
+    step.set(2);
+    assert!(world.run_until(Duration::from_secs(60), || step.get() == 3));
 }
 
 /// What recovery needs is its own, so that clients cannot keep a shard from serving again.

@@ -4,7 +4,7 @@
 use super::*;
 use crate::log::BLOCK as BLOCK_BYTES;
 use crate::log::checkpoint::{Extent, FileHeader, GroupWriter, Next as NextGroup, PartitionState, Record, snapshot};
-use crate::log::journal::{EntryHeader, EntryWriter, Start};
+use crate::log::journal::{EntryHeader, EntryWriter, Start, unflushed_max};
 use crate::log::testing::partition;
 use crate::model::{LeaderEpoch, Offset, Position, ShardId, Timestamp};
 use crate::reactor::sim::{World, WorldOptions};
@@ -309,6 +309,28 @@ fn case_g_a_damaged_entry_fences() {
         assert_eq!((read.entries, read.damaged, read.next), (1, true, Offset(1)));
         let why = read.fenced.unwrap();
         assert!(why.contains("entry 2 was acknowledged (entry 4 says so)"), "{why}");
+    }
+}
+
+/// Entries of topics that ask for no flush claim nothing new, nor does one that was built during the flush.
+#[test]
+fn case_g_after_a_long_stretch_without_a_flush() {
+    const ENTRY: u64 = 300_000;
+    for damaged in [2, 5] {
+        let mut disk = Disk::new();
+        let small = ShardConfig { entry_bytes_max: 320 << 10, ..config() };
+        let stretch = unflushed_max(small.entry_bytes_max) as u64 / ENTRY + 1;
+        disk.commit(100, 0, 0);
+        for unflushed in 0..stretch {
+            disk.commit(ENTRY, 0, unflushed);
+        }
+        // The one that is flushed, the one beside it, and the one that says so.
+        disk.commit(ENTRY, 0, stretch);
+        disk.commit(ENTRY, 0, stretch + 1);
+        disk.commit(100, 0, 1);
+        disk.spoil(damaged, |entry| entry[100] ^= 1);
+        let read = disk.read_with(small, true).unwrap();
+        assert_eq!((read.entries, read.damaged), (damaged - 1, true));
     }
 }
 
