@@ -60,6 +60,7 @@ pub(crate) fn run(args: Consume) -> Result<(), Failure> {
     let topic = args.server.admin()?.describe_topic(&args.topic).map_err(failed)?;
     check_partitions(&args.topic, &args.partitions, topic.partitions.len() as u32)?;
     let mut ends = ends(&args, &topic);
+    let fenced = if args.exit_at_end { fenced(&args, &topic) } else { None };
     let mut consumer = Consumer::connect(&args.server.bootstrap, &args.topic, options(&args)).map_err(failed)?;
     let mut output = Output {
         topic: &args.topic,
@@ -78,7 +79,7 @@ pub(crate) fn run(args: Consume) -> Result<(), Failure> {
             output.write(&fetched)?;
         }
     }
-    Ok(())
+    fenced.map_or(Ok(()), |why| Err(Failure::Failed(why)))
 }
 
 fn options(args: &Consume) -> ConsumerOptions {
@@ -100,6 +101,13 @@ fn ends(args: &Consume, topic: &TopicDescription) -> Vec<(u32, i64)> {
     let wanted = |p: &&PartitionInfo| args.partitions.is_empty() || args.partitions.contains(&p.partition);
     let filled = topic.partitions.iter().filter(wanted).filter(|p| p.first < p.high_watermark);
     filled.map(|p| (p.partition, p.high_watermark)).collect()
+}
+
+/// That an end is not what it was: a partition asked for is damaged.
+fn fenced(args: &Consume, topic: &TopicDescription) -> Option<String> {
+    let wanted = |p: &&PartitionInfo| args.partitions.is_empty() || args.partitions.contains(&p.partition);
+    let fenced = topic.partitions.iter().filter(wanted).find_map(|p| Some((p.partition, p.fenced.as_ref()?)));
+    fenced.map(|(partition, why)| format!("partition {partition} is fenced, and may have held more: {why}"))
 }
 
 struct Output<'a, W: Write> {

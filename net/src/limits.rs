@@ -125,7 +125,11 @@ impl Limits {
             bytes("body of a frame", self.body_bytes_max as usize, "frame_too_large, the connection is closed"),
             bytes("produce bodies of a connection not yet answered", self.request_bytes_max, STOPS),
             bytes("responses of a connection not yet taken", self.outgoing_bytes_max, STOPS),
-            bytes("responses of a shard's connections not yet taken", self.shard_outgoing_bytes_max, "busy, retriable"),
+            bytes(
+                "responses of a shard's connections not yet taken",
+                self.shard_outgoing_bytes_max,
+                "busy, retriable; who has taken all gets 64 KiB or a batch at a time",
+            ),
             bytes("frames of a shard that arrived in part", self.frame_bytes_max, "busy, retriable"),
             count(
                 "waiting requests of a shard when a fetch or subscription comes",

@@ -32,9 +32,12 @@ pub(crate) trait Drive {
 
     /// The next piece that arrived on a stream, in order: `Ok(None)` at an orderly end and again on each call after
     /// it, or after `shutdown`; an error such as a reset stays as well. `Pending` keeps the waker and wakes it once
-    /// when this would be ready. Receives nothing further from the peer while 4 chunks lie unclaimed, give or take what
-    /// was under way already.
+    /// when this would be ready. Receives nothing further from the peer while 4 chunks lie unclaimed, or one where buffers
+    /// are scarce, give or take what was under way already.
     fn poll_receive(&mut self, stream: u64, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>>;
+
+    /// Receives no more from the peer until `poll_receive` is called again, give or take what was under way.
+    fn pause_receive(&mut self, stream: u64);
 
     /// The next connection that arrived, as the number of a stream and its peer. One waker is kept, as above.
     fn poll_accept(&mut self, listener: u64, cx: &mut Context<'_>) -> Poll<io::Result<(u64, SocketAddr)>>;
@@ -102,6 +105,9 @@ impl Drive for Driver {
     }
     fn poll_receive(&mut self, stream: u64, cx: &mut Context<'_>) -> Poll<io::Result<Option<Chunk>>> {
         with_driver!(self, driver => driver.poll_receive(stream, cx))
+    }
+    fn pause_receive(&mut self, stream: u64) {
+        with_driver!(self, driver => driver.pause_receive(stream))
     }
     fn poll_accept(&mut self, listener: u64, cx: &mut Context<'_>) -> Poll<io::Result<(u64, SocketAddr)>> {
         with_driver!(self, driver => driver.poll_accept(listener, cx))

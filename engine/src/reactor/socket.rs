@@ -101,6 +101,12 @@ impl Stream {
         }))
     }
 
+    /// Has nothing more received until [`Stream::receive`] is called again: for who will not call it soon, so that what
+    /// arrives does not take memory that others could use.
+    pub fn pause(&self) {
+        self.0.reactor.driver().pause_receive(self.0.handle.number());
+    }
+
     /// What arrived next; `None` when the peer ended its direction, or after [`Stream::shutdown`]. One caller at a
     /// time. Dropping the future loses nothing.
     ///

@@ -124,6 +124,7 @@ impl Start {
         found.extend(self.lost_whole(&shard.catalog(), directory.node.shards, &found));
         settle(&self.reactor, &self.memory, &self.config, &mut found).await?;
         let mine = self.hand_over(&shard, found, moves).await?;
+        tell_fenced(&mine);
         shard.restore(mine);
         shard.begin_journal(checkpoint, &own_directory).await?;
         self.list_recycled(&shard, &own_directory).await?;
@@ -200,14 +201,17 @@ impl Start {
         let target = self.reactor.open(to, Open::Create).await.map_err(failed)?;
         let mut at = 0;
         loop {
-            let (read, buffer) = source.read_at(at, self.memory.wait_buffer(PIECE_BYTES).await).await;
+            let (read, mut buffer) = source.read_at(at, self.memory.wait_buffer(PIECE_BYTES).await).await;
             let read = read.map_err(failed)?;
-            if read == 0 {
+            // Its length may be what is damaged: the last block is filled up, and cut off below.
+            buffer.truncate(read.next_multiple_of(BLOCK as usize));
+            buffer[read..].fill(0);
+            target.write_at(at, buffer.freeze(), crate::reactor::WriteSync::None).await.map_err(failed)?;
+            at += read as u64;
+            if read < PIECE_BYTES {
+                target.truncate(at).await.map_err(failed)?;
                 return target.sync_data().await.map_err(failed);
             }
-            let whole = buffer.freeze().slice(0..read);
-            target.write_at(at, whole, crate::reactor::WriteSync::None).await.map_err(failed)?;
-            at += read as u64;
         }
     }
 
@@ -407,6 +411,18 @@ impl Start {
                 other => self.early.push((from, other)),
             }
         }
+    }
+}
+
+/// Names the partitions that are damaged: some of many.
+fn tell_fenced(found: &[(PartitionId, Recovered)]) {
+    const NAMED: usize = 20;
+    let fenced: Vec<_> = found.iter().filter_map(|(id, found)| Some((id, found.fenced.as_ref()?))).collect();
+    for (id, why) in fenced.iter().take(NAMED) {
+        eprintln!("corelog: partition {id} is fenced: {why}");
+    }
+    if fenced.len() > NAMED {
+        eprintln!("corelog: {} more partitions are fenced; `corelog topic describe` names them", fenced.len() - NAMED);
     }
 }
 

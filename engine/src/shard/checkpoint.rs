@@ -308,7 +308,9 @@ impl Shard {
             cut.records.push(Record::Sealed { partition: id, base: sealed.base, sealed: sealed_state(sealed) });
             cut.sealed.push((id, sealed.clone()));
         }
-        if mark.first > partition.checkpoint.first {
+        // A segment that was sealed although nothing of it is left was not there when the first offset moved.
+        let sealed_late = partition.sealed.front().is_some_and(|sealed| sealed.next <= mark.first);
+        if mark.first > partition.checkpoint.first || sealed_late {
             let below = first_segment(partition, mark.first);
             cut.records.push(Record::Dropped { partition: id, below });
         }

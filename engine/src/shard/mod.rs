@@ -315,8 +315,8 @@ impl Shard {
         self.0.partitions.borrow().get(handle).map(|partition| partition.settings)
     }
 
-    /// Tells the session once there is a record at or after `from` to read; at once if there is already. Whoever asks
-    /// bounds how many of these it has.
+    /// Tells the session once there is a record at or after `from` to read, or none will come because the partition is
+    /// fenced; at once if that is so already. Whoever asks bounds how many of these it has.
     ///
     /// # Errors
     /// If the partition is gone.
@@ -329,7 +329,7 @@ impl Shard {
     ) -> Result<(), ReadError> {
         let mut partitions = self.0.partitions.borrow_mut();
         let partition = partitions.get_mut(handle).ok_or(ReadError::UnknownPartition)?;
-        if partition.visible > from {
+        if partition.visible > from || partition.fenced.is_some() {
             session.readable(ticket);
         } else {
             partition.watchers.push(Watcher { from, session: session.clone(), ticket });
@@ -388,6 +388,9 @@ impl Shard {
                 eprintln!("corelog: partition {} is fenced: {why}", partition.id);
             }
             partition.fenced.get_or_insert(why.clone());
+            for watcher in partition.watchers.drain(..) {
+                watcher.session.readable(watcher.ticket);
+            }
         }
         AppendError::Fenced(why)
     }

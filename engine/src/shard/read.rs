@@ -198,7 +198,16 @@ impl Shard {
         let partitions = self.0.partitions.borrow();
         let partition = partitions.get(handle).ok_or(ReadError::UnknownPartition)?;
         let high_watermark = partition.visible;
-        if from < partition.first || from > partition.next {
+        if from < partition.first {
+            return Err(ReadError::OutOfRange { first: partition.first, next: high_watermark });
+        }
+        // What was acknowledged may have been here, and nothing more will come. A start reads the metadata log to the end
+        // that is left, for the topics that it still knows.
+        let is_past_end = from >= high_watermark && !partition.id.is_metadata();
+        if let Some(why) = partition.fenced.as_ref().filter(|_| is_past_end) {
+            return Err(ReadError::Fenced(why.clone()));
+        }
+        if from > partition.next {
             return Err(ReadError::OutOfRange { first: partition.first, next: high_watermark });
         }
         if from >= high_watermark {

@@ -72,6 +72,11 @@ impl Session {
         }
     }
 
+    /// Waits for the next outcome or call of [`Session::wake`], whatever is there already: for who cannot take it now.
+    pub async fn news(&self) {
+        self.0.arrived.wait().await;
+    }
+
     /// Ends a wait in [`Session::completed`] although nothing came: the owner has other work for the waiter.
     pub fn wake(&self) {
         self.0.arrived.notify();

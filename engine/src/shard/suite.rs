@@ -56,6 +56,8 @@ cases! {
     a_segment_that_is_missing_fences_its_partition: append_to_two, lose_a_segment;
     a_reader_is_not_given_what_nobody_checked: append_to_two, spoil_the_last_block;
     a_segment_that_ends_early_fences_its_partition: append_to_two, cut_a_segment;
+    a_journal_of_another_length_is_told: cut_the_journal, be_told;
+    a_segment_sealed_when_nothing_is_left_of_it_is_forgotten: seal_what_was_deleted;
     readers_that_open_a_segment_at_once_share_its_file: append_to_two, open_at_once;
     a_checkpoint_needs_nothing_of_what_clients_hold: checkpoint_beside_hoards, read_some;
 }
@@ -439,6 +441,44 @@ async fn cut_a_segment(shard: Shard) {
     };
     assert!(matches!(refused, Err(ReadError::Fenced(_))), "{refused:?}");
     expect_range(&shard, other, 0..50, 700).await;
+}
+
+/// The length is not even one of whole blocks.
+async fn cut_the_journal(shard: Shard) {
+    append_some(shard.clone()).await;
+    shard.checkpoint().await.expect("a checkpoint");
+    append_range(&shard, partition(&shard, "t", 0), 50..60, 700).await;
+    let config = &shard.0.config;
+    let path = paths::shard(&config.data_dir, config.generation, shard.id()).join(paths::JOURNAL);
+    let file = shard.reactor().open(&path, Open::ReadWrite).await.expect("it is there");
+    file.truncate(config.journal_bytes - 1).await.expect("it is cut");
+    file.sync_data().await.expect("it stays so");
+}
+
+async fn be_told(shard: Shard) {
+    let of = partition(&shard, "t", 0);
+    let status = shard.describe(of).expect("it is there");
+    assert!(status.fenced.is_some() && status.next == Offset(50), "{status:?}");
+    let read = shard.read_disk(of, status.next, 1, &mut Cursor::default(), &mut Outgoing::new()).await;
+    assert!(matches!(read, Err(ReadError::Fenced(_))), "what was acknowledged there is missing: {read:?}");
+    let session = Session::new(1);
+    shard.watch(of, status.next, &session, 3).expect("it is there");
+    assert!(matches!(session.pop(), Some(Completed::Readable { ticket: 3 })), "there is nothing to wait for");
+}
+
+async fn seal_what_was_deleted(shard: Shard) {
+    create(&shard, "t", 1, &[("segment.bytes", "65536")]).await;
+    let of = partition(&shard, "t", 0);
+    append_young(&shard, of, 0..5, 5000).await;
+    assert_eq!(shard.delete_records(of, Offset(5)).await, Ok(Offset(5)));
+    shard.checkpoint().await.expect("a checkpoint");
+    shard.0.partitions.borrow_mut().get_mut(of).expect("it is there").seal();
+    append_young(&shard, of, 5..6, 5000).await;
+    shard.checkpoint().await.expect("a checkpoint");
+    let id = shard.id_of(of).expect("it is there");
+    let file = shard.0.checkpoints.file.borrow();
+    let state = &file.as_ref().expect("a checkpoint file").state.partitions[&id];
+    assert_eq!(state.sealed.keys().collect::<Vec<_>>(), Vec::<&Offset>::new(), "no file of these will be there");
 }
 
 async fn open_at_once(shard: Shard) {

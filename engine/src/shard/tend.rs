@@ -212,13 +212,18 @@ impl Shard {
         self.0.config.tail_bytes_max.saturating_sub(self.0.tail_bytes.get()) / 1024
     }
 
+    /// Whether memory for appends is scarce; never while the shard refuses them anyway.
+    pub fn is_crowded(&self) -> bool {
+        let crowded = self.0.checkpoints.dirty() > self.0.config.tail_bytes_max as u64 / 4 * 3
+            || self.0.waiting_bytes.get() > self.0.config.waiting_bytes_max / 4 * 3;
+        crowded && self.check_running().is_ok()
+    }
+
     /// Waits while memory for appends is scarce: to stop taking them from a connection is better than to refuse them.
     pub async fn room(&self) {
         loop {
             let relieved = self.0.checkpoints.completed.wait();
-            let crowded = self.0.checkpoints.dirty() > self.0.config.tail_bytes_max as u64 / 4 * 3
-                || self.0.waiting_bytes.get() > self.0.config.waiting_bytes_max / 4 * 3;
-            if !crowded || self.check_running().is_err() {
+            if !self.is_crowded() {
                 return;
             }
             either(relieved, self.reactor().sleep(ROOM_INTERVAL)).await;

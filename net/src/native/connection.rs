@@ -14,6 +14,7 @@ use corelog_engine::shard::{Event, Session, Shard};
 use corelog_wire::{FLAG_RESPONSE, Frame, FrameError, FrameTooLarge, Header, Operation, Request, Status};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
@@ -147,7 +148,8 @@ impl Connection {
         let mut inbox = Inbox::new(self.shard().reactor().pool(), &self.shared.frame_memory);
         loop {
             // A producer is not listened to while memory for appends is scarce: that is better than to refuse it.
-            if self.produces.get() {
+            if self.produces.get() && self.shard().is_crowded() {
+                self.stream.pause();
                 self.shard().room().await;
             }
             let Ok(Some(chunk)) = self.stream.receive().await else { return };
@@ -196,6 +198,7 @@ impl Connection {
                 if inbox.hold(fresh).is_ok() {
                     (chunk, at) = (None, 0);
                 }
+                self.stream.pause();
                 self.wait_for_room().await;
                 continue;
             }
@@ -276,7 +279,7 @@ impl Connection {
             if self.take_outgoing(&mut spare) {
                 let bytes = spare.len();
                 self.times.send_began.set(Some(self.now()));
-                let (sent, back) = self.stream.send(spare).await;
+                let (sent, back) = self.send(spare).await;
                 self.times.send_began.set(None);
                 spare = back;
                 self.state.borrow_mut().outbox.sent(bytes);
@@ -291,7 +294,29 @@ impl Connection {
                 return;
             }
             let due = self.state.borrow().due;
-            either(self.session.completed(), alarm.wait(&self, due)).await;
+            let can_take = self.state.borrow_mut().outbox.is_ready();
+            match can_take {
+                true => either(self.session.completed(), alarm.wait(&self, due)).await,
+                // What has come stays where it is until there is memory: not to be asked for without a pause.
+                false => either(self.session.news(), alarm.wait(&self, due)).await,
+            }
+        }
+    }
+
+    /// Sends, and takes outcomes meanwhile: what other shards answered is memory of theirs, which must not wait for this
+    /// client.
+    async fn send(self: &Rc<Self>, out: Outgoing) -> (io::Result<()>, Outgoing) {
+        let mut sending = pin!(self.stream.send(out));
+        loop {
+            let mut news = pin!(self.session.news());
+            let sent = poll_fn(|cx| match sending.as_mut().poll(cx) {
+                Poll::Ready(sent) => Poll::Ready(Some(sent)),
+                Poll::Pending => news.as_mut().poll(cx).map(|()| None),
+            });
+            match sent.await {
+                Some(sent) => return sent,
+                None => self.state.borrow_mut().work(self),
+            }
         }
     }
 

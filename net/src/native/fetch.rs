@@ -116,7 +116,7 @@ impl State {
         handle: PartitionHandle,
         over: bool,
     ) -> Result<Attempt, Refusal> {
-        State::check_shard(connection)?;
+        let bytes_max = self.allowance(connection, fetch.bytes_max).ok_or_else(full)?;
         let mut closed = Cursor::default();
         let cursor = match self.opened.get_mut(fetch.opened) {
             Some(opened) => {
@@ -127,7 +127,7 @@ impl State {
         };
         self.scratch.clear();
         let (next, high_watermark) =
-            match connection.shard().read(handle, fetch.offset, fetch.bytes_max, cursor, &mut self.scratch)? {
+            match connection.shard().read(handle, fetch.offset, bytes_max, cursor, &mut self.scratch)? {
                 Read::Data { bytes, next, high_watermark }
                     if bytes < fetch.bytes_min && next >= high_watermark && !over =>
                 {
@@ -148,13 +148,12 @@ impl State {
 
     /// Has the owner read.
     fn ask_for_fetch(&mut self, connection: &Connection, key: Key, owner: ShardId, partition: PartitionId) {
-        if let Err(refusal) = State::check_shard(connection) {
-            return self.refuse_fetch(connection, key, &refusal);
-        }
+        let allowance = self.allowance(connection, usize::MAX);
+        let Some(allowance) = allowance else { return self.refuse_fetch(connection, key, &full()) };
         let Some(Waiting::Fetch(fetch)) = self.waiting.get_mut(key) else { return };
         let until = connection.now().plus(CROSSING_TIME);
         fetch.course = Course::Asking(until);
-        let remote = Remote::Fetch { partition, from: fetch.offset, max_bytes: fetch.bytes_max };
+        let remote = Remote::Fetch { partition, from: fetch.offset, max_bytes: fetch.bytes_max.min(allowance) };
         self.due_by(until);
         if connection.shard().forward(owner, remote, &connection.session, key.ticket()).is_err() {
             let refusal = Refusal::busy("too many requests are on their way to other shards");
@@ -217,13 +216,16 @@ impl State {
             Some(opened) => std::mem::take(&mut opened.cursor),
             None => Cursor::default(),
         };
+        let Some(bytes_max) = self.allowance(connection, fetch.bytes_max) else {
+            return self.refuse_fetch(connection, key, &full());
+        };
         self.disk_reads += 1;
         let reactor = connection.shard().reactor().clone();
         let connection = connection.clone();
         let task = async move {
             let mut slices = Outgoing::new();
             let shard = connection.shard();
-            let read = shard.read_disk(handle, fetch.offset, fetch.bytes_max, &mut cursor, &mut slices).await;
+            let read = shard.read_disk(handle, fetch.offset, bytes_max, &mut cursor, &mut slices).await;
             let mut state = connection.state.borrow_mut();
             state.end_disk_read();
             state.keep_cursor(fetch.opened, cursor);
@@ -277,13 +279,11 @@ impl State {
         }
         self.end(connection, key);
         match reply {
-            Reply::Fetched { bytes, next, first, high_watermark } => match State::check_shard(connection) {
-                Ok(()) => {
-                    let records = Records { high_watermark: high_watermark.0, first: first.0, next: next.0 };
-                    self.reply_with_copy(header, &records, &bytes);
-                }
-                Err(refusal) => self.fail(header, &refusal),
-            },
+            Reply::Fetched { .. } if !self.has_room(connection) => self.fail(header, &full()),
+            Reply::Fetched { bytes, next, first, high_watermark } => {
+                let records = Records { high_watermark: high_watermark.0, first: first.0, next: next.0 };
+                self.reply_with_copy(header, &records, &bytes);
+            }
             Reply::End { first, high_watermark } => {
                 let records = Records { high_watermark: high_watermark.0, first: first.0, next: offset.0 };
                 self.reply(header, &records);
@@ -314,6 +314,10 @@ impl State {
             self.refuse_fetch(connection, key, &Refusal::new(Status::TimedOut, "another shard did not answer in time"));
         }
     }
+}
+
+fn full() -> Refusal {
+    Refusal::busy("the shard has as many responses under way as it may")
 }
 
 /// The fixed part of a response with records.

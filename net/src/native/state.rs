@@ -384,8 +384,10 @@ impl State {
             };
             self.take_outcome(connection, completed);
         }
-        // No memory for responses: the outcomes stay where they are until there is some.
-        self.due_by(connection.now().plus(MEMORY_PAUSE));
+        // No memory for responses: the outcomes stay where they are until there is some, and waits that are over too.
+        let now = connection.now();
+        self.due = self.due.filter(|due| *due > now);
+        self.due_by(now.plus(MEMORY_PAUSE));
     }
 
     fn take_outcome(&mut self, connection: &Rc<Connection>, completed: Completed) {
@@ -463,16 +465,25 @@ impl State {
         }
     }
 
-    /// Whether all connections of the shard together have more queued than they may, or hold on to more than that.
-    pub(super) fn is_shard_full(connection: &Connection) -> bool {
+    /// Whether all connections of the shard together have as much queued as they may, or hold on to more than that.
+    fn is_shard_full(connection: &Connection) -> bool {
         let queued = connection.shared.outgoing_bytes.get();
         queued >= connection.shared.limits.shard_outgoing_bytes_max || connection.shared.is_memory_short()
     }
 
-    /// Whether something more may be read for a client.
-    pub(super) fn check_shard(connection: &Connection) -> Result<(), Refusal> {
-        let busy = || Refusal::busy("the shard has as many responses under way as it may");
-        if State::is_shard_full(connection) { Err(busy()) } else { Ok(()) }
+    /// How much may be read for the client now, of `bytes_max`. Those who are slow to take much must not keep the others
+    /// from reading: who has taken all gets a little though the shard is full, as long as there is memory.
+    pub(super) fn allowance(&self, connection: &Connection, bytes_max: usize) -> Option<usize> {
+        if !State::is_shard_full(connection) {
+            return Some(bytes_max);
+        }
+        let has_taken_all = self.outbox.bytes() == 0 && !connection.shared.is_memory_short();
+        has_taken_all.then_some(bytes_max.min(SCANT_BYTES))
+    }
+
+    /// Whether an answer of another shard may be kept for the client. More than its bound it gets only if it takes some.
+    pub(super) fn has_room(&self, connection: &Connection) -> bool {
+        self.outbox.bytes() < connection.shared.limits.outgoing_bytes_max && self.allowance(connection, 1).is_some()
     }
 
     /// A disk read ended: others may begin.
@@ -495,6 +506,8 @@ impl State {
     }
 }
 
+/// Bytes that are read for a client although the shard is full.
+const SCANT_BYTES: usize = 64 << 10;
 const MEMORY_PAUSE: Duration = Duration::from_millis(5);
 
 fn clamp(number: usize) -> u32 {

@@ -200,7 +200,7 @@ impl State {
 
     /// Pushes once, if there is something to push.
     pub(super) fn run_subscription(&mut self, connection: &Rc<Connection>, key: Key) {
-        let full = State::is_shard_full(connection);
+        let allowance = self.allowance(connection, usize::MAX);
         let Some(subscription) = self.subscriptions.get_mut(key) else { return };
         if subscription.course != Course::Queued {
             return;
@@ -209,25 +209,24 @@ impl State {
             subscription.course = Course::OutOfCredit;
             return subscription.cursor.release();
         }
-        if full {
-            return self.pause_subscription(connection, key);
-        }
+        let Some(allowance) = allowance else { return self.pause_subscription(connection, key) };
+        let bytes_max = subscription.push_bytes_max().min(allowance);
         match subscription.place {
-            Place::Here(handle) => self.push_from_memory(connection, key, handle),
-            Place::There(..) => self.ask_for_push(connection, key),
+            Place::Here(handle) => self.push_from_memory(connection, key, handle, bytes_max),
+            Place::There(..) => self.ask_for_push(connection, key, bytes_max),
         }
     }
 
-    fn push_from_memory(&mut self, connection: &Rc<Connection>, key: Key, handle: PartitionHandle) {
+    fn push_from_memory(&mut self, connection: &Rc<Connection>, key: Key, handle: PartitionHandle, bytes_max: usize) {
         let Some(subscription) = self.subscriptions.get_mut(key) else { return };
-        let (next, bytes_max) = (subscription.next, subscription.push_bytes_max());
+        let next = subscription.next;
         self.scratch.clear();
         let read = connection.shard().read(handle, next, bytes_max, &mut subscription.cursor, &mut self.scratch);
         match read {
             Ok(Read::OnDisk) if self.disk_reads >= connection.shared.limits.disk_reads_max => {
                 self.stalled.push_back(Work::Push(key));
             }
-            Ok(Read::OnDisk) => self.spawn_push(connection, key, handle),
+            Ok(Read::OnDisk) => self.spawn_push(connection, key, handle, bytes_max),
             read => {
                 let mut slices = std::mem::take(&mut self.scratch);
                 self.push(connection, key, handle, read, &mut slices);
@@ -236,10 +235,10 @@ impl State {
         }
     }
 
-    fn spawn_push(&mut self, connection: &Rc<Connection>, key: Key, handle: PartitionHandle) {
+    fn spawn_push(&mut self, connection: &Rc<Connection>, key: Key, handle: PartitionHandle, bytes_max: usize) {
         let Some(subscription) = self.subscriptions.get_mut(key) else { return };
         subscription.course = Course::Reading;
-        let (next, bytes_max) = (subscription.next, subscription.push_bytes_max());
+        let next = subscription.next;
         let mut cursor = std::mem::take(&mut subscription.cursor);
         self.disk_reads += 1;
         let reactor = connection.shard().reactor().clone();
@@ -308,10 +307,10 @@ impl State {
         }
     }
 
-    fn ask_for_push(&mut self, connection: &Connection, key: Key) {
+    fn ask_for_push(&mut self, connection: &Connection, key: Key, max_bytes: usize) {
         let Some(subscription) = self.subscriptions.get_mut(key) else { return };
         let Place::There(owner, partition) = subscription.place else { return };
-        let (from, max_bytes) = (subscription.next, subscription.push_bytes_max());
+        let from = subscription.next;
         let remote = Remote::Fetch { partition, from, max_bytes };
         subscription.course = Course::Reading;
         let ticket = subscription.ticket.ticket();
@@ -321,10 +320,11 @@ impl State {
     }
 
     pub(super) fn take_remote_push(&mut self, connection: &Connection, key: Key, reply: Reply) {
+        let room = self.has_room(connection);
         let Some(subscription) = self.subscriptions.get_mut(key) else { return };
         match reply {
-            // To be read again once there is memory for it.
-            Reply::Fetched { .. } if State::is_shard_full(connection) => self.pause_subscription(connection, key),
+            // To be read again once there is room for it.
+            Reply::Fetched { .. } if !room => self.pause_subscription(connection, key),
             Reply::Fetched { bytes, next, first, high_watermark } => {
                 subscription.advance(next, bytes.len());
                 let header = subscription.header;

@@ -188,6 +188,32 @@ fn answers_that_cross_and_are_not_taken_are_bounded() {
     });
 }
 
+/// A client that takes nothing does not keep what other shards answered: others cross meanwhile.
+#[test]
+fn an_answer_that_is_not_taken_leaves_room_for_others() {
+    run(two_shards(), |client| async move {
+        let (mut wire, handle, partition) = at_the_wrong_shard(&client, "t").await;
+        let mut local = wire.open("t", 1 - partition).await;
+        for (handle, size) in [(handle, 900_000), (local, 300_000)] {
+            wire.produce(handle, &batch(&["x".repeat(size)])).await;
+        }
+        let mut quiet = client.connect_to(0).await;
+        local = quiet.open("t", 1 - partition).await;
+        let crossing = quiet.open("t", partition).await;
+        let fetch = Fetch { offset: 0, bytes_max: 1 << 20, bytes_min: 1, wait_ms: 0 };
+        for _ in 0..4 {
+            quiet.ask(Operation::Fetch, local, &fetch).await;
+        }
+        for _ in 0..8 {
+            quiet.ask(Operation::Fetch, crossing, &fetch).await;
+        }
+        client.sleep(Duration::from_secs(1)).await;
+        for _ in 0..20 {
+            assert!(!wire.fetch(handle, 0, 0).await.batches().bytes.is_empty());
+        }
+    });
+}
+
 #[test]
 fn other_operations_cross() {
     run(two_shards(), |client| async move {

@@ -99,6 +99,10 @@ impl Drive for RingDriver {
         self.next_connection(listener, cx)
     }
 
+    fn pause_receive(&mut self, stream: u64) {
+        self.cancel_receive(stream);
+    }
+
     fn shutdown(&mut self, stream: u64) {
         self.shut_stream(stream);
     }

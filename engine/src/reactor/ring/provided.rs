@@ -72,6 +72,11 @@ impl Buffers {
         self.count - self.lent.get()
     }
 
+    /// Half of them are filled and not read yet. Whoever does not read must not have the other half as well.
+    pub(super) fn are_scarce(&self) -> bool {
+        self.available() < self.count / 2
+    }
+
     /// The kernel has filled `len` bytes of the buffer that it picked.
     pub(super) fn filled(self: &Rc<Self>, id: u16, len: usize) -> Provided {
         assert!(self.ringed && id < self.count && len <= self.buffer_bytes, "buffer {id} filled with {len} bytes");

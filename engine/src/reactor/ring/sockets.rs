@@ -2,6 +2,9 @@
 //!
 //! Of each stream and listener at most one entry is in the kernel (`armed`). It is over with a completion that says
 //! that no more follow; until then the descriptor stays open and its number is not given to anything else.
+//!
+//! While receive buffers are scarce a stream gets one at a time, and only while a task waits for it: streams that nobody
+//! reads cannot take those of the others.
 #![allow(unsafe_code)]
 
 use super::descriptors::What;
@@ -104,14 +107,21 @@ impl RingDriver {
     /// Puts a receive into the kernel, unless there is one or there must not be.
     fn arm_receive(&mut self, number: u64) {
         let stream = self.descriptors.stream(number);
-        let wanted = stream.chunks.len() <= CHUNKS_RESUME && stream.end.is_none() && !stream.closing;
+        let scarce = self.buffers.are_scarce();
+        let room = if scarce { stream.waker.is_some() } else { stream.chunks.len() <= CHUNKS_RESUME };
+        let wanted = room && stream.end.is_none() && !stream.closing;
         if !wanted || stream.armed.is_some() || stream.starved || self.draining {
             return;
         }
         let kind = if self.features.multishot_receive { Kind::Receive } else { Kind::Readable };
         stream.armed = Some(kind);
         self.armed += 1;
+        let len = self.buffers.buffer_bytes() as u32;
         let entry = self.descriptors.target(number).entry(|fd| match kind {
+            Kind::Receive if scarce => {
+                let one = opcode::Recv::new(fd, std::ptr::null_mut(), len).buf_group(GROUP).build();
+                one.flags(io_uring::squeue::Flags::BUFFER_SELECT)
+            }
             Kind::Receive => opcode::RecvMulti::new(fd, GROUP).build(),
             _ => opcode::PollAdd::new(fd, libc::POLLIN as u32).build(),
         });
@@ -120,7 +130,7 @@ impl RingDriver {
         unsafe { self.queue.push(entry, Token::new(kind, number as u32)) };
     }
 
-    fn cancel_receive(&mut self, number: u64) {
+    pub(super) fn cancel_receive(&mut self, number: u64) {
         let stream = self.descriptors.stream(number);
         if let Some(kind) = stream.armed.filter(|_| !stream.cancelling) {
             stream.cancelling = true;
@@ -201,7 +211,7 @@ impl RingDriver {
             }
             return;
         }
-        if stream.chunks.len() >= CHUNKS_MAX && stream.armed.is_some() {
+        if stream.armed.is_some() && (stream.chunks.len() >= CHUNKS_MAX || self.buffers.are_scarce()) {
             self.crowded.push(number);
         }
         if !stream.chunks.is_empty() || stream.end.is_some() {
@@ -236,7 +246,9 @@ impl RingDriver {
     /// The number may stand for something else by now, which at worst is looked at for nothing.
     fn pause(&mut self, number: u64) {
         match self.descriptors.what(number) {
-            Some(What::Stream(stream)) if stream.chunks.len() >= CHUNKS_MAX => self.cancel_receive(number),
+            Some(What::Stream(stream)) if stream.chunks.len() >= CHUNKS_MAX || self.buffers.are_scarce() => {
+                self.cancel_receive(number);
+            }
             Some(What::Listener(listener)) if listener.connections.len() >= CONNECTIONS_MAX => {
                 self.cancel_accept(number);
             }

@@ -248,6 +248,57 @@ fn an_idle_receiver_stops_its_sender() {
     });
 }
 
+/// Nor do many of them take all receive buffers, whether they stop reading before more bytes come or while they do.
+#[test]
+fn idle_receivers_leave_buffers_to_others() {
+    const IDLE: usize = 48;
+    both(|options| {
+        let few = Options { receive_buffers: 32, ..options };
+        run_ring(few, async move |reactor| {
+            let listener = reactor.listen(address()).await.unwrap();
+            let (mut idle, mut readers) = (Vec::new(), Vec::new());
+            for number in 0..IDLE {
+                let near = reactor.connect(listener.local_addr()).await.unwrap();
+                let (far, _) = listener.accept().await.unwrap();
+                near.send(outgoing(filled(&reactor, 100))).await.0.unwrap();
+                far.receive().await.unwrap();
+                idle.push(near);
+                let stops = async move {
+                    if number % 2 == 0 {
+                        far.receive().await.unwrap();
+                    }
+                    far.pause();
+                    std::future::pending::<()>().await;
+                };
+                readers.push(reactor.spawn(stops));
+            }
+            reactor.sleep(Duration::from_millis(10)).await;
+            let floods: Vec<_> = idle
+                .iter()
+                .map(|near| {
+                    let (near, data) = (near.clone(), filled(&reactor, 64 << 10));
+                    reactor.spawn(async move { near.send(outgoing(data)).await.0.is_ok() })
+                })
+                .collect();
+            reactor.sleep(Duration::from_millis(100)).await;
+            let near = reactor.connect(listener.local_addr()).await.unwrap();
+            let (far, _) = listener.accept().await.unwrap();
+            let heard = Rc::new(Cell::new(0));
+            let count = heard.clone();
+            let reader = reactor.spawn(async move {
+                while let Ok(Some(chunk)) = far.receive().await {
+                    count.set(count.get() + chunk.len());
+                }
+            });
+            near.send(outgoing(filled(&reactor, 100_000))).await.0.unwrap();
+            reactor.sleep(Duration::from_millis(200)).await;
+            assert_eq!(heard.get(), 100_000);
+            drop((floods, reader, readers));
+        })
+        .unwrap();
+    });
+}
+
 #[test]
 fn idle_cores_sleep() {
     both(|options| {
