@@ -206,7 +206,9 @@ impl Start {
             // Its length may be what is damaged: the last block is filled up, and cut off below.
             buffer.truncate(read.next_multiple_of(BLOCK as usize));
             buffer[read..].fill(0);
-            target.write_at(at, buffer.freeze(), crate::reactor::WriteSync::None).await.map_err(failed)?;
+            if read > 0 {
+                target.write_at(at, buffer.freeze(), crate::reactor::WriteSync::None).await.map_err(failed)?;
+            }
             at += read as u64;
             if read < PIECE_BYTES {
                 target.truncate(at).await.map_err(failed)?;
