@@ -96,17 +96,20 @@ fn options(args: &Consume) -> ConsumerOptions {
     }
 }
 
+/// The partitions asked for: all, where none is named.
+fn wanted<'a>(args: &'a Consume, topic: &'a TopicDescription) -> impl Iterator<Item = &'a PartitionInfo> {
+    topic.partitions.iter().filter(|p| args.partitions.is_empty() || args.partitions.contains(&p.partition))
+}
+
 /// The end of every partition asked for that holds anything, as it is now: what is written later does not keep us.
 fn ends(args: &Consume, topic: &TopicDescription) -> Vec<(u32, i64)> {
-    let wanted = |p: &&PartitionInfo| args.partitions.is_empty() || args.partitions.contains(&p.partition);
-    let filled = topic.partitions.iter().filter(wanted).filter(|p| p.first < p.high_watermark);
+    let filled = wanted(args, topic).filter(|p| p.first < p.high_watermark);
     filled.map(|p| (p.partition, p.high_watermark)).collect()
 }
 
 /// That an end is not what it was: a partition asked for is damaged.
 fn fenced(args: &Consume, topic: &TopicDescription) -> Option<String> {
-    let wanted = |p: &&PartitionInfo| args.partitions.is_empty() || args.partitions.contains(&p.partition);
-    let fenced = topic.partitions.iter().filter(wanted).find_map(|p| Some((p.partition, p.fenced.as_ref()?)));
+    let fenced = wanted(args, topic).find_map(|p| Some((p.partition, p.fenced.as_ref()?)));
     fenced.map(|(partition, why)| format!("partition {partition} is fenced, and may have held more: {why}"))
 }
 

@@ -407,6 +407,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_a_shard_sets_aside_is_what_the_budget_has_for_it() {
+        let config = config(Path::new("data"));
+        let budget = MemoryBudget::plan(config.memory, config.shards).unwrap();
+        assert_eq!(config.shard(&budget).own_bytes() as u64, budget.pool.journal);
+    }
+
     /// A server that does nothing until it is to stop.
     async fn idle(start: ShardStart) -> Result<(), String> {
         start.stopping.requested().await;

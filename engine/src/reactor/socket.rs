@@ -251,6 +251,13 @@ impl Outgoing {
         &self.pieces
     }
 
+    /// A copy of all bytes, for who must have them in one piece.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.bytes);
+        self.pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
+        bytes
+    }
+
     fn emptied(mut self) -> Outgoing {
         self.clear();
         self

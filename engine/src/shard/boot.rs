@@ -453,8 +453,7 @@ impl Shard {
             out.clear();
             let read = self.read_disk(handle, from, 1 << 20, &mut cursor, &mut out).await.map_err(told)?;
             let Read::Data { next, .. } = read else { break };
-            let bytes: Vec<u8> = out.pieces().iter().flat_map(|piece| piece.iter().copied()).collect();
-            replay.batches(&bytes).map_err(told)?;
+            replay.batches(&out.to_vec()).map_err(told)?;
             from = next;
         }
         *self.0.catalog.borrow_mut() = replay.finish().map_err(told)?;

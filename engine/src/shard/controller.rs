@@ -170,10 +170,7 @@ impl Shard {
         loop {
             out.clear();
             match self.read_disk(handle, from, BATCH_BYTES, &mut cursor, &mut out).await {
-                Ok(Read::Data { next, .. }) if holds(&out, from, record) => {
-                    debug_assert!(next > from, "a read goes on");
-                    return true;
-                }
+                Ok(Read::Data { .. }) if holds(&out, from, record) => return true,
                 Ok(Read::Data { next, .. }) => from = next,
                 Ok(_) => return false,
                 Err(ReadError::Busy | ReadError::Reopening | ReadError::Io(_)) if !self.0.stop_wanted.get() => {
@@ -338,7 +335,7 @@ impl Shard {
 
 /// Whether a record is among those that were read, at `from` or behind it.
 fn holds(out: &Outgoing, from: Offset, record: &MetadataRecord) -> bool {
-    let bytes: Vec<u8> = out.pieces().iter().flat_map(|piece| piece.iter().copied()).collect();
+    let bytes = out.to_vec();
     let wanted = encoded(record);
     let mut scratch = Vec::new();
     batches(&bytes).flatten().any(|batch| {

@@ -147,7 +147,7 @@ async fn read_all(shard: &Shard, of: PartitionHandle, mut from: Offset) -> Vec<V
         let mut out = Outgoing::new();
         match shard.read_disk(of, from, 40_000, &mut cursor, &mut out).await.expect("it is readable") {
             Read::Data { next, bytes, .. } => {
-                let data: Vec<u8> = out.pieces().iter().flat_map(|piece| piece.iter().copied()).collect();
+                let data = out.to_vec();
                 assert_eq!(data.len(), bytes);
                 for batch in batches(&data) {
                     let batch = batch.expect("whole batches");

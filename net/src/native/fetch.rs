@@ -47,7 +47,8 @@ enum Attempt {
     Answered,
     /// There is not enough before this offset.
     Wait(Offset),
-    OnDisk,
+    /// It must be read from the disk: at most so many bytes.
+    OnDisk(usize),
 }
 
 impl Fetch {
@@ -91,7 +92,7 @@ impl State {
         match place {
             Place::Here(handle) => match self.attempt_fetch(connection, &fetch, handle, wait.is_zero())? {
                 Attempt::Answered => {}
-                Attempt::OnDisk => {
+                Attempt::OnDisk(_) => {
                     let key = self.begin(Waiting::Fetch(fetch));
                     self.runnable.push_back(Work::Fetch(key));
                 }
@@ -137,7 +138,7 @@ impl State {
                 Read::Data { next, high_watermark, .. } => (next, high_watermark),
                 Read::End { .. } if !over => return Ok(Attempt::Wait(fetch.offset)),
                 Read::End { high_watermark } => (fetch.offset, high_watermark),
-                Read::OnDisk => return Ok(Attempt::OnDisk),
+                Read::OnDisk => return Ok(Attempt::OnDisk(bytes_max)),
             };
         let records = records(connection, handle, next, high_watermark);
         let mut slices = std::mem::take(&mut self.scratch);
@@ -192,10 +193,10 @@ impl State {
         let over = connection.now() >= fetch.deadline;
         match self.attempt_fetch(connection, &fetch, handle, over) {
             Ok(Attempt::Wait(from)) => self.watch_fetch(connection, key, from),
-            Ok(Attempt::OnDisk) if self.disk_reads >= connection.shared.limits.disk_reads_max => {
+            Ok(Attempt::OnDisk(_)) if self.disk_reads >= connection.shared.limits.disk_reads_max => {
                 self.stalled.push_back(Work::Fetch(key));
             }
-            Ok(Attempt::OnDisk) => self.spawn_fetch(connection, key, fetch),
+            Ok(Attempt::OnDisk(bytes_max)) => self.spawn_fetch(connection, key, fetch, bytes_max),
             Ok(Attempt::Answered) => drop(self.end(connection, key)),
             Err(refusal) => self.refuse_fetch(connection, key, &refusal),
         }
@@ -207,7 +208,7 @@ impl State {
         }
     }
 
-    fn spawn_fetch(&mut self, connection: &Rc<Connection>, key: Key, fetch: Fetch) {
+    fn spawn_fetch(&mut self, connection: &Rc<Connection>, key: Key, fetch: Fetch, bytes_max: usize) {
         let Place::Here(handle) = fetch.place else { return };
         if let Some(Waiting::Fetch(fetch)) = self.waiting.get_mut(key) {
             fetch.course = Course::Reading;
@@ -215,9 +216,6 @@ impl State {
         let mut cursor = match self.opened.get_mut(fetch.opened) {
             Some(opened) => std::mem::take(&mut opened.cursor),
             None => Cursor::default(),
-        };
-        let Some(bytes_max) = self.allowance(connection, fetch.bytes_max) else {
-            return self.refuse_fetch(connection, key, &full());
         };
         self.disk_reads += 1;
         let reactor = connection.shard().reactor().clone();

@@ -126,7 +126,7 @@ statuses! {
 
     OutcomeUnknown = 400 "outcome_unknown", MayRepeat, Nobody, "The shard stopped while the records were on their way: they may or may not be there.";
 
-    Fenced = 500 "fenced", No, Operator, "The partition is damaged and serves nothing until it is repaired; the message says where.";
+    Fenced = 500 "fenced", No, Operator, "The partition is damaged: it takes no records until it is repaired, and reads at or near the damage fail; the message says where.";
     StorageError = 501 "storage_error", Yes, Operator, "The disk failed a read.";
     Internal = 502 "internal", No, Operator, "The server met something it did not foresee; its log says more.";
 }
