@@ -6,7 +6,7 @@
 use crate::invariants::Event;
 use crate::records;
 use crate::sometimes;
-use crate::world::Shared;
+use crate::world::{Server, Shared};
 use corelog_batch::Codec;
 use corelog_engine::error::{AppendError, ReadError};
 use corelog_engine::metadata::Durability;
@@ -67,7 +67,7 @@ pub(crate) fn start(shard: &Shard, config: &ShardConfig, shared: &Rc<Shared>) ->
     let reactor = shard.reactor();
     let mut tasks = vec![
         reactor.spawn(client.clone().produce(false)),
-        reactor.spawn(client.clone().watch_memory(memory_bound(config))),
+        reactor.spawn(client.clone().watch_memory(memory_bound(config, shared.natives.are_served.get()))),
         reactor.spawn(client.clone().weigh_flushes(config.commits_in_flight)),
     ];
     if shard.shards() > 1 {
@@ -88,10 +88,13 @@ pub(crate) async fn until_stopping(reactor: &Reactor, shared: &Shared) {
     }
 }
 
-/// All that may be in buffers at once: tails, reads, and what the shard sets aside for itself.
-fn memory_bound(config: &ShardConfig) -> usize {
+/// All that may be in buffers at once: tails, reads, what connections receive and send, and what the shard sets aside for
+/// itself.
+fn memory_bound(config: &ShardConfig, serves: bool) -> usize {
+    let limits = Server::limits();
+    let connections = if serves { limits.frame_bytes_max + limits.shard_outgoing_bytes_max } else { 0 };
     // The pool gives blocks of a power of two: what is asked for can take nearly twice as much.
-    2 * (config.tail_bytes_max + config.read_bytes_max) + config.own_bytes()
+    2 * (config.tail_bytes_max + config.read_bytes_max + connections) + config.own_bytes()
 }
 
 // Producers ------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ pub mod clients;
 pub mod fuzz;
 pub mod invariants;
 pub mod kept;
+pub mod native;
 pub mod process;
 pub mod records;
 pub mod run;

@@ -74,6 +74,8 @@ type Topic = (String, u32, Vec<(String, String)>);
 struct Run {
     server: Server,
     random: Random,
+    /// What the network does to the native clients.
+    network: Random,
     trouble: Trouble,
     shards: u16,
 }
@@ -84,9 +86,17 @@ pub fn run(seed: u64) -> Report {
     let trouble = Trouble::of(seed);
     let world = World::new(random.bits(), WorldOptions::default());
     let (config, load) = (draw_config(&mut random), draw_load(&mut random, trouble));
-    let server = Server::new(world, config, POOL_BYTES, load);
+    let mut server = Server::new(world, config, POOL_BYTES, load);
     let shards = 1 + random.below(3) as u16;
-    let mut run = Run { server, random, trouble, shards };
+    // Chance of its own: what runs without such clients is what it was before there were any.
+    let mut network = Random::new(!seed);
+    if network.below(3) == 0 {
+        server.serve_natives(1 + network.below(2) as usize, 1 + network.below(3) as usize);
+        let mut net = server.world.net_mut();
+        net.small_piece = 20_000 << network.below(4);
+        net.reset = [0, 100, 2000][network.below(3) as usize];
+    }
+    let mut run = Run { server, random, network, trouble, shards };
     let broken = run.go().err().or_else(|| run.server.shared.observer.broken());
     Report {
         broken,
@@ -157,7 +167,10 @@ impl Run {
             let trouble = self.random.between(5, 150);
             self.server.world.run_for(Duration::from_millis(trouble));
             self.check()?;
+            self.break_connections();
+            self.server.shared.natives.disturb(true);
             self.meet_trouble()?;
+            self.server.shared.natives.disturb(false);
         }
         self.heal();
         self.settle()?;
@@ -234,6 +247,26 @@ impl Run {
             Trouble::FullDisk => self.fill_disk(),
             Trouble::HungDisk => self.hang_disk(),
             Trouble::Damage => self.damage_journal(),
+        }
+    }
+
+    /// Connections of the native clients are reset, or nothing passes for a while.
+    fn break_connections(&mut self) {
+        let Some(clients) = self.server.clients else { return };
+        let (world, node) = (&self.server.world, self.server.node);
+        match self.network.below(4) {
+            0 => {
+                sometimes!("all connections were reset");
+                world.reset_link(node, clients);
+            }
+            1 => {
+                self.server.shared.natives.disturb(true);
+                world.cut_link(node, clients);
+                world.run_for(Duration::from_micros(self.network.below(20_000)));
+                world.heal_link(node, clients);
+                sometimes!("a link was cut for a while");
+            }
+            _ => {}
         }
     }
 
@@ -340,8 +373,31 @@ impl Run {
         if !self.server.world.run_until(PATIENCE, move || shared.outstanding.get() == 0) {
             return Err(format!("{} appends never came to an end", self.server.shared.outstanding.get()));
         }
+        self.settle_natives()?;
         self.count_paths();
         self.check()
+    }
+
+    /// Native clients get their answers, and subscriptions all that there is.
+    fn settle_natives(&self) -> Result<(), String> {
+        let (world, natives) = (&self.server.world, &self.server.shared.natives);
+        // Resets by chance would go on for ever.
+        world.net_mut().reset = 0;
+        if !world.run_until(PATIENCE, || natives.under_way.get() == 0) {
+            return Err(format!("{} produces never came to an end", natives.under_way.get()));
+        }
+        let lags = |(partition, next): &(PartitionId, i64)| {
+            let owner = self.server.owner(*partition);
+            let status = owner.and_then(|shard| shard.describe(shard.open(*partition)?));
+            status.is_some_and(|status| status.fenced.is_none() && status.high_watermark.0 > *next)
+        };
+        if !world.run_until(PATIENCE, || !natives.following.borrow().values().any(lags)) {
+            let following = natives.following.borrow();
+            let first = following.values().find(|following| lags(following));
+            return Err(format!("a subscription stays behind for ever: {first:?}"));
+        }
+        sometimes!("a subscription came to the end of its log", !natives.following.borrow().is_empty());
+        Ok(())
     }
 
     /// What one commit of many partitions costs.

@@ -2,6 +2,7 @@
 
 use crate::clients::{self, Load};
 use crate::invariants::{Event, Observer};
+use crate::native::{self, Natives};
 use crate::sometimes;
 use corelog_engine::error::ShardError;
 use corelog_engine::metadata::Bounds;
@@ -10,14 +11,24 @@ use corelog_engine::reactor::Reactor;
 use corelog_engine::reactor::mesh;
 use corelog_engine::reactor::sim::{CrashKind, NodeId, World};
 use corelog_engine::shard::{Envelope, Shard, ShardConfig};
+use corelog_net::limits::Limits;
+use corelog_net::native::{self as native_server, Options, Ports, serve};
 use std::cell::{Cell, RefCell};
 use std::future::pending;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 /// Messages under way between two shards.
 const MESH_MESSAGES: usize = 1024;
+
+/// The port that all shards serve.
+pub const BOOTSTRAP_PORT: u16 = 7092;
+/// The own port of shard 0; the others' follow.
+pub const SHARD_PORT: u16 = 7100;
+/// Bytes of the pool of the native clients' node.
+const CLIENT_POOL_BYTES: usize = 32 << 20;
 
 /// One node with the engine on it.
 pub struct Server {
@@ -30,6 +41,8 @@ pub struct Server {
     /// Bytes of a shard's pool.
     pub pool_bytes: usize,
     config: ShardConfig,
+    /// The native clients' node, if there are any.
+    pub clients: Option<NodeId>,
 }
 
 /// What outlives the node's crashes: what clients remember, and how hard they work.
@@ -51,6 +64,8 @@ pub struct Shared {
     pub acknowledged: Cell<u64>,
     /// Read so far, in records.
     pub records_read: Cell<u64>,
+    /// What the native clients show of themselves.
+    pub natives: Natives,
 }
 
 const PRODUCER_BITS: u32 = 24;
@@ -67,6 +82,7 @@ impl Shared {
             outstanding: Cell::new(0),
             acknowledged: Cell::new(0),
             records_read: Cell::new(0),
+            natives: Natives::default(),
         })
     }
 
@@ -92,7 +108,32 @@ impl Server {
     /// A node with an empty disk, which is not started.
     pub fn new(world: World, config: ShardConfig, pool_bytes: usize, load: Load) -> Server {
         let node = world.add_node("server");
-        Server { world, node, shared: Shared::new(load), pool_bytes, config }
+        Server { world, node, shared: Shared::new(load), pool_bytes, config, clients: None }
+    }
+
+    /// From the next start on the node serves the native protocol, to so many clients on a node of their own.
+    pub fn serve_natives(&mut self, producers: usize, consumers: usize) {
+        let clients = self.world.add_client("clients");
+        let (shared, server) = (self.shared.clone(), self.world.address(self.node));
+        self.world.start_shard(clients, ShardId(0), 1, CLIENT_POOL_BYTES, move |reactor| {
+            native::run(reactor, shared, server, producers, consumers)
+        });
+        self.clients = Some(clients);
+        self.shared.natives.are_served.set(true);
+    }
+
+    /// What the connections of a shard may take: little, so that every bound is met.
+    pub(crate) fn limits() -> Limits {
+        Limits {
+            body_bytes_max: 320 << 10,
+            frame_bytes_max: 512 << 10,
+            requests_max: 32,
+            request_bytes_max: 256 << 10,
+            outgoing_bytes_max: 128 << 10,
+            shard_outgoing_bytes_max: 1 << 20,
+            fetch_bytes_max: 256 << 10,
+            ..Limits::default()
+        }
     }
 
     /// Bounds that fit a few small shards: everything that can fill up does so soon.
@@ -122,10 +163,13 @@ impl Server {
     pub fn start(&self, shards: u16) {
         *self.shared.shards.borrow_mut() = vec![None; usize::from(shards)];
         *self.shared.start_error.borrow_mut() = None;
+        let address = self.clients.map(|_| self.world.address(self.node));
+        let ports = Ports::new(shards);
         for (shard, mesh) in mesh::build::<Envelope>(shards, MESH_MESSAGES).into_iter().enumerate() {
             let (shared, config, shard) = (self.shared.clone(), self.config.clone(), ShardId(shard as u16));
+            let serving = address.map(|address| Serving { address, ports: ports.clone() });
             self.world.start_shard(self.node, shard, shards, self.pool_bytes, move |reactor| {
-                run_shard(reactor, mesh, config, shared)
+                run_shard(reactor, mesh, config, shared, serving)
             });
         }
     }
@@ -139,6 +183,7 @@ impl Server {
 
     /// Crashes the node, and tells.
     pub fn crash(&self, kind: CrashKind) {
+        self.shared.natives.disturb(true);
         self.world.crash(self.node, kind);
         self.shared.shards.borrow_mut().iter_mut().for_each(|shard| *shard = None);
         self.shared.outstanding.set(0);
@@ -190,7 +235,31 @@ pub fn tell_extents(shard: &Shard, observer: &Observer) {
     }
 }
 
-async fn run_shard(reactor: Reactor, mesh: mesh::Mesh<Envelope>, config: ShardConfig, shared: Rc<Shared>) {
+/// Where the native protocol is served.
+struct Serving {
+    address: IpAddr,
+    ports: Ports,
+}
+
+impl Serving {
+    async fn begin(self, shard: &Shard) -> native_server::Server {
+        let (reactor, id) = (shard.reactor(), shard.id());
+        let mut listeners = Vec::new();
+        for port in [BOOTSTRAP_PORT, SHARD_PORT + id.0] {
+            listeners.push(reactor.listen(SocketAddr::new(self.address, port)).await.expect("a port that is free"));
+        }
+        self.ports.set(id, SHARD_PORT + id.0);
+        serve(shard.clone(), listeners, Options { host: String::new(), ports: self.ports, limits: Server::limits() })
+    }
+}
+
+async fn run_shard(
+    reactor: Reactor,
+    mesh: mesh::Mesh<Envelope>,
+    config: ShardConfig,
+    shared: Rc<Shared>,
+    serving: Option<Serving>,
+) {
     let number = usize::from(reactor.shard().0);
     let mesh = mesh.attach(&reactor);
     match Shard::start(reactor.clone(), mesh, config.clone()).await {
@@ -199,8 +268,15 @@ async fn run_shard(reactor: Reactor, mesh: mesh::Mesh<Envelope>, config: ShardCo
             tell_extents(&shard, &shared.observer);
             shared.shards.borrow_mut()[number] = Some(shard.clone());
             let clients = clients::start(&shard, &config, &shared);
+            let server = match serving {
+                Some(serving) => Some(serving.begin(&shard).await),
+                None => None,
+            };
             clients::until_stopping(&reactor, &shared).await;
             drop(clients);
+            if let Some(server) = server {
+                server.stop().await;
+            }
             shard.stop().await;
         }
         Err(error) => {

@@ -20,13 +20,17 @@ use std::time::Instant;
 const SEEDS_DEFAULT: u64 = 21;
 
 /// What a set of runs must have met at least once.
-const RARE: [&str; 18] = [
+const RARE: [&str; 23] = [
     "a checkpoint was taken",
     "a large batch was appended",
+    "a native client opened a partition of another shard",
+    "a native client's connection broke with requests under way",
+    "a native client's records were acknowledged",
     "a reader fell out of the log",
     "a reader went to the disk",
     "a shard reopened its log",
     "a start was cut short",
+    "a subscription came to the end of its log",
     "a topic was created",
     "a topic was deleted",
     "a waiting reader was woken",
@@ -36,6 +40,7 @@ const RARE: [&str; 18] = [
     "an append met a partition that is gone",
     "an append met a shard that recovers",
     "records were deleted",
+    "records were pushed to a native client",
     "the number of shards changed",
     "the power was cut",
     "the process was killed",
