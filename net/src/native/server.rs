@@ -144,6 +144,15 @@ impl Server {
     }
 }
 
+/// Connections hold what they share, which holds them: whoever drops a server without stopping it must get its memory back.
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.tasks.take();
+        let connections = self.0.connections.take();
+        drop(connections);
+    }
+}
+
 impl Shared {
     /// Whether little is left of the pool: a response of a few bytes can hold on to a block of a MiB, so that the bytes
     /// queued do not tell.
@@ -173,7 +182,7 @@ impl Shared {
         let shared = self.clone();
         let serving = async move {
             connection.run().await;
-            shared.connections.borrow_mut().remove(slot);
+            shared.connections.borrow_mut().try_remove(slot);
         };
         self.shard.reactor().spawn(serving).detach();
     }

@@ -2,6 +2,8 @@
 
 use crate::harness::*;
 use corelog_wire::*;
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 #[test]
@@ -51,4 +53,18 @@ fn a_connection_that_vanishes_leaves_nothing_behind() {
             stays.put(handle, &["y"]).await;
         }
     });
+}
+
+#[test]
+fn a_server_that_is_dropped_with_its_node_gives_all_memory_back() {
+    let kept = Rc::new(RefCell::new(None));
+    let keep = kept.clone();
+    run_default(move |client| async move {
+        let (mut wire, handles) = client.with_topic("t", 1).await;
+        wire.put(handles[0], &["x"]).await;
+        let shards = client.node.shards.borrow();
+        *keep.borrow_mut() = shards[0].as_ref().map(|shard| shard.reactor().pool().clone());
+    });
+    let pool = kept.take().unwrap();
+    assert_eq!(pool.free_bytes(), pool.total_bytes());
 }
