@@ -44,6 +44,9 @@ pub const JOURNAL_BYTES_MAX: u64 = 64 * GIB;
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// What is read from a segment at once, in bytes, unless a batch is larger.
 pub const READ_BYTES: u64 = MIB;
+/// What readers and checkpoints read and write for each commit that comes, unless it is larger. A flush waits for what the
+/// device is doing (docs/decisions/022).
+pub const BACKGROUND_BYTES: usize = 64 << 10;
 /// Batches of a shard that wait until their segment is made or has more space reserved.
 pub const WAITING_BYTES: u64 = 2 * MESSAGE_BYTES_MAX as u64;
 /// Segment files that a shard keeps open.

@@ -114,6 +114,12 @@ impl Drop for Life {
     }
 }
 
+impl<T> std::fmt::Debug for Task<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task").finish_non_exhaustive()
+    }
+}
+
 impl<T> Task<T> {
     /// Lets the future run to its end without anybody waiting for it.
     pub fn detach(mut self) {

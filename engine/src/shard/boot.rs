@@ -6,6 +6,7 @@
 
 use super::commit::{Commits, Debt, Journal};
 use super::memory::OwnMemory;
+use super::pace::Pace;
 use super::recover::{Found, Reader, ensure_journal, fresh_journal, settle};
 use super::remote::{Calls, Envelope};
 use super::{
@@ -252,6 +253,7 @@ impl Start {
             partitions: RefCell::new(Partitions::default()),
             journal: RefCell::new(Journal::closed()),
             commits: Commits::default(),
+            pace: Pace::default(),
             checkpoints: checkpoint::Checkpoints::new(),
             files: segments::Files::default(),
             retention: tend::Retention::default(),

@@ -49,6 +49,10 @@ pub(super) struct Checkpoints {
     dirty: Cell<u64>,
     /// Bytes that the checkpoint under way is writing.
     writing: Cell<u64>,
+    /// A checkpoint is being taken.
+    under_way: Cell<bool>,
+    /// It was taken, or could not be.
+    ended: Event,
     /// A checkpoint was completed.
     pub(super) completed: Event,
     /// Some tails may hold chunks that are on disk.
@@ -80,6 +84,8 @@ impl Checkpoints {
             requested: Cell::new(false),
             dirty: Cell::new(0),
             writing: Cell::new(0),
+            under_way: Cell::new(false),
+            ended: Event::default(),
             completed: Event::default(),
             evictable: Cell::new(true),
             wanted: Event::default(),
@@ -159,6 +165,13 @@ impl Shard {
         self.is_stopping() && !self.is_committing()
     }
 
+    /// Begins a checkpoint early enough that it can take its time. One that is under way looks for itself when it is done.
+    pub(super) fn note_journal_filling(&self) {
+        if self.journal_is_filling() {
+            self.0.checkpoints.wanted.notify();
+        }
+    }
+
     fn journal_is_filling(&self) -> bool {
         let journal = self.0.journal.borrow();
         journal.used() * 3 > journal.bytes
@@ -169,11 +182,28 @@ impl Shard {
         journal.used() * 3 > journal.bytes * 2
     }
 
-    /// Makes everything in the journal so far durable in the segments, and frees it.
+    /// Makes everything in the journal so far durable in the segments, and frees it. One at a time: a second one beside it
+    /// would free the journal behind what the first has not written yet.
     pub(super) async fn checkpoint(&self) -> Result<(), ShardError> {
+        let checkpoints = &self.0.checkpoints;
+        loop {
+            let ended = checkpoints.ended.wait();
+            if !checkpoints.under_way.replace(true) {
+                break;
+            }
+            ended.await;
+        }
+        let outcome = self.checkpoint_alone().await;
+        checkpoints.under_way.set(false);
+        checkpoints.ended.notify();
+        outcome
+    }
+
+    async fn checkpoint_alone(&self) -> Result<(), ShardError> {
         self.0.checkpoints.requested.set(false);
         self.release_idle();
         let Some(mut cut) = self.cut() else { return Ok(()) };
+        self.0.counters.checkpoints_begun.set(self.0.counters.checkpoints_begun.get() + 1);
         if planted::active(Bug::JournalReusedEarly) {
             self.0.journal.borrow_mut().free_from = cut.journal.position;
         }
@@ -265,11 +295,31 @@ impl Shard {
             let last = self.0.memory.wait_buffer(BLOCK as usize).await;
             let Some(pieces) = self.pieces(handle, span, last) else { return Ok(()) };
             for (position, slice) in pieces {
-                let written = file.write_at(position, slice, WriteSync::None).await;
-                written.map_err(|error| ShardError::io("writing a segment in", &self.0.config.data_dir, &error))?;
+                self.write_piece(&file, position, &slice).await?;
             }
         }
         Ok(())
+    }
+
+    async fn write_piece(&self, file: &File, mut position: u64, slice: &Slice) -> Result<(), ShardError> {
+        let mut at = 0;
+        while at < slice.len() {
+            let rest = slice.len() - at;
+            let leave = if self.is_hurried() { self.leave_at_once(rest) } else { self.leave(rest).await };
+            let part = slice.slice(at..at + leave.bytes);
+            let written = file.write_at(position, part, WriteSync::None).await;
+            written.map_err(|error| ShardError::io("writing a segment in", &self.0.config.data_dir, &error))?;
+            at += leave.bytes;
+            position += leave.bytes as u64;
+        }
+        Ok(())
+    }
+
+    /// Whether commits wait for the checkpoint, or soon will, for space in the journal or for memory.
+    fn is_hurried(&self) -> bool {
+        // Between the half at which a checkpoint is asked for and the three quarters at which producers feel it.
+        let is_memory_short = self.0.checkpoints.dirty() * 3 > self.0.config.tail_bytes_max as u64 * 2;
+        self.journal_is_short() || is_memory_short || self.is_stopping()
     }
 
     /// The blocks that a span lies in: whole ones as they are in the tail, the last partly filled one as a copy, for the

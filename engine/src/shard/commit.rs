@@ -130,6 +130,12 @@ struct Direct {
     needs_link: bool,
 }
 
+impl Direct {
+    fn bytes(&self) -> usize {
+        self.pieces.iter().map(|(_, slice)| slice.len()).sum()
+    }
+}
+
 /// A built entry on its way.
 struct Entry {
     sequence: Sequence,
@@ -175,8 +181,10 @@ impl Shard {
             match self.build(&mut lane) {
                 Built::Entry(entry) => {
                     self.0.commits.under_way.set(self.0.commits.under_way.get() + 1);
+                    let bytes = entry.bytes.len() + lane.direct.iter().map(Direct::bytes).sum::<usize>();
                     let outcome = self.commit(&mut lane, entry).await;
                     self.0.commits.under_way.set(self.0.commits.under_way.get() - 1);
+                    self.0.pace.note_commit(self.reactor().now(), bytes);
                     if let Err(error) = outcome {
                         self.fail(error);
                     }
@@ -273,6 +281,8 @@ impl Shard {
         journal.next = journal.next.plus(finished.length as u64);
         journal.sequence = journal.sequence.next();
         journal.previous = finished.checksum;
+        drop(journal);
+        self.note_journal_filling();
         Built::Entry(entry)
     }
 

@@ -11,6 +11,7 @@ mod commit;
 mod controller;
 mod event;
 mod memory;
+mod pace;
 mod parcel;
 mod read;
 mod recover;
@@ -143,7 +144,9 @@ pub struct ShardCounters {
     pub crossings: Cell<u64>,
     /// Journal entries that became durable.
     pub commits: Cell<u64>,
-    /// Checkpoints that were completed.
+    /// Checkpoints that were begun.
+    pub checkpoints_begun: Cell<u64>,
+    /// Checkpoints that were completed; fewer than were begun while one is under way, or after an error.
     pub checkpoints: Cell<u64>,
     /// Times that the shard recovered from an I/O error.
     pub reopenings: Cell<u64>,
@@ -218,6 +221,7 @@ struct Inner {
     partitions: RefCell<Partitions>,
     journal: RefCell<commit::Journal>,
     commits: commit::Commits,
+    pace: pace::Pace,
     checkpoints: checkpoint::Checkpoints,
     files: segments::Files,
     retention: tend::Retention,

@@ -12,10 +12,11 @@ use crate::model::{Offset, PartitionId, PartitionIndex, Timestamp};
 use crate::reactor::mesh;
 use crate::reactor::{Buffer, Open, Outgoing, Reactor, WriteSync};
 use corelog_batch::{BatchBuilder, Codec, batches};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::path::Path;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 type Phase = fn(Shard) -> Pin<Box<dyn Future<Output = ()>>>;
@@ -57,6 +58,8 @@ cases! {
     a_reader_is_not_given_what_nobody_checked: append_to_two, spoil_the_last_block;
     a_segment_that_ends_early_fences_its_partition: append_to_two, cut_a_segment;
     a_journal_of_another_length_is_told: cut_the_journal, be_told;
+    what_is_in_the_background_gives_way_to_commits: append_and_stop, give_way;
+    what_a_reader_will_want_is_read_ahead: append_much, read_ahead;
     a_segment_sealed_when_nothing_is_left_of_it_is_forgotten: seal_what_was_deleted;
     readers_that_open_a_segment_at_once_share_its_file: append_to_two, open_at_once;
     a_checkpoint_needs_nothing_of_what_clients_hold: checkpoint_beside_hoards, read_some;
@@ -515,6 +518,61 @@ async fn checkpoint_beside_hoards(shard: Shard) {
 }
 
 /// Behind the first batch that a reader takes from the disk, the segment's last block is damaged; then an append loads it.
+/// What a future says when it is looked at once.
+async fn looked_at<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Poll<T> {
+    poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context))).await
+}
+
+async fn give_way(shard: Shard) {
+    let to = partition(&shard, "t", 0);
+    let all = shard.0.config.read_bytes;
+    {
+        let (mut one, mut other) = (pin!(shard.leave(all)), pin!(shard.leave(all)));
+        let leaves = (looked_at(&mut one).await, looked_at(&mut other).await);
+        let (Poll::Ready(one), Poll::Ready(other)) = leaves else { panic!("without commits nobody waits") };
+        assert_eq!((one.bytes, other.bytes), (all, all));
+    }
+    append_range(&shard, to, 50..51, 700).await;
+    let (mut one, mut other) = (pin!(shard.leave(all)), pin!(shard.leave(all)));
+    let Poll::Ready(leave) = looked_at(&mut one).await else { panic!("no commit is under way") };
+    assert!(looked_at(&mut other).await.is_pending(), "one at a time");
+    drop(leave);
+    assert!(looked_at(&mut other).await.is_ready());
+    let session = Session::new(1);
+    shard.append(to, &batch(&[&numbered(51, 700)], 1051), &session, 1).expect("it is taken");
+    while shard.0.commits.under_way.get() == 0 {
+        shard.reactor().yield_now().await;
+    }
+    let mut behind = pin!(shard.leave(all));
+    assert!(looked_at(&mut behind).await.is_pending(), "the commit goes first");
+    outcome(&session).await.expect("it is durable");
+    shard.reactor().yield_now().await;
+    assert!(looked_at(&mut behind).await.is_ready());
+    expect_range(&shard, to, 0..52, 700).await;
+}
+
+async fn append_much(shard: Shard) {
+    create(&shard, "t", 1, &[]).await;
+    append_range(&shard, partition(&shard, "t", 0), 0..80, 8000).await;
+    shard.stop().await;
+}
+
+async fn read_ahead(shard: Shard) {
+    let (of, mut cursor, mut from) = (partition(&shard, "t", 0), Cursor::default(), Offset(0));
+    let counted = || shard.reactor().counters().bytes_read.get();
+    let begin = counted();
+    let window = shard.0.config.read_bytes as u64;
+    // The second window shows that the reader goes through the segment.
+    while counted() < begin + window + 1 {
+        let read = shard.read_disk(of, from, 1, &mut cursor, &mut Outgoing::new()).await;
+        let Ok(Read::Data { next, .. }) = read else { panic!("{read:?}") };
+        from = next;
+    }
+    shard.reactor().sleep(Duration::from_millis(500)).await;
+    assert!(counted() > begin + 2 * window, "the third was read though nobody asked for it");
+    expect_range(&shard, of, 0..80, 8000).await;
+}
+
 async fn spoil_the_last_block(shard: Shard) {
     let of = partition(&shard, "t", 0);
     let id = shard.id_of(of).expect("it is there");

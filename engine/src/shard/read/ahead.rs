@@ -1,0 +1,43 @@
+//! What a reader who goes through a segment will want next is read while what he has is sent.
+
+use super::Cursor;
+use super::window::{Loaded, Target, Window, with_edges};
+use crate::model::{Offset, Position};
+use crate::reactor::Task;
+use crate::shard::{PartitionHandle, Shard};
+
+/// A window being read before it is asked for. Ends with whoever keeps it.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    base: Offset,
+    /// Where what is on disk of the segment ended when the reading began.
+    end: Position,
+    /// None if it could not be read: whoever asks for it reads it himself, and is told why.
+    reading: Task<Option<Window>>,
+}
+
+impl Shard {
+    /// The window that was read ahead, if it begins at `from`, and where it could go on to.
+    pub(super) async fn take_ahead(&self, from: Offset, cursor: &mut Cursor) -> Option<(Window, Position)> {
+        let ahead = cursor.ahead.take().filter(|ahead| ahead.base == from)?;
+        Some((ahead.reading.await?, ahead.end))
+    }
+
+    /// Begins to read what follows `window`, as long as there is plenty of memory for reads.
+    pub(super) fn read_ahead(&self, handle: PartitionHandle, window: &Window, end: Position) -> Option<Ahead> {
+        let target = Target { segment: window.start.segment, known: (window.next, window.end), end };
+        let (base, shard, mut least) = (window.next, self.clone(), with_edges(window.longest));
+        let is_wanted = window.end < end && self.0.read_bytes.get() * 2 < self.0.config.read_bytes_max;
+        let reading = async move {
+            let leave = shard.leave(shard.0.config.read_bytes).await;
+            loop {
+                match shard.try_window(handle, &target, target.known, leave.bytes.max(least)).await {
+                    Ok(Loaded::Window(window)) => return Some(window),
+                    Ok(Loaded::Larger(needed)) => least = needed,
+                    Err(_) => return None,
+                }
+            }
+        };
+        is_wanted.then(|| Ahead { base, end, reading: self.reactor().spawn(reading) })
+    }
+}

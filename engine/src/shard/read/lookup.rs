@@ -1,0 +1,189 @@
+//! Where an offset or a time is: the sparse indexes, and segments where there is none.
+
+use super::window::{Loaded, Target};
+use super::{Cursor, Read};
+use crate::error::ReadError;
+use crate::log::index::{FILE_BYTES_MAX, Identity, SparseIndex, decode};
+use crate::log::paths;
+use crate::model::{Offset, Position, Timestamp};
+use crate::partition::{Partition, Sealed};
+use crate::reactor::{Open, Outgoing};
+use crate::shard::{PartitionHandle, Shard};
+use corelog_batch::HEADER_BYTES;
+
+/// What to look up an offset by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetQuery {
+    /// The first offset of the log.
+    Earliest,
+    /// The offset after the last record shown to readers.
+    Latest,
+    /// The record with the greatest timestamp: the base offset of its batch.
+    MaxTimestamp,
+    /// The first batch with a record at or after a time: its base offset.
+    At(Timestamp),
+}
+
+impl Shard {
+    /// Looks up an offset; with it the timestamp that it was found by, or -1.
+    ///
+    /// # Errors
+    /// As [`Shard::read_disk`].
+    pub async fn list_offset(
+        &self,
+        handle: PartitionHandle,
+        query: OffsetQuery,
+    ) -> Result<Option<(Offset, Timestamp)>, ReadError> {
+        let none = Timestamp(-1);
+        let (first, visible, newest) = {
+            let partitions = self.0.partitions.borrow();
+            let partition = partitions.get(handle).ok_or(ReadError::UnknownPartition)?;
+            (partition.first, partition.visible, partition.max_timestamp())
+        };
+        match query {
+            OffsetQuery::Earliest => Ok(Some((first, none))),
+            OffsetQuery::Latest => Ok(Some((visible, none))),
+            OffsetQuery::MaxTimestamp if newest == none => Ok(None),
+            OffsetQuery::MaxTimestamp => self.find_time(handle, newest, first).await,
+            OffsetQuery::At(time) => self.find_time(handle, time, first).await,
+        }
+    }
+
+    async fn find_time(
+        &self,
+        handle: PartitionHandle,
+        time: Timestamp,
+        first: Offset,
+    ) -> Result<Option<(Offset, Timestamp)>, ReadError> {
+        let Some(mut from) = self.time_floor(handle, time).await? else { return Ok(None) };
+        from = from.max(first);
+        let (mut cursor, mut out) = (Cursor::default(), Outgoing::new());
+        loop {
+            out.clear();
+            let read = self.read_disk(handle, from, 1, &mut cursor, &mut out).await?;
+            let Read::Data { next, .. } = read else { return Ok(None) };
+            let mut header = [0; HEADER_BYTES];
+            let bytes = out.pieces().iter().flat_map(|piece| piece.iter());
+            header.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+            let base = Offset(i64::from_be_bytes(*header.first_chunk().unwrap_or(&[0; 8])));
+            let newest = Timestamp(i64::from_be_bytes(*header[35..].first_chunk().unwrap_or(&[0; 8])));
+            if newest >= time {
+                return Ok(Some((base.max(first), newest)));
+            }
+            from = next;
+        }
+    }
+
+    /// An offset before which every record is older than `time`; None if all are.
+    async fn time_floor(&self, handle: PartitionHandle, time: Timestamp) -> Result<Option<Offset>, ReadError> {
+        self.complete_active_index(handle).await?;
+        let sealed = {
+            let partitions = self.0.partitions.borrow();
+            let partition = partitions.get(handle).ok_or(ReadError::UnknownPartition)?;
+            let first_newer = partition.sealed.iter().find(|sealed| sealed.max_timestamp >= time);
+            match (first_newer, &partition.active) {
+                (Some(sealed), _) => sealed.clone(),
+                (None, Some(active)) if active.max_timestamp >= time => {
+                    return Ok(Some(active.index.lookup_time(time).map_or(active.base, |(offset, _)| offset)));
+                }
+                _ => return Ok(None),
+            }
+        };
+        let index = self.sealed_index(handle, &sealed).await?;
+        Ok(Some(index.lookup_time(time).map_or(sealed.base, |(offset, _)| offset)))
+    }
+
+    fn on_disk_end(&self, handle: PartitionHandle, sealed: &Sealed) -> Result<Position, ReadError> {
+        let partitions = self.0.partitions.borrow();
+        let partition = partitions.get(handle).ok_or(ReadError::UnknownPartition)?;
+        Ok(on_disk_end(partition, sealed.base, Some(sealed)))
+    }
+
+    /// The index of a sealed segment: from memory, its file, or, if that is missing or damaged, the segment itself.
+    pub(super) async fn sealed_index(
+        &self,
+        handle: PartitionHandle,
+        sealed: &Sealed,
+    ) -> Result<SparseIndex, ReadError> {
+        if let Some(index) = &sealed.index {
+            return Ok(index.clone());
+        }
+        let id = self.0.partitions.borrow().get(handle).ok_or(ReadError::UnknownPartition)?.id;
+        let path = paths::index(&self.0.config.data_dir, id, sealed.base);
+        let identity = Identity { partition: id, base: sealed.base, end: sealed.bytes };
+        if let Ok(file) = self.reactor().open(&path, Open::Read).await {
+            let buffer = self.reactor().pool().buffer(FILE_BYTES_MAX).ok_or(ReadError::Busy)?;
+            let (read, buffer) = file.read_at(0, buffer).await;
+            let decoded = read.ok().and_then(|read| decode(&buffer[..read]).ok());
+            if let Some((_, index)) = decoded.filter(|(found, _)| *found == identity) {
+                return Ok(index);
+            }
+        }
+        // The end of a segment that was just sealed may be in the journal only.
+        let on_disk = self.on_disk_end(handle, sealed)?;
+        let index = self.rebuild_index(handle, sealed.base, on_disk).await?;
+        if on_disk == sealed.bytes {
+            // A rebuilt index that cannot be written is built again next time.
+            let _ = self.write_index(id, sealed, &index).await;
+        }
+        Ok(index)
+    }
+
+    /// After a start the index of the active segment knows nothing of what was there before: reads that.
+    pub(super) async fn complete_active_index(&self, handle: PartitionHandle) -> Result<(), ReadError> {
+        let Some((base, known_from)) = self.0.partitions.borrow().get(handle).and_then(|partition| {
+            let active = partition.active.as_ref().filter(|active| active.indexed_from.0 > 0)?;
+            Some((active.base, active.indexed_from))
+        }) else {
+            return Ok(());
+        };
+        let mut index = self.rebuild_index(handle, base, known_from).await?;
+        let mut partitions = self.0.partitions.borrow_mut();
+        let partition = partitions.get_mut(handle).ok_or(ReadError::UnknownPartition)?;
+        let active = partition.active.as_mut().filter(|active| active.base == base && active.indexed_from.0 > 0);
+        if let Some(active) = active {
+            for entry in active.index.entries() {
+                index.note(entry.offset, entry.position, entry.max_timestamp_before);
+            }
+            (active.index, active.indexed_from) = (index, Position(0));
+        }
+        Ok(())
+    }
+
+    async fn rebuild_index(
+        &self,
+        handle: PartitionHandle,
+        base: Offset,
+        end: Position,
+    ) -> Result<SparseIndex, ReadError> {
+        let mut index = SparseIndex::new(base);
+        let target = Target { segment: base, known: (base, Position(0)), end };
+        let (mut at, mut least) = (target.known, 0);
+        while at.1 < end {
+            let window = match self.read_window(handle, &target, at, least).await? {
+                Loaded::Larger(needed) => {
+                    least = needed;
+                    continue;
+                }
+                Loaded::Window(window) => window,
+            };
+            let mut position = at.1;
+            for batch in corelog_batch::batches(window.bytes(at.1..window.end)).flatten() {
+                index.note(Offset(batch.base_offset()), position, Timestamp(batch.max_timestamp()));
+                position = position.plus(batch.bytes().len() as u64);
+            }
+            (at, least) = ((window.next, window.end), 0);
+            self.reactor().yield_now().await;
+        }
+        Ok(index)
+    }
+}
+
+/// Up to where a segment's batches are certain to be in its file.
+pub(super) fn on_disk_end(partition: &Partition, segment: Offset, sealed: Option<&Sealed>) -> Position {
+    match (sealed, partition.checkpoint.end) {
+        (_, Some(end)) if end.segment == segment => end.position,
+        (Some(sealed), Some(end)) if end.segment > segment => sealed.bytes,
+        _ => Position(0),
+    }
+}

@@ -1,0 +1,294 @@
+//! What lies behind the tail: whole batches out of a segment, in one large direct read.
+
+use super::Cursor;
+use crate::error::{ReadError, ShardError};
+use crate::log::tail::{BLOCK, Place, block_ceil, block_floor};
+use crate::model::{Offset, Position};
+use crate::reactor::Slice;
+use crate::shard::{PartitionHandle, Shard};
+use corelog_batch::{BatchView, HEADER_BYTES, frame_length};
+use std::cell::Cell;
+use std::ops::Range;
+use std::rc::Rc;
+
+/// A piece of a segment in memory, whole batches only, each with a checksum that was found right.
+#[derive(Debug)]
+pub(super) struct Window {
+    pub(super) start: Place,
+    pub(super) base: Offset,
+    pub(super) end: Position,
+    pub(super) next: Offset,
+    pub(super) data: Slice,
+    /// Length of the longest batch.
+    pub(super) longest: usize,
+    /// Position in the segment of the first byte of `data`.
+    data_from: Position,
+    _memory: Lease,
+}
+
+/// A part of the memory for reads; given back when dropped.
+#[derive(Debug)]
+struct Lease {
+    bytes: usize,
+    used: Rc<Cell<usize>>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.used.set(self.used.get() - self.bytes);
+    }
+}
+
+impl Window {
+    pub(super) fn within(&self, range: Range<Position>) -> Range<usize> {
+        (range.start.0 - self.data_from.0) as usize..(range.end.0 - self.data_from.0) as usize
+    }
+
+    pub(super) fn bytes(&self, range: Range<Position>) -> &[u8] {
+        &self.data[self.within(range)]
+    }
+}
+
+impl Shard {
+    /// Reads the piece of a segment that holds `from` into the cursor.
+    pub(super) async fn load_window(
+        &self,
+        handle: PartitionHandle,
+        from: Offset,
+        cursor: &mut Cursor,
+    ) -> Result<(), ReadError> {
+        cursor.window = None;
+        if let Some((window, end)) = self.take_ahead(from, cursor).await {
+            cursor.ahead = self.read_ahead(handle, &window, end);
+            cursor.window = Some(Box::new(window));
+            return Ok(());
+        }
+        let goes_on = cursor.at.is_some_and(|(offset, _)| offset == from);
+        if !goes_on {
+            self.complete_active_index(handle).await?;
+        }
+        let target = self.target(handle, from, cursor).await?;
+        let (mut at, mut least) = (target.known, 0);
+        loop {
+            match self.read_window(handle, &target, at, least).await? {
+                Loaded::Window(window) if window.next > from => {
+                    cursor.ahead = goes_on.then(|| self.read_ahead(handle, &window, target.end)).flatten();
+                    cursor.window = Some(Box::new(window));
+                    return Ok(());
+                }
+                // Not far enough: on from where whole batches ended.
+                Loaded::Window(window) => (at, least) = ((window.next, window.end), 0),
+                Loaded::Larger(needed) => least = needed,
+            }
+        }
+    }
+
+    /// Where in which segment the search for an offset begins.
+    async fn target(&self, handle: PartitionHandle, from: Offset, cursor: &Cursor) -> Result<Target, ReadError> {
+        let sealed = {
+            let partitions = self.0.partitions.borrow();
+            let partition = partitions.get(handle).ok_or(ReadError::UnknownPartition)?;
+            if from < partition.first {
+                return Err(ReadError::OutOfRange { first: partition.first, next: partition.visible });
+            }
+            let holds = partition.sealed.partition_point(|sealed| sealed.next <= from);
+            let segment = partition.sealed.get(holds).map(|sealed| sealed.base);
+            let segment = segment.or(partition.active.as_ref().map(|active| active.base)).unwrap_or(Offset(0));
+            let exact = cursor.at.filter(|(offset, place)| *offset == from && place.segment == segment);
+            let end = super::lookup::on_disk_end(partition, segment, partition.sealed.get(holds));
+            if let Some((offset, place)) = exact {
+                return Ok(Target { segment, known: (offset, place.position), end });
+            }
+            match (partition.sealed.get(holds), &partition.active) {
+                (Some(sealed), _) => (sealed.clone(), end),
+                (None, Some(active)) => {
+                    let (offset, position) = active.index.lookup(from);
+                    return Ok(Target { segment, known: (offset, position), end });
+                }
+                (None, None) => return Err(ReadError::UnknownPartition),
+            }
+        };
+        let (sealed, end) = sealed;
+        let index = self.sealed_index(handle, &sealed).await?;
+        Ok(Target { segment: sealed.base, known: index.lookup(from), end })
+    }
+
+    pub(super) async fn read_window(
+        &self,
+        handle: PartitionHandle,
+        target: &Target,
+        (base, position): (Offset, Position),
+        least: usize,
+    ) -> Result<Loaded, ReadError> {
+        let life = self.life();
+        let mut damage = (position, "");
+        // Twice: a disk may fail once to read what it holds.
+        for _ in 0..2 {
+            let leave = self.leave(self.0.config.read_bytes).await;
+            match self.try_window(handle, target, (base, position), leave.bytes.max(least)).await {
+                Ok(loaded) => return Ok(loaded),
+                Err(Unread::Refused(error)) => return Err(error),
+                Err(Unread::Damaged(at, why)) => damage = (at, why),
+            }
+            // A failed flush may have undone what recovery is about to write again.
+            if life.is_none() || self.life() != life {
+                return Err(ReadError::Reopening);
+            }
+        }
+        Err(self.damaged(handle, target.segment, damage.0, damage.1))
+    }
+
+    /// Which of its lives the shard is in: each ends with an I/O error, and the log is read again from disk.
+    fn life(&self) -> Option<u64> {
+        (!self.has_failed()).then(|| self.counters().reopenings.get())
+    }
+
+    pub(super) async fn try_window(
+        &self,
+        handle: PartitionHandle,
+        target: &Target,
+        (base, position): (Offset, Position),
+        bytes: usize,
+    ) -> Result<Loaded, Unread> {
+        let start = block_floor(position);
+        let to = block_ceil(target.end).min(Position(start.0 + bytes.next_multiple_of(BLOCK as usize) as u64));
+        if position >= target.end {
+            return Err(ReadError::Busy.into());
+        }
+        let lease = self.lease_read((to.0 - start.0) as usize)?;
+        let buffer = self.reactor().pool().buffer(lease.bytes).ok_or(ReadError::Busy)?;
+        let file = self.segment_file(handle, target.segment).await;
+        let file = file.map_err(|error| self.not_opened(handle, target.segment, &error))?;
+        let file = file.ok_or(ReadError::UnknownPartition)?;
+        let (read, buffer) = file.read_at(start.0, buffer).await;
+        let read = read.map_err(|error| io(&error))?;
+        let data_end = Position(start.0 + read as u64).min(target.end);
+        let data = buffer.freeze();
+        let held = &data[(position.0 - start.0) as usize..(data_end.0.max(position.0) - start.0) as usize];
+        let Whole { length, next, longest } = match whole_batches(held, base) {
+            // A file that ends early, or a batch that reaches beyond the end, would be asked for again for ever.
+            Ok(Whole { length: 0, .. }) if read < lease.bytes || data_end == target.end => {
+                return Err(Unread::Damaged(position, "the segment ends within a batch"));
+            }
+            Ok(Whole { length: 0, .. }) => return grow(target, position, held, lease.bytes),
+            Ok(whole) => whole,
+            Err((at, why)) => return Err(Unread::Damaged(position.plus(at as u64), why)),
+        };
+        let start_place = Place { segment: target.segment, position };
+        let end = position.plus(length as u64);
+        let window = Window { start: start_place, base, end, next, data, longest, data_from: start, _memory: lease };
+        Ok(Loaded::Window(window))
+    }
+
+    fn lease_read(&self, bytes: usize) -> Result<Lease, ReadError> {
+        let used = &self.0.read_bytes;
+        if used.get() + bytes > self.0.config.read_bytes_max {
+            return Err(ReadError::Busy);
+        }
+        used.set(used.get() + bytes);
+        Ok(Lease { bytes, used: used.clone() })
+    }
+
+    fn not_opened(&self, handle: PartitionHandle, segment: Offset, error: &ShardError) -> ReadError {
+        match (self.dropped(handle, segment), error) {
+            (Some(dropped), _) => dropped,
+            (None, ShardError::Damaged { .. }) => {
+                self.fence(handle, error.to_string());
+                ReadError::Fenced(error.to_string().into())
+            }
+            (None, error) => io(error),
+        }
+    }
+
+    /// The error for a reader of a segment that was dropped while it was about to open the file; none if it is there.
+    fn dropped(&self, handle: PartitionHandle, segment: Offset) -> Option<ReadError> {
+        let partitions = self.0.partitions.borrow();
+        let Some(partition) = partitions.get(handle) else { return Some(ReadError::UnknownPartition) };
+        let is_active = partition.active.as_ref().is_some_and(|active| active.base == segment);
+        let is_there = is_active || partition.sealed.iter().any(|sealed| sealed.base == segment);
+        (!is_there).then_some(ReadError::OutOfRange { first: partition.first, next: partition.visible })
+    }
+
+    /// Reports what cannot be right on disk, and fences the partition.
+    fn damaged(&self, handle: PartitionHandle, segment: Offset, at: Position, why: &str) -> ReadError {
+        let what = format!("{} at byte {at}: {why}", self.segment_path(handle, segment).display());
+        self.fence(handle, what.clone());
+        ReadError::Fenced(what.into())
+    }
+}
+
+pub(super) struct Target {
+    pub(super) segment: Offset,
+    pub(super) known: (Offset, Position),
+    pub(super) end: Position,
+}
+
+pub(super) enum Loaded {
+    Window(Window),
+    Larger(usize),
+}
+
+/// Why a piece of a segment was not read.
+pub(super) enum Unread {
+    Refused(ReadError),
+    /// At this byte there is not what must be there.
+    Damaged(Position, &'static str),
+}
+
+impl From<ReadError> for Unread {
+    fn from(error: ReadError) -> Unread {
+        Unread::Refused(error)
+    }
+}
+
+/// The first batch does not fit in what was read: how much is needed, if it can be.
+fn grow(target: &Target, position: Position, held: &[u8], had: usize) -> Result<Loaded, Unread> {
+    let length = frame_length(held).filter(|length| position.plus(*length as u64) <= target.end);
+    match length.map(with_edges).filter(|needed| *needed > had) {
+        Some(needed) => Ok(Loaded::Larger(needed)),
+        None => Err(Unread::Damaged(position, "no whole batch begins here")),
+    }
+}
+
+/// A read of so many bytes holds a batch of `length` wherever it begins.
+pub(super) fn with_edges(length: usize) -> usize {
+    length + 2 * BLOCK as usize
+}
+
+fn io(error: &dyn std::fmt::Display) -> ReadError {
+    ReadError::Io(error.to_string().into())
+}
+
+/// Whole batches, one behind the other.
+struct Whole {
+    /// Of all together, in bytes.
+    length: usize,
+    /// Of the longest.
+    longest: usize,
+    /// The offset after them.
+    next: Offset,
+}
+
+/// What there is of whole batches. Each must follow the one before it and have the right checksum; the error says where
+/// not.
+fn whole_batches(bytes: &[u8], base: Offset) -> Result<Whole, (usize, &'static str)> {
+    let mut whole = Whole { length: 0, longest: 0, next: base };
+    loop {
+        let (at, rest) = (whole.length, &bytes[whole.length..]);
+        let Some(length) = frame_length(rest) else {
+            return if rest.len() < HEADER_BYTES { Ok(whole) } else { Err((at, "no batch begins here")) };
+        };
+        if length > rest.len() {
+            return Ok(whole);
+        }
+        let batch = BatchView::first(rest).map_err(|_| (at, "no batch begins here"))?;
+        if Offset(batch.base_offset()) != whole.next {
+            return Err((at, "the batch's offset does not follow the one before"));
+        }
+        if batch.crc() != batch.computed_crc() {
+            return Err((at, "the batch's checksum does not fit"));
+        }
+        let next = Offset(batch.next_offset());
+        whole = Whole { length: at + length, longest: whole.longest.max(length), next };
+    }
+}
