@@ -1,17 +1,18 @@
-//! `bench consume`: how fast a reader far behind catches up, how fast one keeps pace at the tail, and how soon a record
-//! that is sent comes out again.
+//! `bench consume`: how fast a reader far behind catches up, how fast one keeps pace at the tail, how soon a record that is
+//! sent comes out again, and what of that a reader far behind takes away.
 
 use crate::connection::Connection;
 use crate::error::{BenchError, Result};
 use crate::limits::{Limits, Meter};
 use crate::load::{Pace, Span};
-use crate::report::{Latency, histogram, rate_text};
-use crate::rig::{Place, Rig, Shape, Topic, batch};
+use crate::report::{Latency, histogram, median, rate_text};
+use crate::rig::{Place, Rig, Shape, Topic, batch, on_core};
 use clap::Args;
 use corelog_wire::{Batches, Credit, Operation, Status, Subscribe, Subscribed};
+use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ const CREDIT_BYTES: u32 = 8 << 20;
 /// The producers of the fill and of the tail: enough in flight to use the disk.
 const PRODUCERS: usize = 8;
 const PRODUCER_WINDOW: usize = 4;
+/// The tail alone and the tail beside a reader far behind take turns of this length, to see the same minute of the machine.
+const TURN: Duration = Duration::from_millis(500);
 
 /// Arguments of `bench consume`.
 #[derive(Debug, Args)]
@@ -60,6 +63,12 @@ pub struct ConsumeReport {
     pub end_to_end: Latency,
     /// p50 of that to a raw flush and a raw round trip.
     pub end_to_end_to_limits: f64,
+    /// The same while another reader of the partition reads it from the beginning, as fast as it can.
+    pub beside_catch_up: Latency,
+    /// p50 of that to the p50 without.
+    pub beside_to_alone: f64,
+    /// Bytes a second that the other reader got meanwhile.
+    pub beside_bytes_per_second: f64,
 }
 
 /// Runs `bench consume`.
@@ -73,7 +82,8 @@ pub(crate) fn run(args: &ConsumeArgs) -> Result<ConsumeReport> {
     let catch_up = catch_up(&topic)?;
     meter.slice(Duration::from_secs(1))?;
     let (produced, consumed) = follow(&rig, &topic, &body, Duration::from_secs_f64(args.seconds))?;
-    let end_to_end = end_to_end(&topic, &batch(1, args.record_bytes)?, Duration::from_secs_f64(args.seconds))?;
+    let tail = tail_alone_and_beside(&rig, &topic, &batch(1, args.record_bytes)?, args.seconds)?;
+    let (end_to_end, beside) = (Latency::of(&tail.alone), Latency::of(&tail.beside));
     meter.slice(Duration::from_secs(1))?;
     let limits = meter.limits();
     Ok(ConsumeReport {
@@ -82,6 +92,9 @@ pub(crate) fn run(args: &ConsumeArgs) -> Result<ConsumeReport> {
         tail_produced_bytes_per_second: produced,
         tail_consumed_bytes_per_second: consumed,
         end_to_end_to_limits: end_to_end.p50_us / (limits.flush.p50_us + limits.round_trip.p50_us),
+        beside_to_alone: beside.p50_us / end_to_end.p50_us,
+        beside_bytes_per_second: tail.other_bytes_per_second,
+        beside_catch_up: beside,
         end_to_end,
         limits,
     })
@@ -165,12 +178,51 @@ fn follow(rig: &Rig, topic: &Topic, body: &[u8], measured: Duration) -> Result<(
     })
 }
 
+/// From send to push, with nobody else there and beside a reader that is far behind.
+struct Tail {
+    alone: Histogram<u64>,
+    beside: Histogram<u64>,
+    other_bytes_per_second: f64,
+}
+
+fn tail_alone_and_beside(rig: &Rig, topic: &Topic, body: &[u8], seconds: f64) -> Result<Tail> {
+    let mut tail = Tail { alone: histogram(), beside: histogram(), other_bytes_per_second: 0.0 };
+    let (began, turn) = (Instant::now(), TURN.min(Duration::from_secs_f64(seconds)));
+    let mut rates = Vec::new();
+    while began.elapsed().as_secs_f64() < 2.0 * seconds {
+        end_to_end(topic, body, turn, &mut tail.alone)?;
+        let is_over = AtomicBool::new(false);
+        let rate = thread::scope(|scope| {
+            let other = scope.spawn(|| on_core(rig.cores.load, || read_again_and_again(topic, &is_over)));
+            let measured = end_to_end(topic, body, turn, &mut tail.beside);
+            is_over.store(true, Ordering::Relaxed);
+            let rate = other.join().unwrap_or_else(|_| Err(BenchError::Server("the reading thread panicked".into())));
+            measured.and(rate)
+        })?;
+        rates.push(rate);
+    }
+    tail.other_bytes_per_second = median(&rates);
+    Ok(tail)
+}
+
+/// Reads from the beginning to the end and begins anew, until told: bytes a second.
+fn read_again_and_again(topic: &Topic, is_over: &AtomicBool) -> Result<f64> {
+    let (began, mut bytes) = (Instant::now(), 0);
+    while !is_over.load(Ordering::Relaxed) {
+        let (mut reader, end) = Reader::start(topic, Some(0))?;
+        while reader.next < end && !is_over.load(Ordering::Relaxed) {
+            bytes += reader.receive()?;
+        }
+    }
+    Ok(bytes as f64 / began.elapsed().as_secs_f64())
+}
+
 /// Sends a record, waits until it is pushed, and so on.
-fn end_to_end(topic: &Topic, body: &[u8], duration: Duration) -> Result<Latency> {
+fn end_to_end(topic: &Topic, body: &[u8], duration: Duration, samples: &mut Histogram<u64>) -> Result<()> {
     let (mut reader, _) = Reader::start(topic, None)?;
     let mut producer = Connection::open(topic.owner()?)?;
     let (handle, _) = producer.open_partition(&topic.name, 0)?;
-    let (mut samples, began) = (histogram(), Instant::now());
+    let began = Instant::now();
     while began.elapsed() < duration {
         let sent = Instant::now();
         producer.send(Operation::Produce, handle, &(), body)?;
@@ -181,7 +233,7 @@ fn end_to_end(topic: &Topic, body: &[u8], duration: Duration) -> Result<Latency>
             return Err(producer.refused("produce", answer.status));
         }
     }
-    Ok(Latency::of(&samples))
+    Ok(())
 }
 
 impl fmt::Display for ConsumeReport {
@@ -193,6 +245,9 @@ impl fmt::Display for ConsumeReport {
         writeln!(f, "tail, consumed     {:>12}", rate_text(self.tail_consumed_bytes_per_second))?;
         writeln!(f, "                   {}", Latency::HEADING)?;
         writeln!(f, "send to push       {}", self.end_to_end)?;
-        writeln!(f, "p50 to a raw flush and a raw round trip: {:.2}", self.end_to_end_to_limits)
+        writeln!(f, "  beside catch-up  {}", self.beside_catch_up)?;
+        writeln!(f, "p50 to a raw flush and a raw round trip: {:.2}", self.end_to_end_to_limits)?;
+        let other = rate_text(self.beside_bytes_per_second);
+        writeln!(f, "p50 beside a reader far behind, who got {other}, to p50 alone: {:.2}", self.beside_to_alone)
     }
 }

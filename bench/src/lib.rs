@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod bars;
+mod checkpoint;
 mod connection;
 mod consume;
 mod cores;
@@ -18,8 +19,10 @@ mod recovery;
 mod report;
 mod rig;
 mod server;
+mod shard;
 
 pub use bars::{Bar, BarsArgs, BarsReport};
+pub use checkpoint::{CheckpointArgs, CheckpointReport};
 pub use connection::Connection;
 pub use consume::{ConsumeArgs, ConsumeReport};
 pub use cores::{Cores, CpuClock};
@@ -71,6 +74,8 @@ pub enum What {
     Recovery(RecoveryArgs),
     /// A commit that spans 1, 16, 128, 1,024 partitions, at the engine.
     Partitions(PartitionsArgs),
+    /// Commits while a checkpoint is under way, and while none is, at the engine.
+    Checkpoint(CheckpointArgs),
     /// All that corelog promises of speed and memory, each with its bar.
     Bars(BarsArgs),
 }
@@ -96,6 +101,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         What::Consume(consume) => show(args.json, &consume::run(consume)?),
         What::Recovery(recovery) => show(args.json, &recovery::run(recovery)?),
         What::Partitions(partitions) => show(args.json, &partitions::run(partitions)?),
+        What::Checkpoint(checkpoint) => show(args.json, &checkpoint::run(checkpoint)?),
         What::Bars(bars) => {
             let report = bars::run(bars)?;
             show(args.json, &report);

@@ -228,7 +228,7 @@ fn load_bare_once(directory: &Path, cores: Cores, body: &[u8], shape: Shape, dur
 }
 
 /// Runs `work` on a thread pinned to `core`; the threads of this process are left where they are.
-fn on_core<T: Send>(core: Option<usize>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(crate) fn on_core<T: Send>(core: Option<usize>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
             pin(core).doing("moving the load to its core")?;
