@@ -71,6 +71,13 @@ macro_rules! shows_number {
 }
 shows_number!(TopicId, PartitionIndex, Offset, Position, LeaderEpoch, ShardId, Timestamp);
 
+impl PartitionId {
+    /// What messages call it.
+    pub fn called(&self) -> String {
+        if self.topic == TopicId::METADATA { "the metadata log".to_owned() } else { format!("partition {self}") }
+    }
+}
+
 impl fmt::Display for PartitionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.topic, self.index)

@@ -130,7 +130,8 @@ impl Start {
         shard.begin_journal(checkpoint, &own_directory).await?;
         self.list_recycled(&shard, &own_directory).await?;
         if entries > 0 {
-            eprintln!("corelog: shard {}: recovered {entries} journal entries", self.id());
+            let entries = if entries == 1 { "1 journal entry".into() } else { format!("{entries} journal entries") };
+            eprintln!("corelog: shard {}: recovered {entries}", self.id());
         }
         self.meet(moves, &mut directory, target).await?;
         if self.id() == FIRST {
@@ -423,7 +424,7 @@ fn tell_fenced(found: &[(PartitionId, Recovered)]) {
     const NAMED: usize = 20;
     let fenced: Vec<_> = found.iter().filter_map(|(id, found)| Some((id, found.fenced.as_ref()?))).collect();
     for (id, why) in fenced.iter().take(NAMED) {
-        eprintln!("corelog: partition {id} is fenced: {why}");
+        eprintln!("corelog: {} is fenced: {why}", id.called());
     }
     if fenced.len() > NAMED {
         eprintln!("corelog: {} more partitions are fenced; `corelog topic describe` names them", fenced.len() - NAMED);

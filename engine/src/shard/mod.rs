@@ -389,7 +389,7 @@ impl Shard {
         let why: Arc<str> = why.into();
         if let Some(partition) = self.0.partitions.borrow_mut().get_mut(handle) {
             if partition.fenced.is_none() {
-                eprintln!("corelog: partition {} is fenced: {why}", partition.id);
+                eprintln!("corelog: {} is fenced: {why}", partition.id.called());
             }
             partition.fenced.get_or_insert(why.clone());
             for watcher in partition.watchers.drain(..) {

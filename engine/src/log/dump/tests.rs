@@ -368,8 +368,18 @@ fn what_nobody_knows_is_a_note() {
     let dir = DataDir::new();
     let stray = paths::segment(dir.root(), partition(), Offset(99));
     write(&stray, b"");
-    dir.finds(Severity::Note, &stray, "do not know it");
+    assert_eq!(
+        dir.finds(Severity::Note, &stray, "do not know it").advice,
+        "a server writes over it when a segment begins there"
+    );
     fs::remove_file(stray).unwrap();
+    let foreign = paths::partition(dir.root(), partition()).join("notes.txt");
+    write(&foreign, b"mine");
+    let finding = dir.finds(Severity::Note, &foreign, "none of corelog's files");
+    assert!(finding.advice.starts_with("a server leaves it alone"), "{finding:?}");
+    fs::remove_file(foreign).unwrap();
+    let alone = verify(&paths::partition(dir.root(), partition()), &mut |_| Ok(())).unwrap();
+    assert_eq!(alone.partitions, 1);
     let unknown = paths::segment(dir.root(), id(TOPIC, 5), Offset(0));
     write(&unknown, b"");
     dir.finds(Severity::Note, unknown.parent().unwrap(), "no shard knows");

@@ -127,6 +127,8 @@ const METADATA_BATCH_BYTES_MAX: usize = 64 << 20;
 
 const RESTORE: &str = "restore it from a backup or another replica; a server fences what it cannot read";
 const NEXT_START: &str = "the next start clears it away";
+const FOREIGN: &str = "a server leaves it alone: remove it if nobody needs it";
+const AHEAD: &str = "a server writes over it when a segment begins there";
 const REBUILD: &str = "remove the index file: it is built again from its segment";
 const NEWER: &str = "use the newer corelog that wrote it";
 
@@ -453,7 +455,9 @@ impl Verify<'_> {
     }
 
     fn partition_directory(&mut self, directory: &Path) -> Result<(), DumpError> {
-        if let Some((id, recovered)) = self.known_of(directory)? {
+        let known = self.known_of(directory)?;
+        self.summary.partitions = 1;
+        if let Some((id, recovered)) = known {
             return self.partition(id, &recovered, directory, None);
         }
         for name in list(directory)? {
@@ -536,8 +540,13 @@ impl Verify<'_> {
             let base = paths::parse_segment_name(&name).or_else(|| paths::parse_index_name(&name));
             let is_known = base.is_some_and(|base| segments.iter().any(|segment| segment.base == base));
             if !is_known && only.is_none_or(|only| base == Some(only)) && base != Some(state.extent.segment_base) {
-                let what = "checkpoint and journal do not know it";
-                self.find(Severity::Note, &directory.join(name), None, what, NEXT_START)?;
+                let first = segments.first().map_or(state.extent.segment_base, |segment| segment.base);
+                let (what, advice) = match base {
+                    None => ("it is none of corelog's files", FOREIGN),
+                    Some(base) if base < first => ("checkpoint and journal do not know it", NEXT_START),
+                    Some(_) => ("checkpoint and journal do not know it", AHEAD),
+                };
+                self.find(Severity::Note, &directory.join(name), None, what, advice)?;
             }
         }
         Ok(())
