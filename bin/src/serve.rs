@@ -1,7 +1,7 @@
 //! `corelog serve`: reads the settings, chooses the cores, and runs the node.
 
 use crate::failure::Failure;
-use crate::settings::{Given, SettingsError};
+use crate::settings::{Given, SettingsError, remarks_on_variables};
 use crate::table::Table;
 use crate::{node, quantity, tune};
 use clap::Args;
@@ -105,6 +105,9 @@ impl Serve {
 pub(crate) fn run(args: Serve) -> Result<(), Failure> {
     let given = args.gather().map_err(Failure::usage)?;
     let settings = given.settings().map_err(Failure::usage)?;
+    for remark in remarks_on_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+        eprintln!("corelog: {remark}");
+    }
     let host = Host::this();
     let data_dir = DataDir::look(&settings.data_dir).map_err(Failure::failed)?;
     let interrupts = disk_interrupts(&host, &data_dir.path);

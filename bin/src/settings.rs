@@ -210,9 +210,26 @@ impl Given {
     }
 }
 
+/// What other commands, or this one beside its settings, take from the environment.
+const OTHER_VARIABLES: [&str; 2] = ["CORELOG_BOOTSTRAP", "CORELOG_CONFIG"];
+/// Letters by which a slip may differ from what was meant. More is likelier to be a variable of somebody else's.
+const SLIPS_MAX: usize = 2;
+
 /// `data-dir` is CORELOG_DATA_DIR in the environment.
 fn variable(name: &str) -> String {
     format!("CORELOG_{}", name.to_uppercase().replace('-', "_"))
+}
+
+/// A sentence for each variable of the environment that is none of ours and looks like a slip of one.
+pub(crate) fn remarks_on_variables(variables: impl Iterator<Item = String>) -> Vec<String> {
+    let known: Vec<String> =
+        TABLE.iter().map(|setting| variable(setting.name)).chain(OTHER_VARIABLES.map(String::from)).collect();
+    let remark = |given: String| {
+        let slips = |known: &&String| strsim::damerau_levenshtein(known, &given);
+        let nearest = known.iter().min_by_key(slips).filter(|known| (1..=SLIPS_MAX).contains(&slips(known)))?;
+        Some(format!("{given} in the environment is no setting and has no effect; did you mean {nearest}?"))
+    };
+    variables.filter(|given| given.starts_with("CORELOG_")).filter_map(remark).collect()
 }
 
 fn size(text: &str) -> Option<u64> {
@@ -381,6 +398,16 @@ insecure = false                 # default
         assert_eq!(printed, expected.trim_start());
         let again = gather(&[], &[], &printed).unwrap().settings().unwrap();
         assert_eq!(again.data_dir, settings.data_dir, "what is printed is a settings file");
+    }
+
+    #[test]
+    fn a_slip_in_the_environment_is_remarked_on() {
+        let given = ["CORELOG_SMPP", "CORELOG_SMP", "CORELOG_BOOTSTRAP", "CORELOG_SEED", "CORELOGS_SMP", "HOME"];
+        let remarks = remarks_on_variables(given.map(String::from).into_iter());
+        assert_eq!(
+            remarks,
+            ["CORELOG_SMPP in the environment is no setting and has no effect; did you mean CORELOG_SMP?"]
+        );
     }
 
     #[test]
