@@ -14,6 +14,7 @@ pub const SEEDS: &[(u64, &str)] = &[
     (134, "a journal's damage brought a deleted topic back: its missing files were taken for failed reads"),
     (172, "a checkpoint was completed over what another flush, which failed, had let go of"),
     (190, "an append too little to go to its segment and too much for an entry waited for ever"),
+    (206, "a fetch that waited for more of a fenced partition turned for ever, and its shard with it"),
     (215, "a journal's damage brought a deleted topic back: its missing files were taken for failed reads"),
     (291, "shards took the disk's reserve from under each other, and the node could not start"),
     (379, "blocks found readable after a failed flush were not written again, and lost in a power cut"),

@@ -5,11 +5,11 @@ use crate::invariants::Event;
 use crate::sometimes;
 use crate::world::{Server, tell_extents};
 use corelog_engine::log::{BLOCK, journal};
-use corelog_engine::model::{PartitionId, ShardId};
+use corelog_engine::model::{PartitionId, ShardId, TopicId};
 use corelog_engine::reactor::sim::{CrashKind, DiskOp, Fault, Random, World, WorldOptions};
 use corelog_engine::shard::ShardConfig;
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -31,6 +31,9 @@ pub enum Trouble {
     HungDisk,
     /// Bits of the journal flip while the node is down.
     Damage,
+    /// Bits of segments and indexes flip while the node is down; what a checkpoint writes to segments is lost, or lands
+    /// elsewhere in them.
+    Segments,
 }
 
 impl Trouble {
@@ -48,7 +51,15 @@ impl Trouble {
     ];
 
     fn of(seed: u64) -> Trouble {
-        Trouble::BY_SEED[(seed % Trouble::BY_SEED.len() as u64) as usize]
+        let kinds = Trouble::BY_SEED.len() as u64;
+        match Trouble::BY_SEED[(seed % kinds) as usize] {
+            Trouble::Damage if seed / kinds % 3 == 1 => Trouble::Segments,
+            trouble => trouble,
+        }
+    }
+
+    fn is_damage(self) -> bool {
+        matches!(self, Trouble::Damage | Trouble::Segments)
     }
 }
 
@@ -85,7 +96,11 @@ pub fn run(seed: u64) -> Report {
     let mut random = Random::new(seed);
     let trouble = Trouble::of(seed);
     let world = World::new(random.bits(), WorldOptions::default());
-    let (config, load) = (draw_config(&mut random), draw_load(&mut random, trouble));
+    let (mut config, load) = (draw_config(&mut random), draw_load(&mut random, trouble));
+    if trouble == Trouble::Segments {
+        // A commit's own write to a segment that is lost cannot be told from one that was torn: only checkpoints write there.
+        (config.direct_bytes_min, config.entry_bytes_max, config.journal_bytes) = (1 << 20, 2 << 20, 8 << 20);
+    }
     let mut server = Server::new(world, config, POOL_BYTES, load);
     let shards = 1 + random.below(3) as u16;
     // Chance of its own: what runs without such clients is what it was before there were any.
@@ -118,6 +133,12 @@ fn proven_entries(journal: &[u8]) -> Vec<(usize, usize)> {
     let Some(durable) = of_now().map(|(_, head)| head.header.durable).max() else { return Vec::new() };
     let proven = of_now().filter(|(_, head)| head.header.sequence <= durable);
     proven.map(|(at, head)| (*at, head.length)).collect()
+}
+
+/// Whether a path leads to the metadata log, or to a part of it.
+fn is_metadata(path: &Path) -> bool {
+    let topic = TopicId::METADATA.to_string();
+    path.iter().any(|part| part == topic.as_str())
 }
 
 fn draw_config(random: &mut Random) -> ShardConfig {
@@ -153,7 +174,7 @@ fn draw_load(random: &mut Random, trouble: Trouble) -> Load {
         consumers: 1 + random.below(2) as usize,
         operator: random.coin(),
         disk_errors: trouble == Trouble::DiskErrors,
-        damage: trouble == Trouble::Damage,
+        damage: trouble.is_damage(),
         weighs_flushes: !matches!(trouble, Trouble::DiskErrors | Trouble::FullDisk),
     }
 }
@@ -247,6 +268,8 @@ impl Run {
             Trouble::FullDisk => self.fill_disk(),
             Trouble::HungDisk => self.hang_disk(),
             Trouble::Damage => self.damage_journal(),
+            Trouble::Segments if self.random.coin() => self.damage_segment(),
+            Trouble::Segments => self.misplace_writes(),
         }
     }
 
@@ -356,6 +379,55 @@ impl Run {
         }
         self.server.start(self.shards);
         self.must_be_ready()
+    }
+
+    /// Flips bits of a segment or an index. Its shard was stopped in order: nothing of the file is in the journal alone.
+    fn damage_segment(&mut self) -> Result<(), String> {
+        self.server.shared.natives.disturb(true);
+        if !self.server.stop(PATIENCE) {
+            return Err("the node does not stop".into());
+        }
+        let files = self.segment_files();
+        let Some(path) = files.get(self.random.below(files.len().max(1) as u64) as usize) else {
+            self.server.start(self.shards);
+            return self.must_be_ready();
+        };
+        let (world, node) = (&self.server.world, self.server.node);
+        let length = world.read_file(node, path).map_or(0, |bytes| bytes.len() as u64);
+        for _ in 0..1 + self.random.below(64) {
+            let (position, bit) = (self.random.below(length.max(1)), self.random.below(8) as u8);
+            sometimes!("a segment or an index was damaged", world.flip_bit(node, path, position, bit));
+        }
+        self.server.start(self.shards);
+        self.must_be_ready()
+    }
+
+    /// The files of all partitions but the metadata log, whose damage can undo what was acknowledged of topics.
+    fn segment_files(&self) -> Vec<PathBuf> {
+        let below = |directory: &PathBuf| {
+            let names = self.server.files(&directory.to_string_lossy());
+            names.into_iter().map(|name| directory.join(name)).collect::<Vec<_>>()
+        };
+        let topics = below(&PathBuf::from("data/topics"));
+        let partitions = topics.iter().filter(|topic| !is_metadata(topic)).flat_map(below).collect::<Vec<_>>();
+        partitions.iter().flat_map(below).collect()
+    }
+
+    /// Lets writes to segments be lost, or land elsewhere in their file.
+    fn misplace_writes(&mut self) -> Result<(), String> {
+        let before = self.server.world.counters(self.server.node).strays;
+        {
+            let mut faults = self.server.world.faults_mut(self.server.node);
+            (faults.lost_write, faults.misdirected_write) = (50_000, 50_000);
+            faults.strays_in = Some(|path| path.extension().is_some_and(|end| end == "log") && !is_metadata(path));
+        }
+        let micros = self.random.below(200_000);
+        self.server.world.run_for(Duration::from_micros(micros));
+        *self.server.world.faults_mut(self.server.node) = Default::default();
+        let strays = self.server.world.counters(self.server.node).strays - before;
+        sometimes!("a write to a segment was lost or went astray", strays > 0);
+        self.check()?;
+        if self.random.coin() { self.crash_and_restart() } else { Ok(()) }
     }
 
     fn heal(&self) {

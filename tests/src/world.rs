@@ -200,6 +200,8 @@ impl Server {
         let stopped = self.world.run_until(limit, || !self.world.is_up(self.node));
         self.shared.load.borrow_mut().stopping = false;
         self.shared.shards.borrow_mut().iter_mut().for_each(|shard| *shard = None);
+        // Clients that ended before their answers came.
+        self.shared.outstanding.set(0);
         sometimes!("the node was stopped in order", stopped);
         stopped
     }

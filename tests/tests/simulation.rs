@@ -20,20 +20,23 @@ use std::time::Instant;
 const SEEDS_DEFAULT: u64 = 21;
 
 /// What a set of runs must have met at least once.
-const RARE: [&str; 23] = [
+const RARE: [&str; 26] = [
     "a checkpoint was taken",
     "a large batch was appended",
     "a native client opened a partition of another shard",
     "a native client's connection broke with requests under way",
     "a native client's records were acknowledged",
     "a reader fell out of the log",
+    "a reader met damage",
     "a reader went to the disk",
+    "a segment or an index was damaged",
     "a shard reopened its log",
     "a start was cut short",
     "a subscription came to the end of its log",
     "a topic was created",
     "a topic was deleted",
     "a waiting reader was woken",
+    "a write to a segment was lost or went astray",
     "an append crossed to another shard",
     "an append met a bound",
     "an append met a full disk",

@@ -314,6 +314,11 @@ impl Shard {
         self.0.partitions.borrow().get(handle).map(|partition| partition.first)
     }
 
+    /// Whether a partition is damaged: it takes no writes, and what is readable of it is all there will be.
+    pub fn is_fenced(&self, handle: PartitionHandle) -> bool {
+        self.0.partitions.borrow().get(handle).is_some_and(|partition| partition.fenced.is_some())
+    }
+
     /// The settings of a partition's topic.
     pub fn settings(&self, handle: PartitionHandle) -> Option<TopicSettings> {
         self.0.partitions.borrow().get(handle).map(|partition| partition.settings)

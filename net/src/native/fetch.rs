@@ -127,6 +127,8 @@ impl State {
             None => &mut closed,
         };
         self.scratch.clear();
+        // Nothing more will come to a partition that is fenced, and its watch ends at once: who waited would turn for ever.
+        let over = over || connection.shard().is_fenced(handle);
         let (next, high_watermark) =
             match connection.shard().read(handle, fetch.offset, bytes_max, cursor, &mut self.scratch)? {
                 Read::Data { bytes, next, high_watermark }

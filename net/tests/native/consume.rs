@@ -1,7 +1,12 @@
 //! Fetch with wait, subscriptions with credit, offsets by time, deletion of records.
 
 use crate::harness::*;
+use corelog_engine::log::paths;
+use corelog_engine::model::Offset;
+use corelog_engine::reactor::{Open, WriteSync};
+use corelog_engine::shard::ShardConfig;
 use corelog_wire::*;
+use std::path::Path;
 use std::time::Duration;
 
 fn fetch(offset: i64, bytes_min: u32, wait_ms: u32) -> Fetch {
@@ -272,5 +277,31 @@ fn offsets_are_listed_by_end_and_by_time() {
         assert_eq!(ask(&mut wire, ListOffsets::Latest).await.offset, 2);
         assert_eq!(ask(&mut wire, ListOffsets::At(0)).await.offset, 0);
         assert_eq!(ask(&mut wire, ListOffsets::At(i64::MAX)).await, none);
+    });
+}
+
+/// The watch of a fenced partition ends at once: a fetch that went on waiting would be looked at again for ever.
+#[test]
+fn a_fetch_of_a_damaged_partition_does_not_wait_for_more() {
+    let setup = Setup { config: ShardConfig { tail_bytes_max: 2 << 20, ..config() }, ..Setup::default() };
+    run(setup, |client| async move {
+        let (mut wire, handles) = client.with_topic("t", 1).await;
+        let mut last = 0;
+        for _ in 0..32 {
+            last = wire.put(handles[0], &[&"x".repeat(100_000)]).await;
+            client.sleep(Duration::from_millis(300)).await;
+        }
+        let shard = client.node.shards.borrow()[0].clone().unwrap();
+        let id = shard.catalog().topics().flat_map(|topic| topic.partition_ids()).next().unwrap();
+        let path = paths::segment(Path::new("data"), id, Offset(0));
+        let segment = shard.reactor().open(&path, Open::ReadWrite).await.unwrap();
+        let mut zeros = shard.reactor().pool().buffer(4096).unwrap();
+        zeros.fill(0);
+        segment.write_at(0, zeros.freeze(), WriteSync::Data).await.unwrap();
+        assert_eq!(wire.fetch(handles[0], 0, 0).await.status(), Status::Fenced);
+        let began = client.reactor.now();
+        let waiting = wire.ask(Operation::Fetch, handles[0], &fetch(last, 1 << 20, 10_000)).await;
+        assert_eq!(records(wire.answer(waiting).await.batches().bytes).len(), 1, "what is readable");
+        assert!(client.reactor.now().since(began) < Duration::from_secs(1));
     });
 }

@@ -9,12 +9,14 @@ use crate::records::{RecordId, SeenBatch};
 use corelog_engine::metadata::Durability;
 use corelog_engine::model::PartitionId;
 use corelog_engine::reactor::sim::CrashKind;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
 pub(super) struct Acknowledged {
     appends: BTreeMap<u64, Append>,
     partitions: BTreeMap<PartitionId, Partition>,
+    /// Those that said so once. A restart forgets what a reader found until somebody reads there again.
+    damaged: BTreeSet<PartitionId>,
 }
 
 struct Append {
@@ -50,6 +52,9 @@ impl Invariant for Acknowledged {
     }
 
     fn observe(&mut self, event: &Event<'_>) -> Result<(), String> {
+        if event.partition().is_some_and(|partition| self.damaged.contains(&partition)) {
+            return Ok(());
+        }
         match *event {
             Event::Appending { partition, append, records, durability } => {
                 self.appends.insert(append, Append { partition, records, fate: Fate::Unknown });
@@ -73,6 +78,7 @@ impl Invariant for Acknowledged {
             Event::Crashed { kind } => self.forgive(kind),
             Event::Fenced { partition } => {
                 self.partitions.remove(&partition);
+                self.damaged.insert(partition);
             }
             Event::Extent { partition, first, next, .. } | Event::Finished { partition, first, next } => {
                 return self.check_extent(partition, first, next);

@@ -56,6 +56,23 @@ pub enum Event<'a> {
     Burst { partitions: u64, flushes: u64 },
 }
 
+impl Event<'_> {
+    /// What it is about, if that is one partition.
+    fn partition(&self) -> Option<PartitionId> {
+        match *self {
+            Event::Appending { partition, .. }
+            | Event::Acknowledged { partition, .. }
+            | Event::Refused { partition, .. }
+            | Event::Read { partition, .. }
+            | Event::Extent { partition, .. }
+            | Event::Fenced { partition }
+            | Event::Deleting { partition, .. }
+            | Event::Finished { partition, .. } => Some(partition),
+            _ => None,
+        }
+    }
+}
+
 /// One statement about all runs.
 trait Invariant {
     /// Its name, for the report.

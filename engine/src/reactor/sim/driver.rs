@@ -47,9 +47,11 @@ struct Flight {
     socket: Option<u64>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct OpenFile {
     id: FileId,
+    /// By which it was opened.
+    path: Rc<Path>,
     locked: bool,
     writable: bool,
 }
@@ -128,11 +130,16 @@ impl SimDriver {
             Op::Open { path, how, direct } => {
                 *direct = true;
                 let id = disk.open(path, create(*how))?;
-                Ok(self.remember(OpenFile { id, locked: false, writable: *how != Open::Read }))
+                Ok(self.remember(OpenFile {
+                    id,
+                    path: path.as_path().into(),
+                    locked: false,
+                    writable: *how != Open::Read,
+                }))
             }
             Op::LockFile { path } => {
                 let id = disk.lock(path)?;
-                Ok(self.remember(OpenFile { id, locked: true, writable: true }))
+                Ok(self.remember(OpenFile { id, path: path.as_path().into(), locked: true, writable: true }))
             }
             Op::Read { file, position, buffer } => Ok(disk.read(self.file(file.number()), *position, buffer) as u64),
             Op::Length { file } => Ok(disk.length(self.file(file.number()))),
@@ -261,6 +268,12 @@ impl SimDriver {
         }
     }
 
+    /// By which path the file was opened that an operation writes to.
+    fn written_path(&self, op: &Op) -> Option<Rc<Path>> {
+        let Op::Write { file, .. } = op else { return None };
+        self.files.get(file.number() as usize)?.as_ref().map(|file| file.path.clone())
+    }
+
     fn close_file(&mut self, disk: &mut Disk, number: u64) {
         match self.files[number as usize].take() {
             Some(OpenFile { id, locked: true, .. }) => disk.unlock(id),
@@ -275,6 +288,7 @@ impl Drive for SimDriver {
         let state = &mut *self.state.borrow_mut();
         let now = state.schedule.now;
         let node = &mut state.nodes[self.node];
+        let path = self.written_path(op);
         let mut flight = Flight { id, mark: node.disk.mark(), fault: None, sent: 0, socket: None };
         match op {
             Op::Listen { address } => {
@@ -290,7 +304,7 @@ impl Drive for SimDriver {
             Op::Send { .. } => state.schedule.push(now, Event::Land { reactor: self.key, op: id }),
             _ => {
                 let delay;
-                (flight.fault, delay) = node.begin(op);
+                (flight.fault, delay) = node.begin(op, path.as_deref());
                 state.schedule.push(now + delay, Event::Land { reactor: self.key, op: id });
             }
         }

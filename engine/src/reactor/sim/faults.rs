@@ -1,6 +1,7 @@
 //! What can go wrong with a node's disk: by chance, or at a chosen operation.
 
 use super::random::Random;
+use std::path::Path;
 
 /// Kinds of disk operations, as faults and counters tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct Faults {
     pub lost_write: u32,
     /// Writes that land elsewhere in their file.
     pub misdirected_write: u32,
+    /// The files in which those two happen by chance; in all of them if there is none.
+    pub strays_in: Option<fn(&Path) -> bool>,
     /// Operations that take up to `slow_ns_max` longer.
     pub slow: u32,
     /// See `slow`.
@@ -66,7 +69,7 @@ impl Faults {
     }
 
     /// What goes wrong with the operation that begins now, if anything.
-    pub(super) fn draw(&mut self, kind: DiskOp, random: &mut Random) -> Option<Fault> {
+    pub(super) fn draw(&mut self, kind: DiskOp, file: Option<&Path>, random: &mut Random) -> Option<Fault> {
         if let Some(fault) = self.scripted(kind) {
             return Some(fault);
         }
@@ -79,10 +82,11 @@ impl Faults {
         if random.chance(error) {
             return Some(Fault::Error(libc::EIO));
         }
-        if kind == DiskOp::Write && random.chance(self.lost_write) {
+        let may_stray = self.strays_in.is_none_or(|strays_in| file.is_some_and(strays_in));
+        if kind == DiskOp::Write && random.chance(self.lost_write) && may_stray {
             return Some(Fault::Lost);
         }
-        if kind == DiskOp::Write && random.chance(self.misdirected_write) {
+        if kind == DiskOp::Write && random.chance(self.misdirected_write) && may_stray {
             return Some(Fault::Misdirected);
         }
         random.chance(self.slow).then(|| Fault::Slow(random.below(self.slow_ns_max)))

@@ -522,10 +522,10 @@ impl State {
 }
 
 impl Node {
-    /// What will go wrong with an operation of the disk that begins, and how long it takes.
-    pub(super) fn begin(&mut self, op: &Op) -> (Option<Fault>, u64) {
+    /// What will go wrong with an operation of the disk that begins, on this file if it is a write, and how long it takes.
+    pub(super) fn begin(&mut self, op: &Op, file: Option<&Path>) -> (Option<Fault>, u64) {
         let Some(kind) = disk_op(op) else { return (None, 0) };
-        let fault = self.faults.draw(kind, &mut self.random);
+        let fault = self.faults.draw(kind, file, &mut self.random);
         let usual = match (kind, op) {
             (DiskOp::Flush, _) | (_, Op::Write { sync: WriteSync::Data, .. }) => self.flush_ns,
             (DiskOp::Read, _) => self.read_ns,
