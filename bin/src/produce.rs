@@ -68,7 +68,7 @@ One record a line; every byte but the newline is kept. A last line without a new
 adds none, an empty line is an empty record. At the end, also when it fails under way, it says how many records were
 acknowledged. A record whose acknowledgement was lost with its connection may be there or not. It is counted as such
 and ends the command, unless --resend-unknown has it sent again, in order within its partition: the log may then hold
-a b c b c d, never a c b.
+a b c b c d, never a c b. A pipe does not tell whether its writer came to its end: `set -o pipefail` lets the shell say so.
 
 SIZE is a number of bytes, or one with K, M, G or T (or KiB and so on): units are powers of 1024.
 DURATION is a number with us, ms, s, m, h or d.";

@@ -7,6 +7,7 @@
 use super::commit::{Commits, Debt, Journal};
 use super::memory::OwnMemory;
 use super::pace::Pace;
+use super::read::Rebuilds;
 use super::recover::{Found, Reader, ensure_journal, fresh_journal, settle};
 use super::remote::{Calls, Envelope};
 use super::{
@@ -137,8 +138,9 @@ impl Start {
         if self.id() == FIRST {
             directory.remove_leftovers(&self.reactor).await.map_err(told)?;
         }
-        // A damaged metadata log may have lost topics: their files are not for us to remove.
-        if self.id() == FIRST && !self.damaged.contains(&FIRST) {
+        // A damaged metadata log may have lost topics: their files are not for us to remove, at this start or a later one.
+        let is_whole = shard.handle_of(PartitionId::METADATA).is_some_and(|metadata| !shard.is_fenced(metadata));
+        if self.id() == FIRST && is_whole && !self.damaged.contains(&FIRST) {
             let catalog = shard.catalog().clone();
             directory.remove_orphans(&self.reactor, &catalog).await.map_err(told)?;
         }
@@ -190,7 +192,10 @@ impl Start {
 
     /// Sets a journal aside that acknowledged entries cannot be read from, for whoever repairs it.
     async fn keep_damaged_journal(&self, directory: &Path) -> Result<(), ShardError> {
-        let kept = directory.join(format!("journal.damaged-{}", self.reactor.wall_clock().0));
+        // Beside the shards: with another shard count their directories go.
+        let shard = directory.file_name().map_or_else(String::new, |shard| shard.to_string_lossy().into_owned());
+        let name = format!("journal.damaged-{}-{shard}", self.reactor.wall_clock().0);
+        let kept = self.config.data_dir.join(name);
         eprintln!("corelog: shard {}: a damaged journal is kept as {}", self.id(), kept.display());
         let path = directory.join(paths::JOURNAL);
         self.copy_file(&path, &kept).await
@@ -255,6 +260,7 @@ impl Start {
             journal: RefCell::new(Journal::closed()),
             commits: Commits::default(),
             pace: Pace::default(),
+            rebuilds: Rebuilds::default(),
             checkpoints: checkpoint::Checkpoints::new(),
             files: segments::Files::default(),
             retention: tend::Retention::default(),
@@ -290,6 +296,7 @@ impl Start {
             None => vec![(PartitionId::METADATA, Recovered::empty())],
         };
         settle(&self.reactor, &self.memory, &self.config, &mut metadata).await?;
+        tell_fenced(&metadata);
         shard.restore(metadata);
         shard.read_metadata().await?;
         shard.warn_of_partitions();

@@ -5,6 +5,7 @@
 //! since the last one, and it runs beside the commits, a few writes at a time.
 
 use super::event::Event;
+use super::pace::Rank;
 use super::{PartitionHandle, Shard};
 use crate::error::ShardError;
 use crate::log::checkpoint::{
@@ -305,7 +306,7 @@ impl Shard {
         let mut at = 0;
         while at < slice.len() {
             let rest = slice.len() - at;
-            let leave = if self.is_hurried() { self.leave_at_once(rest) } else { self.leave(rest).await };
+            let leave = self.leave(Rank::Checkpoint, rest).await;
             let part = slice.slice(at..at + leave.bytes);
             let written = file.write_at(position, part, WriteSync::None).await;
             written.map_err(|error| ShardError::io("writing a segment in", &self.0.config.data_dir, &error))?;
@@ -316,7 +317,7 @@ impl Shard {
     }
 
     /// Whether commits wait for the checkpoint, or soon will, for space in the journal or for memory.
-    fn is_hurried(&self) -> bool {
+    pub(super) fn is_hurried(&self) -> bool {
         // Between the half at which a checkpoint is asked for and the three quarters at which producers feel it.
         let is_memory_short = self.0.checkpoints.dirty() * 3 > self.0.config.tail_bytes_max as u64 * 2;
         self.journal_is_short() || is_memory_short || self.is_stopping()

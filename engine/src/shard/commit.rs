@@ -194,6 +194,8 @@ impl Shard {
                 Built::Nothing => work.await,
                 Built::JournalFull => {
                     self.0.checkpoints.request();
+                    // No commit will end that would tell a checkpoint under way that it has to hurry.
+                    self.0.pace.wake();
                     work.await;
                 }
                 Built::NoMemory => self.reactor().sleep(Duration::from_millis(1)).await,

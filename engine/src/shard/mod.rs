@@ -222,6 +222,7 @@ struct Inner {
     journal: RefCell<commit::Journal>,
     commits: commit::Commits,
     pace: pace::Pace,
+    rebuilds: read::Rebuilds,
     checkpoints: checkpoint::Checkpoints,
     files: segments::Files,
     retention: tend::Retention,

@@ -3,15 +3,25 @@
 //! none begun while the commit before it is under way. Without commits everybody goes as fast as the disk does.
 
 use super::Shard;
-use super::event::Event;
 use crate::limits::BACKGROUND_BYTES;
 use crate::log::tail::BLOCK;
 use crate::reactor::Instant;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// Commits come, as long as the last one was no longer ago.
 const RECENT: Duration = Duration::from_secs(1);
+
+/// Who reads or writes in the background. Turns go to both alternately, so that many of one do not keep the other waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rank {
+    Checkpoint,
+    Reader,
+}
 
 /// The turn of those in the background.
 #[derive(Debug, Default)]
@@ -24,15 +34,31 @@ pub(super) struct Pace {
     under_way: Cell<usize>,
     /// A commit has ended since the turn began.
     is_over: Cell<bool>,
-    changed: Event,
+    /// The last turn was begun by a reader.
+    was_readers: Cell<bool>,
+    checkpoints: RefCell<Queue>,
+    readers: RefCell<Queue>,
+    tickets: Cell<u64>,
 }
+
+/// Those who wait, the longest first. Only the first is woken: there may be thousands.
+type Queue = VecDeque<(u64, Waker)>;
 
 impl Pace {
     /// Notes that a commit of so many bytes has ended, however it did.
     pub(super) fn note_commit(&self, now: Instant, bytes: usize) {
         self.last_commit.set(Some((now, bytes)));
         self.is_over.set(true);
-        self.changed.notify();
+        self.wake();
+    }
+
+    /// Has the first of those who wait look again.
+    pub(super) fn wake(&self) {
+        for queue in [&self.checkpoints, &self.readers] {
+            if let Some((_, waker)) = queue.borrow().front() {
+                waker.wake_by_ref();
+            }
+        }
     }
 
     /// Bytes of a turn beside the commits that come; None if none do.
@@ -43,10 +69,12 @@ impl Pace {
     }
 
     /// Takes a part of this turn, or begins the next one if it may begin.
-    fn take(&self, wanted: usize, turn: usize, is_committing: bool) -> Option<usize> {
-        if self.left.get() == 0 && self.under_way.get() == 0 && (self.is_over.get() || !is_committing) {
+    fn take(&self, rank: Rank, wanted: usize, turn: usize, is_committing: bool) -> Option<usize> {
+        let may_begin = self.left.get() == 0 && self.under_way.get() == 0 && (self.is_over.get() || !is_committing);
+        if may_begin && self.is_next(rank) {
             self.left.set(turn);
             self.is_over.set(false);
+            self.was_readers.set(rank == Rank::Reader);
         }
         let bytes = wanted.min(self.left.get());
         (bytes > 0).then(|| {
@@ -54,6 +82,29 @@ impl Pace {
             self.under_way.set(self.under_way.get() + 1);
             bytes
         })
+    }
+
+    /// Whether the next turn is this rank's: the other had the last one, or nobody of it waits.
+    fn is_next(&self, rank: Rank) -> bool {
+        match rank {
+            Rank::Checkpoint => !self.readers_wait() || self.was_readers.get(),
+            Rank::Reader => !self.checkpoints_wait() || !self.was_readers.get(),
+        }
+    }
+
+    fn readers_wait(&self) -> bool {
+        !self.readers.borrow().is_empty()
+    }
+
+    fn checkpoints_wait(&self) -> bool {
+        !self.checkpoints.borrow().is_empty()
+    }
+
+    fn queue(&self, rank: Rank) -> &RefCell<Queue> {
+        match rank {
+            Rank::Checkpoint => &self.checkpoints,
+            Rank::Reader => &self.readers,
+        }
     }
 }
 
@@ -69,28 +120,88 @@ impl Drop for Leave<'_> {
         let Some(pace) = self.pace else { return };
         pace.under_way.set(pace.under_way.get() - 1);
         if pace.under_way.get() == 0 {
-            pace.changed.notify();
+            pace.wake();
         }
     }
 }
 
-impl Shard {
-    /// Waits until something in the background may read or write: up to `wanted` bytes, at least a block.
-    pub(super) async fn leave(&self, wanted: usize) -> Leave<'_> {
-        let pace = &self.0.pace;
-        loop {
-            let changed = pace.changed.wait();
-            let Some(turn) = pace.turn_bytes(self.reactor().now()) else {
-                return Leave { pace: None, bytes: wanted };
-            };
-            if let Some(bytes) = pace.take(wanted, turn, self.0.commits.under_way.get() > 0) {
-                return Leave { pace: Some(pace), bytes };
-            }
-            changed.await;
+/// Waits for leave; see [`Shard::leave`].
+pub(super) struct Waiting<'a> {
+    shard: &'a Shard,
+    rank: Rank,
+    wanted: usize,
+    /// Of its place in the queue, once it has one.
+    ticket: Option<u64>,
+}
+
+impl<'a> Waiting<'a> {
+    fn look(&self) -> Option<Leave<'a>> {
+        let (shard, pace) = (self.shard, &self.shard.0.pace);
+        let turn = pace.turn_bytes(shard.reactor().now());
+        let Some(turn) = turn.filter(|_| self.rank == Rank::Reader || !shard.is_hurried()) else {
+            return Some(Leave { pace: None, bytes: self.wanted });
+        };
+        if pace.queue(self.rank).borrow().front().is_some_and(|(first, _)| Some(*first) != self.ticket) {
+            return None;
+        }
+        let is_committing = shard.0.commits.under_way.get() > 0;
+        let bytes = pace.take(self.rank, self.wanted, turn, is_committing)?;
+        Some(Leave { pace: Some(pace), bytes })
+    }
+
+    fn line_up(&mut self, waker: &Waker) {
+        let pace = &self.shard.0.pace;
+        let mut queue = pace.queue(self.rank).borrow_mut();
+        let ticket = *self.ticket.get_or_insert_with(|| {
+            pace.tickets.set(pace.tickets.get() + 1);
+            pace.tickets.get()
+        });
+        match queue.iter_mut().find(|(waiting, _)| *waiting == ticket) {
+            Some((_, known)) => known.clone_from(waker),
+            None => queue.push_back((ticket, waker.clone())),
         }
     }
 
-    /// The same for who cannot wait.
+    /// Gives up its place, and lets those behind it look.
+    fn step_out(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.shard.0.pace.queue(self.rank).borrow_mut().retain(|(waiting, _)| *waiting != ticket);
+            self.shard.0.pace.wake();
+        }
+    }
+}
+
+impl<'a> Future for Waiting<'a> {
+    type Output = Leave<'a>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Leave<'a>> {
+        match self.look() {
+            Some(leave) => {
+                self.step_out();
+                Poll::Ready(leave)
+            }
+            None => {
+                self.line_up(context.waker());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.step_out();
+    }
+}
+
+impl Shard {
+    /// Waits until something in the background may read or write: up to `wanted` bytes, at least a block. A checkpoint that
+    /// commits wait for waits for nobody.
+    pub(super) fn leave(&self, rank: Rank, wanted: usize) -> Waiting<'_> {
+        Waiting { shard: self, rank, wanted, ticket: None }
+    }
+
+    /// For what others wait for, and is rare.
     pub(super) fn leave_at_once(&self, wanted: usize) -> Leave<'_> {
         Leave { pace: None, bytes: wanted }
     }
@@ -105,20 +216,41 @@ mod tests {
     #[test]
     fn a_turn_is_shared_until_it_is_used_up() {
         let pace = Pace::default();
-        assert_eq!(pace.take(40_960, TURN, false), Some(40_960));
-        assert_eq!(pace.take(40_960, TURN, false), Some(TURN - 40_960), "no more than is left");
-        assert_eq!(pace.take(4096, TURN, false), None, "what was begun has not ended");
+        assert_eq!(pace.take(Rank::Reader, 40_960, TURN, false), Some(40_960));
+        assert_eq!(pace.take(Rank::Reader, 40_960, TURN, false), Some(TURN - 40_960), "no more than is left");
+        assert_eq!(pace.take(Rank::Reader, 4096, TURN, false), None, "what was begun has not ended");
         drop([Leave { pace: Some(&pace), bytes: 0 }, Leave { pace: Some(&pace), bytes: 0 }]);
-        assert_eq!(pace.take(4096, TURN, false), Some(4096));
+        assert_eq!(pace.take(Rank::Reader, 4096, TURN, false), Some(4096));
     }
 
     #[test]
     fn a_turn_begins_behind_the_commit_under_way() {
         let pace = Pace::default();
-        assert_eq!(pace.take(4096, TURN, true), None);
+        assert_eq!(pace.take(Rank::Reader, 4096, TURN, true), None);
         pace.note_commit(Instant::from_nanos(1), 4096);
-        assert_eq!(pace.take(2 * TURN, TURN, true), Some(TURN), "the next commit may have begun");
+        assert_eq!(pace.take(Rank::Reader, 2 * TURN, TURN, true), Some(TURN), "the next commit may have begun");
         drop(Leave { pace: Some(&pace), bytes: 0 });
-        assert_eq!(pace.take(4096, TURN, true), None, "one turn for a commit");
+        assert_eq!(pace.take(Rank::Reader, 4096, TURN, true), None, "one turn for a commit");
+    }
+
+    #[test]
+    fn turns_go_to_readers_and_checkpoints_alternately() {
+        let pace = Pace::default();
+        let waits = |queue: &RefCell<Queue>| queue.borrow_mut().push_back((0, Waker::noop().clone()));
+        waits(&pace.readers);
+        waits(&pace.checkpoints);
+        let mut had = Vec::new();
+        for _ in 0..4 {
+            for rank in [Rank::Reader, Rank::Checkpoint] {
+                if pace.take(rank, TURN, TURN, false).is_some() {
+                    had.push(rank);
+                    drop(Leave { pace: Some(&pace), bytes: 0 });
+                    break;
+                }
+            }
+        }
+        assert_eq!(had, [Rank::Reader, Rank::Checkpoint, Rank::Reader, Rank::Checkpoint]);
+        pace.readers.borrow_mut().clear();
+        assert_eq!(pace.take(Rank::Checkpoint, TURN, TURN, false), Some(TURN), "nobody else waits");
     }
 }

@@ -3,6 +3,7 @@
 //! A case is a list of phases. Each phase gets a shard that was just started on what the phase before left on disk; the
 //! process ends between them without a word, as by kill -9 (the simulator also cuts the power).
 
+use super::pace::Rank;
 use super::{Command, Completed, Cursor, OffsetQuery, PartitionHandle, Read, Session, Shard, ShardConfig, remote};
 use crate::error::{AppendError, ReadError};
 use crate::log::paths;
@@ -58,6 +59,7 @@ cases! {
     a_reader_is_not_given_what_nobody_checked: append_to_two, spoil_the_last_block;
     a_segment_that_ends_early_fences_its_partition: append_to_two, cut_a_segment;
     a_journal_of_another_length_is_told: cut_the_journal, be_told;
+    topics_that_damage_hides_keep_their_files: damage_the_topics_log, keep_what_is_not_known, keep_what_is_not_known;
     what_is_in_the_background_gives_way_to_commits: append_and_stop, give_way;
     what_a_reader_will_want_is_read_ahead: append_much, read_ahead;
     a_segment_sealed_when_nothing_is_left_of_it_is_forgotten: seal_what_was_deleted;
@@ -469,6 +471,30 @@ async fn be_told(shard: Shard) {
     assert!(matches!(session.pop(), Some(Completed::Readable { ticket: 3 })), "there is nothing to wait for");
 }
 
+/// An entry that was acknowledged is lost, and behind it the topic `hidden` was made.
+async fn damage_the_topics_log(shard: Shard) {
+    append_some(shard.clone()).await;
+    shard.checkpoint().await.expect("a checkpoint");
+    let at = shard.0.journal.borrow().next.0 % shard.0.config.journal_bytes;
+    append_range(&shard, partition(&shard, "t", 0), 50..52, 700).await;
+    create(&shard, "hidden", 1, &[]).await;
+    append_range(&shard, partition(&shard, "hidden", 0), 0..3, 700).await;
+    let config = &shard.0.config;
+    let path = paths::shard(&config.data_dir, config.generation, shard.id()).join(paths::JOURNAL);
+    let file = shard.reactor().open(&path, Open::ReadWrite).await.expect("it is there");
+    let mut damage = shard.reactor().pool().buffer(BLOCK as usize).expect("there is memory");
+    damage.fill(7);
+    file.write_at(at, damage.freeze(), WriteSync::Data).await.expect("it is written");
+}
+
+async fn keep_what_is_not_known(shard: Shard) {
+    let metadata = shard.handle_of(PartitionId::METADATA).expect("it is there");
+    assert!(shard.is_fenced(metadata));
+    assert_eq!(shard.catalog().topics().count(), 1);
+    let topics = shard.reactor().list_dir(&paths::topics(&shard.0.config.data_dir)).await.expect("it is there");
+    assert_eq!(topics.len(), 3, "the metadata log, the topic that is known, and the one that is not");
+}
+
 async fn seal_what_was_deleted(shard: Shard) {
     create(&shard, "t", 1, &[("segment.bytes", "65536")]).await;
     let of = partition(&shard, "t", 0);
@@ -527,13 +553,13 @@ async fn give_way(shard: Shard) {
     let to = partition(&shard, "t", 0);
     let all = shard.0.config.read_bytes;
     {
-        let (mut one, mut other) = (pin!(shard.leave(all)), pin!(shard.leave(all)));
+        let (mut one, mut other) = (pin!(shard.leave(Rank::Reader, all)), pin!(shard.leave(Rank::Reader, all)));
         let leaves = (looked_at(&mut one).await, looked_at(&mut other).await);
         let (Poll::Ready(one), Poll::Ready(other)) = leaves else { panic!("without commits nobody waits") };
         assert_eq!((one.bytes, other.bytes), (all, all));
     }
     append_range(&shard, to, 50..51, 700).await;
-    let (mut one, mut other) = (pin!(shard.leave(all)), pin!(shard.leave(all)));
+    let (mut one, mut other) = (pin!(shard.leave(Rank::Reader, all)), pin!(shard.leave(Rank::Reader, all)));
     let Poll::Ready(leave) = looked_at(&mut one).await else { panic!("no commit is under way") };
     assert!(looked_at(&mut other).await.is_pending(), "one at a time");
     drop(leave);
@@ -543,7 +569,7 @@ async fn give_way(shard: Shard) {
     while shard.0.commits.under_way.get() == 0 {
         shard.reactor().yield_now().await;
     }
-    let mut behind = pin!(shard.leave(all));
+    let mut behind = pin!(shard.leave(Rank::Reader, all));
     assert!(looked_at(&mut behind).await.is_pending(), "the commit goes first");
     outcome(&session).await.expect("it is durable");
     shard.reactor().yield_now().await;

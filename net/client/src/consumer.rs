@@ -23,7 +23,10 @@ pub(crate) struct ConsumerCore {
     arrived: VecDeque<Arrived>,
     /// Bytes in `arrived`, and bytes that may come without being asked for again.
     buffered: usize,
-    troubles: VecDeque<ClientError>,
+    /// Each with the number of arrivals before it: those are handed over first.
+    troubles: VecDeque<(u64, ClientError)>,
+    /// All that ever were put into `arrived`.
+    arrivals: u64,
     turn: usize,
 }
 
@@ -79,7 +82,17 @@ struct Arrived {
 impl ConsumerCore {
     pub(crate) fn new(cluster: Cluster, routes: Routes, options: ConsumerOptions) -> ConsumerCore {
         let (arrived, troubles) = (VecDeque::new(), VecDeque::new());
-        ConsumerCore { cluster, routes, options, readers: Vec::new(), arrived, buffered: 0, troubles, turn: 0 }
+        ConsumerCore {
+            cluster,
+            routes,
+            options,
+            readers: Vec::new(),
+            arrived,
+            buffered: 0,
+            troubles,
+            arrivals: 0,
+            turn: 0,
+        }
     }
 
     /// Whether the topic's partitions are known, or why they never will be.
@@ -103,10 +116,12 @@ impl ConsumerCore {
 
     /// The next records, if some have arrived.
     pub(crate) fn take(&mut self) -> Result<Option<Fetched>, ClientError> {
-        if let Some(trouble) = self.troubles.pop_front() {
-            return Err(trouble);
-        }
-        while let Some(arrived) = self.arrived.pop_front() {
+        loop {
+            let handed = self.arrivals - self.arrived.len() as u64;
+            if let Some((_, trouble)) = self.troubles.pop_front_if(|(before, _)| *before <= handed) {
+                return Err(trouble);
+            }
+            let Some(arrived) = self.arrived.pop_front() else { return Ok(None) };
             let (reader, bytes) = (arrived.reader, arrived.bytes.len() - arrived.done);
             if self.readers[reader].generation != arrived.generation {
                 self.freed(reader, bytes);
@@ -117,7 +132,10 @@ impl ConsumerCore {
                 return Ok(fetched);
             }
         }
-        Ok(None)
+    }
+
+    fn note_trouble(&mut self, trouble: ClientError) {
+        self.troubles.push_back((self.arrivals, trouble));
     }
 
     pub(crate) fn partitions(&self) -> Vec<u32> {
@@ -371,6 +389,7 @@ impl ConsumerCore {
         let (bytes, generation) = (came.bytes.to_vec(), reader.generation);
         reader.buffered += bytes.len();
         self.buffered += bytes.len();
+        self.arrivals += 1;
         self.arrived.push_back(Arrived { reader: index, generation, next, high_watermark, bytes, done: 0 });
     }
 
@@ -404,7 +423,7 @@ impl ConsumerCore {
 
     fn give_up(&mut self, index: usize, refusal: Refusal) {
         self.readers[index].state = State::Halted;
-        self.troubles.push_back(refusal.into());
+        self.note_trouble(refusal.into());
     }
 
     /// Adds readers for partitions that have none yet.
@@ -525,7 +544,8 @@ impl Machine for ConsumerCore {
         if let Some(trouble) = self.routes.trouble()
             && self.readers.iter().any(|reader| reader.state != State::Halted)
         {
-            self.troubles.push_back(trouble.clone().into());
+            let trouble = trouble.clone().into();
+            self.note_trouble(trouble);
             self.readers.iter_mut().for_each(|reader| reader.state = State::Halted);
         }
         let readers = self.readers.len();

@@ -425,6 +425,25 @@ fn a_consumer_of_a_topic_that_is_deleted_says_so_once() {
 }
 
 #[test]
+fn what_arrived_before_an_error_is_handed_over_first() {
+    for mode in [Mode::Push, Mode::Pull] {
+        let mut consuming = Consuming::new(4, ConsumerOptions { mode, ..consumer_options() });
+        let steps = |consuming: &mut Consuming| {
+            for _ in 0..3000 {
+                consuming.world.losses = 0;
+                consuming.world.step(&mut consuming.core);
+                consuming.world.server.end_waits();
+            }
+        };
+        steps(&mut consuming);
+        consuming.world.server.delete(TOPIC);
+        steps(&mut consuming);
+        assert_eq!(consuming.until_error().to_string(), DELETED);
+        assert_eq!(consuming.seen.iter().flatten().count() as u64, consuming.produced);
+    }
+}
+
+#[test]
 fn a_shard_that_has_not_heard_of_the_topic_is_asked_again() {
     for mode in [Mode::Push, Mode::Pull] {
         let mut consuming = Consuming::new(19, ConsumerOptions { mode, ..consumer_options() });

@@ -23,6 +23,8 @@ use std::time::Duration;
 
 /// A pause before another try when the buffer pool is exhausted.
 const MEMORY_PAUSE: Duration = Duration::from_millis(5);
+/// A client that takes nothing for so long is not read ahead for.
+const STALLED_TIME: Duration = Duration::from_millis(500);
 /// Outcomes a session has room for before it grows.
 const SESSION_CAPACITY: usize = 16;
 
@@ -141,6 +143,9 @@ impl Connection {
                 self.say_goodbye(&Refusal::new(Status::IdleTimeout, "a frame was begun and not finished in time"));
             }
             _ => self.state.borrow_mut().release_idle_cursors(),
+        }
+        if over(self.times.send_began.get(), STALLED_TIME) {
+            self.state.borrow_mut().release_subscriptions();
         }
     }
 

@@ -148,6 +148,11 @@ impl State {
         Some(subscription)
     }
 
+    /// Gives back what was read for the client, who does not take what he has: it is read again when he does.
+    pub(super) fn release_subscriptions(&mut self) {
+        self.subscriptions.iter_mut().for_each(|(_, subscription)| subscription.cursor.release());
+    }
+
     /// Ends all of them without a word.
     pub(super) fn end_subscriptions(&mut self, connection: &Connection) {
         let next = |state: &mut State| state.subscriptions.iter_mut().map(|(key, _)| key).next();

@@ -4,6 +4,7 @@ use super::Cursor;
 use super::window::{Loaded, Target, Window, with_edges};
 use crate::model::{Offset, Position};
 use crate::reactor::Task;
+use crate::shard::pace::Rank;
 use crate::shard::{PartitionHandle, Shard};
 
 /// A window being read before it is asked for. Ends with whoever keeps it.
@@ -23,13 +24,21 @@ impl Shard {
         Some((ahead.reading.await?, ahead.end))
     }
 
+    fn has_plenty_to_read_with(&self) -> bool {
+        self.0.read_bytes.get() * 2 < self.0.config.read_bytes_max
+    }
+
     /// Begins to read what follows `window`, as long as there is plenty of memory for reads.
     pub(super) fn read_ahead(&self, handle: PartitionHandle, window: &Window, end: Position) -> Option<Ahead> {
         let target = Target { segment: window.start.segment, known: (window.next, window.end), end };
         let (base, shard, mut least) = (window.next, self.clone(), with_edges(window.longest));
-        let is_wanted = window.end < end && self.0.read_bytes.get() * 2 < self.0.config.read_bytes_max;
+        let is_wanted = window.end < end && self.has_plenty_to_read_with();
         let reading = async move {
-            let leave = shard.leave(shard.0.config.read_bytes).await;
+            let wanted = target.blocks_from(target.known.1).min(shard.0.config.read_bytes);
+            let leave = shard.leave(Rank::Reader, wanted).await;
+            if !shard.has_plenty_to_read_with() {
+                return None;
+            }
             loop {
                 match shard.try_window(handle, &target, target.known, leave.bytes.max(least)).await {
                     Ok(Loaded::Window(window)) => return Some(window),

@@ -1,6 +1,6 @@
 //! Where an offset or a time is: the sparse indexes, and segments where there is none.
 
-use super::window::{Loaded, Target};
+use super::window::{Amount, Loaded, Target};
 use super::{Cursor, Read};
 use crate::error::ReadError;
 use crate::log::index::{FILE_BYTES_MAX, Identity, SparseIndex, decode};
@@ -8,8 +8,11 @@ use crate::log::paths;
 use crate::model::{Offset, Position, Timestamp};
 use crate::partition::{Partition, Sealed};
 use crate::reactor::{Open, Outgoing};
+use crate::shard::event::Event;
 use crate::shard::{PartitionHandle, Shard};
 use corelog_batch::HEADER_BYTES;
+use std::cell::RefCell;
+use std::collections::HashSet;
 
 /// What to look up an offset by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +25,26 @@ pub enum OffsetQuery {
     MaxTimestamp,
     /// The first batch with a record at or after a time: its base offset.
     At(Timestamp),
+}
+
+/// Active segments whose index is being completed.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Rebuilds {
+    under_way: RefCell<HashSet<PartitionHandle>>,
+    ended: Event,
+}
+
+/// One of them, until it is dropped.
+struct Rebuild<'a> {
+    shard: &'a Shard,
+    handle: PartitionHandle,
+}
+
+impl Drop for Rebuild<'_> {
+    fn drop(&mut self) {
+        self.shard.0.rebuilds.under_way.borrow_mut().remove(&self.handle);
+        self.shard.0.rebuilds.ended.notify();
+    }
 }
 
 impl Shard {
@@ -129,14 +152,28 @@ impl Shard {
         Ok(index)
     }
 
-    /// After a start the index of the active segment knows nothing of what was there before: reads that.
+    /// After a start the index of the active segment knows nothing of what was there before: reads that, once for all who
+    /// wait for it.
     pub(super) async fn complete_active_index(&self, handle: PartitionHandle) -> Result<(), ReadError> {
-        let Some((base, known_from)) = self.0.partitions.borrow().get(handle).and_then(|partition| {
-            let active = partition.active.as_ref().filter(|active| active.indexed_from.0 > 0)?;
-            Some((active.base, active.indexed_from))
-        }) else {
-            return Ok(());
-        };
+        loop {
+            let ended = self.0.rebuilds.ended.wait();
+            let Some((base, known_from)) = self.unindexed(handle) else { return Ok(()) };
+            if self.0.rebuilds.under_way.borrow_mut().insert(handle) {
+                let _rebuild = Rebuild { shard: self, handle };
+                return self.index_active(handle, base, known_from).await;
+            }
+            ended.await;
+        }
+    }
+
+    /// The active segment, if its index does not reach back to its beginning, and from where on it does.
+    fn unindexed(&self, handle: PartitionHandle) -> Option<(Offset, Position)> {
+        let partitions = self.0.partitions.borrow();
+        let active = partitions.get(handle)?.active.as_ref().filter(|active| active.indexed_from.0 > 0)?;
+        Some((active.base, active.indexed_from))
+    }
+
+    async fn index_active(&self, handle: PartitionHandle, base: Offset, known_from: Position) -> Result<(), ReadError> {
         let mut index = self.rebuild_index(handle, base, known_from).await?;
         let mut partitions = self.0.partitions.borrow_mut();
         let partition = partitions.get_mut(handle).ok_or(ReadError::UnknownPartition)?;
@@ -160,7 +197,7 @@ impl Shard {
         let target = Target { segment: base, known: (base, Position(0)), end };
         let (mut at, mut least) = (target.known, 0);
         while at.1 < end {
-            let window = match self.read_window(handle, &target, at, least).await? {
+            let window = match self.read_window(handle, &target, at, Amount::Rebuild(least)).await? {
                 Loaded::Larger(needed) => {
                     least = needed;
                     continue;

@@ -5,6 +5,7 @@ mod lookup;
 mod window;
 
 pub use lookup::OffsetQuery;
+pub(super) use lookup::Rebuilds;
 
 use super::{PartitionHandle, Shard};
 use crate::error::ReadError;

@@ -5,6 +5,7 @@ use crate::error::{ReadError, ShardError};
 use crate::log::tail::{BLOCK, Place, block_ceil, block_floor};
 use crate::model::{Offset, Position};
 use crate::reactor::Slice;
+use crate::shard::pace::Rank;
 use crate::shard::{PartitionHandle, Shard};
 use corelog_batch::{BatchView, HEADER_BYTES, frame_length};
 use std::cell::Cell;
@@ -70,7 +71,7 @@ impl Shard {
         let target = self.target(handle, from, cursor).await?;
         let (mut at, mut least) = (target.known, 0);
         loop {
-            match self.read_window(handle, &target, at, least).await? {
+            match self.read_window(handle, &target, at, Amount::InTurn(least)).await? {
                 Loaded::Window(window) if window.next > from => {
                     cursor.ahead = goes_on.then(|| self.read_ahead(handle, &window, target.end)).flatten();
                     cursor.window = Some(Box::new(window));
@@ -118,13 +119,17 @@ impl Shard {
         handle: PartitionHandle,
         target: &Target,
         (base, position): (Offset, Position),
-        least: usize,
+        amount: Amount,
     ) -> Result<Loaded, ReadError> {
         let life = self.life();
         let mut damage = (position, "");
         // Twice: a disk may fail once to read what it holds.
         for _ in 0..2 {
-            let leave = self.leave(self.0.config.read_bytes).await;
+            let usual = target.blocks_from(position).min(self.0.config.read_bytes);
+            let (leave, least) = match amount {
+                Amount::InTurn(least) => (self.leave(Rank::Reader, usual).await, least),
+                Amount::Rebuild(least) => (self.leave_at_once(usual), least),
+            };
             match self.try_window(handle, target, (base, position), leave.bytes.max(least)).await {
                 Ok(loaded) => return Ok(loaded),
                 Err(Unread::Refused(error)) => return Err(error),
@@ -215,6 +220,22 @@ impl Shard {
         self.fence(handle, what.clone());
         ReadError::Fenced(what.into())
     }
+}
+
+impl Target {
+    /// Bytes of the blocks from the one at `position` to the end: of a short log little is read.
+    pub(super) fn blocks_from(&self, position: Position) -> usize {
+        block_ceil(self.end).0.saturating_sub(block_floor(position).0).max(BLOCK) as usize
+    }
+}
+
+/// How much to read: at least so many bytes, for there is a batch that needs them.
+#[derive(Clone, Copy)]
+pub(super) enum Amount {
+    /// What may be read beside commits.
+    InTurn(usize),
+    /// For an index that is missing. All readers of the partition wait for it, and it is made once.
+    Rebuild(usize),
 }
 
 pub(super) struct Target {
