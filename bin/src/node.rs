@@ -70,7 +70,7 @@ struct ListenError {
 
 /// Serves clients of one shard until the node stops. Tells `serving` when it has begun.
 async fn serve(start: ShardStart, address: Address, serving: Sender<()>) -> Result<(), ListenError> {
-    let ShardStart { shard, budget, stopping } = start;
+    let ShardStart { shard, budget, connections_max, stopping } = start;
     let mut stop = pin!(stopping.requested());
     let own = listen(&shard, address.alone(shard.id())).await?;
     address.ports.set(shard.id(), own.local_addr().port());
@@ -80,7 +80,8 @@ async fn serve(start: ShardStart, address: Address, serving: Sender<()>) -> Resu
     }
     let shared = listen(&shard, address.listen).await?;
     // Clients use the host by which they know the node, as long as there is only one.
-    let options = Options { host: String::new(), ports: address.ports, limits: Limits::within(&budget.pool) };
+    let limits = Limits::within(&budget.pool, connections_max);
+    let options = Options { host: String::new(), ports: address.ports, limits };
     let server = native::serve(shard, vec![own, shared], options);
     // The one who listens may have ended.
     let _ = serving.send(());

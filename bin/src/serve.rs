@@ -6,6 +6,7 @@ use crate::table::Table;
 use crate::{node, quantity, tune};
 use clap::Args;
 use corelog_engine::limits::{self, MemoryBudget};
+use corelog_engine::rlimits::Rlimits;
 use corelog_net::limits::Limits as NetLimits;
 use corelog_tuning::{Check, CpuSet, DataDir, Host, ShardPlan, Verdict, checks, disk_interrupts, plan};
 use std::io::Write;
@@ -117,13 +118,16 @@ pub(crate) fn run(args: Serve) -> Result<(), Failure> {
     given.check_ports(&settings, count).map_err(Failure::usage)?;
     let memory_bytes = settings.memory_bytes.unwrap_or_else(|| tune::default_memory(&host, count));
     let budget = MemoryBudget::plan(memory_bytes, count).map_err(Failure::usage)?;
+    let rlimits = Rlimits::raised();
     if args.print_limits {
-        return print(&limits_text(&budget));
+        return print(&limits_text(&budget, rlimits.connections_max(count)));
     }
     if args.print_config {
         return print(&given.print(&in_force(&plan, memory_bytes)));
     }
-    let remarks = remarks(&checks(&host, &data_dir, memory_bytes), &plan)?;
+    rlimits.check(count).map_err(Failure::failed)?;
+    let mut remarks = remarks(&checks(&host, &data_dir, memory_bytes), &plan)?;
+    remarks.extend(rlimits.remarks(count));
     node::run(&settings, &plan, &budget, &remarks)
 }
 
@@ -141,9 +145,9 @@ fn in_force(plan: &ShardPlan, memory_bytes: u64) -> [(&'static str, String); 3] 
     ]
 }
 
-fn limits_text(budget: &MemoryBudget) -> String {
+fn limits_text(budget: &MemoryBudget, connections_max: u32) -> String {
     let mut table = Table::new(["BOUND", "VALUE", "PAST IT"]);
-    for limit in limits::LIMITS.iter().chain(&NetLimits::within(&budget.pool).table()) {
+    for limit in limits::LIMITS.iter().chain(&NetLimits::within(&budget.pool, connections_max).table()) {
         table.row([limit.name.to_owned(), limit.to_string(), limit.past.to_owned()]);
     }
     table.text()

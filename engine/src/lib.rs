@@ -11,4 +11,5 @@ pub mod node;
 mod partition;
 pub mod planted;
 pub mod reactor;
+pub mod rlimits;
 pub mod shard;

@@ -80,6 +80,8 @@ pub const WAITER_BYTES: u64 = 512;
 
 /// Bytes of batches that a shard has on their way to others. The last one may go over it.
 pub const PARCEL_BYTES: usize = 4 << 20;
+/// Memory of a shard for a look inside compressed batches; the network side checks that it does.
+pub const UNPACKING_BYTES: u64 = 17 * MIB;
 /// Messages under way from one shard to another.
 pub const MESH_MESSAGES_MAX: usize = 1024;
 /// Memory of a message between shards; larger ones carry a pointer.
@@ -148,7 +150,7 @@ const fn limit(name: &'static str, value: u64, unit: Unit, past: &'static str) -
 }
 
 /// Every bound of a node.
-pub const LIMITS: [Limit; 21] = [
+pub const LIMITS: [Limit; 20] = [
     limit("shards of a node", SHARDS_MAX as u64, Unit::Count, "the server does not start"),
     limit("bytes of a topic's name", TOPIC_NAME_BYTES_MAX as u64, Unit::Count, "the topic is refused"),
     limit("partitions of a topic", TOPIC_PARTITIONS_MAX as u64, Unit::Count, "the topic is refused"),
@@ -181,7 +183,6 @@ pub const LIMITS: [Limit; 21] = [
         Unit::Count,
         "the one not used for longest is closed",
     ),
-    limit("connections of a shard", CONNECTIONS_MAX as u64, Unit::Count, "a new connection is closed at once"),
     limit("a connection before its hello", CONNECTION_BYTES, Unit::Bytes, "the connection is closed"),
     limit("time to the hello", HELLO_MS_MAX, Unit::Milliseconds, "the connection is closed"),
     limit(
@@ -312,7 +313,7 @@ pub fn least_memory(shards: u16) -> u64 {
 }
 
 /// What a shard takes beside its pool and its partitions, whatever the memory.
-fn fixed_lines(shards: u16) -> [BudgetLine; 8] {
+fn fixed_lines(shards: u16) -> [BudgetLine; 9] {
     let mesh = u64::from(shards) * (MESH_MESSAGES_MAX * MESH_MESSAGE_BYTES) as u64;
     [
         BudgetLine { what: "receive buffers", bytes: u64::from(RECEIVE_BUFFERS) * RECEIVE_BUFFER_BYTES as u64 },
@@ -320,6 +321,7 @@ fn fixed_lines(shards: u16) -> [BudgetLine; 8] {
         BudgetLine { what: "open handles", bytes: u64::from(HANDLES_MAX) * HANDLE_BYTES },
         BudgetLine { what: "waiting requests, subscriptions", bytes: u64::from(WAITERS_MAX) * WAITER_BYTES },
         BudgetLine { what: "batches that wait for their segment", bytes: WAITING_BYTES },
+        BudgetLine { what: "a compressed batch that is checked", bytes: UNPACKING_BYTES },
         BudgetLine { what: "mesh between shards", bytes: mesh },
         BudgetLine { what: "batches between shards", bytes: PARCEL_BYTES as u64 + u64::from(MESSAGE_BYTES_MAX) },
         BudgetLine { what: "rings", bytes: RING_BYTES },
@@ -449,7 +451,7 @@ mod tests {
     #[test]
     fn too_little_memory_is_one_sentence() {
         let error = MemoryBudget::plan(64 * MIB, 2).unwrap_err().to_string();
-        assert_eq!(error, "memory is 64 MiB; with 2 shards it must be at least 665 MiB");
+        assert_eq!(error, "memory is 64 MiB; with 2 shards it must be at least 710 MiB");
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::model::ShardId;
 use crate::reactor::mesh::{self, Mesh, MeshHandle};
 use crate::reactor::ring::{Options, StartError};
 use crate::reactor::{Reactor, run_ring};
+use crate::rlimits::{Rlimits, TooFewFiles};
 use crate::shard::{Envelope, Shard, ShardConfig};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -29,8 +29,6 @@ use std::time::Duration;
 const CONTROL_POOL_BYTES: usize = 2 << 20;
 /// It has few operations in flight and no sockets.
 const CONTROL_ENTRIES: u32 = 64;
-/// File descriptors of a shard beside those of connections and segments: journal, checkpoint, ring, directories.
-const OTHER_FILES: u64 = 64;
 
 const _: () = assert!(size_of::<Envelope>() <= limits::MESH_MESSAGE_BYTES, "the budget counts messages at this size");
 
@@ -72,6 +70,9 @@ pub enum ConfigError {
     /// Too little memory.
     #[error(transparent)]
     Memory(#[from] MemoryTooSmall),
+    /// Too few files may be open.
+    #[error(transparent)]
+    Files(#[from] TooFewFiles),
     /// A journal too small to work with, or too large to recover in reasonable time.
     #[error(
         "journal-bytes is {}; it must be from {} to {}, in steps of 4096",
@@ -117,6 +118,8 @@ pub struct ShardStart {
     pub shard: Shard,
     /// What the node may use.
     pub budget: Arc<MemoryBudget>,
+    /// Connections that the shard may have.
+    pub connections_max: u32,
     /// Tells when to stop.
     pub stopping: Stopping,
 }
@@ -144,7 +147,7 @@ impl NodeConfig {
         Ok(MemoryBudget::plan(self.memory, self.shards)?)
     }
 
-    fn shard(&self, budget: &MemoryBudget) -> ShardConfig {
+    fn shard(&self, budget: &MemoryBudget, rlimits: Rlimits) -> ShardConfig {
         let bounds = Bounds { partitions: budget.partitions, ..Bounds::default() };
         ShardConfig {
             data_dir: self.data_dir.clone(),
@@ -159,7 +162,7 @@ impl NodeConfig {
             waiting_bytes_max: limits::WAITING_BYTES as usize,
             read_bytes: limits::READ_BYTES as usize,
             read_bytes_max: budget.pool.reads as usize,
-            files_max: segment_files_max(self.shards),
+            files_max: rlimits.segment_files_max(self.shards),
             checkpoint_interval: limits::CHECKPOINT_INTERVAL,
             retention_interval: self.retention_interval,
             disk_reserve_bytes: self.disk_reserve_bytes,
@@ -167,12 +170,13 @@ impl NodeConfig {
         }
     }
 
-    fn ring(&self, shard: ShardId, budget: &MemoryBudget) -> Options {
+    fn ring(&self, shard: ShardId, budget: &MemoryBudget, rlimits: Rlimits) -> Options {
         Options {
             shard,
             shards: self.shards,
             cpu: self.cpus.get(usize::from(shard.0)).copied(),
             pool_bytes: budget.pool.bytes as usize,
+            entries: rlimits.ring_entries(self.shards),
             spin: self.spin,
             receive_buffers: limits::RECEIVE_BUFFERS,
             receive_buffer_bytes: limits::RECEIVE_BUFFER_BYTES,
@@ -212,10 +216,11 @@ where
     F: Future<Output = Result<(), E>> + 'static,
 {
     let budget = Arc::new(config.budget()?);
-    raise_file_limit();
+    let rlimits = Rlimits::raised();
+    rlimits.check(config.shards).map_err(ConfigError::from)?;
     let (config, stop) = (config.clone(), stop.clone());
     run_ring(config.control_ring(), async move |reactor: Reactor| {
-        let shards = Shards::start(&config, &stop, &budget, serve);
+        let shards = Shards::start(&config, &stop, &budget, rlimits, serve);
         // Blocks this thread, which has nothing else to do until then.
         stop.wait();
         shards.stop(&reactor).await
@@ -235,22 +240,25 @@ impl<E: Send + 'static> Shards<E> {
         config: &NodeConfig,
         stop: &Stop,
         budget: &Arc<MemoryBudget>,
+        rlimits: Rlimits,
         serve: impl Fn(ShardStart) -> F + Clone + Send + 'static,
     ) -> Shards<E> {
         let meshes = mesh::build::<Envelope>(config.shards, MESH_MESSAGES_MAX);
         let mut controls = mesh::build::<()>(config.shards + 1, 1);
         let Some(control) = controls.pop() else { unreachable!("there is one more than shards") };
         let mut shards = Shards { control, threads: Vec::new(), failed: None };
-        let shard_config = config.shard(budget);
+        let shard_config = config.shard(budget, rlimits);
         for (mesh, control) in meshes.into_iter().zip(controls) {
             let shard = ShardId(shards.threads.len() as u16);
-            let options = config.ring(shard, budget);
+            let options = config.ring(shard, budget, rlimits);
             let (config, budget, serve) = (shard_config.clone(), budget.clone(), serve.clone());
             // However this thread ends, or if it does not begin: the node does not go on without it.
             let at_end = StopAtEnd(stop.clone());
+            let connections_max = rlimits.connections_max(options.shards);
             let body = move || {
                 let _at_end = at_end;
-                run_shard(options, mesh, control, config, budget, serve)
+                let serve = move |shard, stopping| serve(ShardStart { shard, budget, connections_max, stopping });
+                run_shard(options, mesh, control, config, serve)
             };
             match thread::Builder::new().name(format!("shard-{shard}")).spawn(body) {
                 Ok(thread) => shards.threads.push(thread),
@@ -288,8 +296,7 @@ fn run_shard<E: 'static, F: Future<Output = Result<(), E>> + 'static>(
     mesh: Mesh<Envelope>,
     control: Mesh<()>,
     config: ShardConfig,
-    budget: Arc<MemoryBudget>,
-    serve: impl Fn(ShardStart) -> F + 'static,
+    serve: impl FnOnce(Shard, Stopping) -> F + 'static,
 ) -> Result<(), NodeError<E>> {
     run_ring(options, async move |reactor: Reactor| {
         let mesh = mesh.attach(&reactor);
@@ -298,7 +305,7 @@ fn run_shard<E: 'static, F: Future<Output = Result<(), E>> + 'static>(
         let started = unless(stopping.requested(), Shard::start(reactor, mesh, config)).await;
         let Some(started) = started else { return Ok(()) };
         let shard = started.map_err(NodeError::Shard)?;
-        let served = serve(ShardStart { shard: shard.clone(), budget, stopping }).await;
+        let served = serve(shard.clone(), stopping).await;
         shard.stop().await;
         served.map_err(NodeError::Server)
     })?
@@ -312,20 +319,6 @@ async fn unless<T>(ended: impl Future<Output = ()>, work: impl Future<Output = T
         Poll::Pending => ended.as_mut().poll(context).map(|()| None),
     })
     .await
-}
-
-/// Takes as many file descriptors as the system allows without asking; where that fails the limit stays as it is.
-fn raise_file_limit() {
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
-    }
-}
-
-/// Segment files that each shard may keep open: what connections and the rest leave of the process's limit.
-fn segment_files_max(shards: u16) -> usize {
-    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
-    let left = (limit / u64::from(shards)).saturating_sub(u64::from(limits::CONNECTIONS_MAX) + OTHER_FILES);
-    left.clamp(limits::SEGMENT_FILES_MIN, limits::SEGMENT_FILES_MAX) as usize
 }
 
 /// Asks the node to stop when it is dropped.
@@ -411,7 +404,7 @@ mod tests {
     fn what_a_shard_sets_aside_is_what_the_budget_has_for_it() {
         let config = config(Path::new("data"));
         let budget = MemoryBudget::plan(config.memory, config.shards).unwrap();
-        assert_eq!(config.shard(&budget).own_bytes() as u64, budget.pool.journal);
+        assert_eq!(config.shard(&budget, Rlimits::raised()).own_bytes() as u64, budget.pool.journal);
     }
 
     /// A server that does nothing until it is to stop.
@@ -446,7 +439,7 @@ mod tests {
         let cpus = NodeConfig { cpus: vec![1], ..config() };
         assert_eq!(error(cpus), "1 cores are given for 2 shards; give one for each");
         let memory = NodeConfig { memory: 1 << 20, ..config() };
-        assert_eq!(error(memory), "memory is 1 MiB; with 2 shards it must be at least 665 MiB");
+        assert_eq!(error(memory), "memory is 1 MiB; with 2 shards it must be at least 710 MiB");
         for journal_bytes in [JOURNAL_BYTES_MIN - 4096, JOURNAL_BYTES_MAX + 4096, JOURNAL_BYTES_MIN + 512] {
             let sentence = error(NodeConfig { journal_bytes, ..config() });
             assert!(sentence.ends_with("it must be from 32 MiB to 64 GiB, in steps of 4096"), "{sentence}");
@@ -457,7 +450,7 @@ mod tests {
     #[test]
     fn a_shard_has_the_ring_that_the_budget_counts() {
         let config = config(Path::new("data"));
-        let options = config.ring(ShardId(1), &config.budget().unwrap());
+        let options = config.ring(ShardId(1), &config.budget().unwrap(), Rlimits { files: 1 << 20, locked: 8 << 20 });
         assert_eq!(options.entries, limits::RING_ENTRIES);
     }
 

@@ -2,7 +2,7 @@
 
 use corelog_engine::limits::{
     CONNECTION_BYTES, CONNECTIONS_MAX, HANDLES_MAX, HELLO_MS_MAX, Limit, MESSAGE_BYTES_MAX, PoolBudget,
-    REQUESTS_IN_FLIGHT_MAX, Unit, WAITERS_MAX,
+    REQUESTS_IN_FLIGHT_MAX, UNPACKING_BYTES, Unit, WAITERS_MAX,
 };
 use std::time::Duration;
 
@@ -21,9 +21,13 @@ pub struct Limits {
     pub send_time: Duration,
     /// The same while the shard's memory is short.
     pub short_send_time: Duration,
+    /// A client that has taken nothing for so long is not read ahead for.
+    pub stalled_time: Duration,
     /// Time for which a connection that ends still takes and discards what its client sends, so that the client gets to
     /// read the reason instead of a reset.
     pub linger_time: Duration,
+    /// Bytes that a compressed batch may unpack to. What clients unpack unless told otherwise.
+    pub unpacked_bytes_max: usize,
     /// Bytes of a frame's body.
     pub body_bytes_max: u32,
     /// Requests of one connection that are not answered yet.
@@ -74,7 +78,9 @@ impl Default for Limits {
             frame_time: Duration::from_secs(60),
             send_time: Duration::from_secs(30),
             short_send_time: Duration::from_secs(2),
+            stalled_time: Duration::from_millis(500),
             linger_time: Duration::from_secs(1),
+            unpacked_bytes_max: 128 << 20,
             body_bytes_max: MESSAGE_BYTES_MAX + BODY_BYTES_EXTRA,
             requests_max: REQUESTS_IN_FLIGHT_MAX as usize,
             request_bytes_max: 32 << 20,
@@ -100,14 +106,15 @@ impl Default for Limits {
 const STOPS: &str = "nothing more is read from the connection until there is room";
 
 impl Limits {
-    /// The defaults, and of a shard's buffers as much as the node's memory budget gives.
-    pub fn within(pool: &PoolBudget) -> Limits {
+    /// The defaults, and of a shard's buffers as much as the node's memory budget gives, and so many connections.
+    pub fn within(pool: &PoolBudget, connections_max: u32) -> Limits {
         let (frame_bytes_max, shard_outgoing_bytes_max) = (pool.frames as usize, pool.outgoing as usize);
-        Limits { frame_bytes_max, shard_outgoing_bytes_max, ..Limits::default() }
+        let connections_max = connections_max as usize;
+        Limits { connections_max, frame_bytes_max, shard_outgoing_bytes_max, ..Limits::default() }
     }
 
     /// One line per bound. Those that the engine's table has as well are left to it.
-    pub fn table(&self) -> [Limit; 20] {
+    pub fn table(&self) -> [Limit; 23] {
         let bytes = |name, value: usize, past| Limit { name, value: value as u64, unit: Unit::Bytes, past };
         let count = |name, value: usize, past| Limit { name, value: value as u64, unit: Unit::Count, past };
         let time = |name, value: Duration, past| Limit {
@@ -117,12 +124,15 @@ impl Limits {
             past,
         };
         [
+            count("connections of a shard", self.connections_max, "a new connection is closed at once"),
             time("silence of a client", self.idle_time, "idle_timeout, the connection is closed"),
             time("a frame from its first byte to its last", self.frame_time, "idle_timeout, the connection is closed"),
             time("a client taking what was sent to it", self.send_time, "the connection is closed"),
             time("the same while the shard's memory is short", self.short_send_time, "the connection is closed"),
+            time("a client taking nothing", self.stalled_time, "what was read ahead for it goes back"),
             time("a client noticing that its connection ends", self.linger_time, "the connection is closed"),
             bytes("body of a frame", self.body_bytes_max as usize, "frame_too_large, the connection is closed"),
+            bytes("a compressed batch once unpacked", self.unpacked_bytes_max, "invalid_batch"),
             bytes("produce bodies of a connection not yet answered", self.request_bytes_max, STOPS),
             bytes("responses of a connection not yet taken", self.outgoing_bytes_max, STOPS),
             bytes(
@@ -149,6 +159,7 @@ impl Limits {
     }
 }
 
+const _: () = assert!(UNPACKING_BYTES as usize >= corelog_batch::Unpacker::BYTES_MAX);
 const _: () = assert!(CONNECTION_BYTES as usize >= corelog_wire::HELLO_BODY_BYTES_MAX as usize);
 
 #[cfg(test)]
@@ -163,7 +174,10 @@ mod tests {
         assert!(limits.body_bytes_max as usize + corelog_wire::HEADER_BYTES <= BLOCK_MAX);
         assert!((limits.body_bytes_max as usize).next_power_of_two() <= BLOCK_MAX, "nor does doubling ask for more");
         let least = MemoryBudget::plan(least_memory(1), 1).unwrap().pool;
-        assert!(Limits::within(&least).frame_bytes_max >= BLOCK_MAX, "one such frame is possible on every node");
+        assert!(
+            Limits::within(&least, CONNECTIONS_MAX).frame_bytes_max >= BLOCK_MAX,
+            "one such frame is possible on every node"
+        );
     }
 
     #[test]

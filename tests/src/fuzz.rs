@@ -4,7 +4,7 @@
 //! Checksums keep random bytes away from what lies behind them, so that each input is also tried with its checksums made
 //! to fit. `tests/fuzz` has the targets for cargo-fuzz, and `tests/tests/fuzz.rs` runs them with stable Rust.
 
-use corelog_batch::{BatchView, Limits, batches, validate};
+use corelog_batch::{BatchView, Limits, Unpacker, batches, validate};
 use corelog_engine::log::BLOCK;
 use corelog_engine::log::checkpoint::{self, FILE_HEADER_BYTES, replay, snapshot};
 use corelog_engine::log::frame::{Checksum, HEADER_BYTES};
@@ -14,6 +14,9 @@ use corelog_engine::log::segment::{ANY_EPOCH, scan};
 use corelog_engine::metadata::MetadataRecord;
 use corelog_engine::model::{Offset, Position};
 use corelog_wire::decode_any;
+use std::future::ready;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 /// A parser and what must hold of it.
 pub type Target = fn(&[u8]);
@@ -63,11 +66,19 @@ fn check_batches(bytes: &[u8]) {
         };
         let count = records.try_fold(0, |count, record| record.map(|_| count + 1));
         assert!(scratch.len() <= RECORDS_BYTES_MAX);
-        if let (Ok(summary), true) = (valid, is_open) {
-            assert_eq!(summary.length, batch.bytes().len());
-            assert_eq!(count, Ok(summary.record_count));
+        let Ok(summary) = valid else { continue };
+        assert_eq!(summary.length, batch.bytes().len());
+        if is_open || unpacks(&batch, RECORDS_BYTES_MAX) {
+            assert_eq!(count, Ok(summary.record_count), "what a server takes a client can read");
         }
     }
+}
+
+/// Whether a server would take the compressed batch.
+fn unpacks(batch: &BatchView<'_>, max: usize) -> bool {
+    let mut unpacker = Unpacker::default();
+    let checked = pin!(unpacker.check(batch, max, || ready(())));
+    matches!(checked.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
 }
 
 /// Journal entries.

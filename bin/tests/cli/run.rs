@@ -99,8 +99,13 @@ impl Server {
     }
 
     pub(crate) fn start_with(data_dir: &Path, arguments: &[&str]) -> Server {
-        let mut command = corelog(&["serve", "--memory", "1GiB", "--journal-bytes", "32MiB", "--data-dir"]);
-        command.arg(data_dir).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut command = corelog(&["serve", "--memory", "1200MiB", "--journal-bytes", "32MiB", "--data-dir"]);
+        Server::started(command.arg(data_dir).args(arguments))
+    }
+
+    /// Waits until the server that the command starts answers.
+    pub(crate) fn started(command: &mut Command) -> Server {
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut start_lines = Vec::new();

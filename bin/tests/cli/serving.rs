@@ -2,6 +2,7 @@
 
 use crate::run::{Ended, PATIENCE, Server, corelog, run_with};
 use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 fn serve(data_dir: &Path, arguments: &[&str]) -> Ended {
@@ -20,6 +21,42 @@ fn the_start_lines_say_where_why_and_what_next() {
     let (status, rest) = server.stop();
     assert_eq!(status, Some(0));
     assert!(rest.contains(" topic create clicks --partitions 8"), "{rest}");
+}
+
+/// The server with what a shell's `ulimit` sets.
+fn limited(ulimits: &str, data_dir: &Path, arguments: &[&str]) -> Command {
+    let server = corelog(&["serve", "--memory", "1GiB", "--journal-bytes", "32MiB", "--listen", "127.0.0.1:0"]);
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{ulimits} && exec \"$0\" \"$@\"")]).arg(server.get_program());
+    command.args(server.get_args()).args(arguments).arg("--data-dir").arg(data_dir);
+    command.env_clear();
+    command
+}
+
+#[test]
+fn with_little_allowed_it_serves_with_less_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = limited("ulimit -n 300 && ulimit -l 64", dir.path(), &["--smp", "2"]);
+    let server = Server::started(&mut command);
+    server.run(&["topic", "create", "t", "--partitions", "500"]).ok();
+    let lines: String = (0..5000).map(|number| format!("{number}\n")).collect();
+    let produced = server.run_with(&["produce", "t", "--batch-bytes", "100", "--key-separator", "x"], lines.as_bytes());
+    assert_eq!(produced.status, Some(0), "{}", produced.stderr);
+    let consumed = server.run(&["consume", "t", "--from", "beginning", "--exit-at-end"]).ok();
+    assert_eq!(consumed.lines().count(), 5000);
+    let said = server.start_lines.join("\n");
+    assert!(said.contains("open files: 300: a shard takes 22 connections instead of 1024: run `ulimit -n"), "{said}");
+    assert!(said.contains("locked memory: 64 KiB: rings of 64 entries instead of 1024: run `ulimit -l`"), "{said}");
+    assert_eq!(server.stop().0, Some(0));
+}
+
+#[test]
+fn too_few_open_files() {
+    let dir = tempfile::tempdir().unwrap();
+    run_with(limited("ulimit -n 40", dir.path(), &["--smp", "1"]), b"").refuses(
+        "corelog: this process may have 40 files open; with 1 shard it must be at least 144: run `ulimit -n 144` (or \
+         LimitNOFILE=) before the server, better with 65536",
+    );
 }
 
 #[test]

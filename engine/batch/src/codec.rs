@@ -1,4 +1,4 @@
-//! How the records of a batch are compressed. Servers only look at the code; clients do the work (feature `codecs`).
+//! How the records of a batch are compressed (the work itself with feature `codecs`).
 
 use crate::BatchError;
 use std::fmt;
@@ -138,7 +138,7 @@ fn zstd_decoder(data: &[u8], max: usize) -> std::io::Result<zstd::Decoder<'stati
 /// The framing of snappy-java: `82 "SNAPPY" 00`, two big endian words for version and oldest compatible version, then
 /// blocks, each behind its length as a big endian word.
 #[cfg(feature = "codecs")]
-mod snappy {
+pub(crate) mod snappy {
     use std::io;
 
     const MAGIC: &[u8] = b"\x82SNAPPY\0";
@@ -164,18 +164,72 @@ mod snappy {
     }
 
     pub(super) fn decompress(data: &[u8], max: usize, out: &mut Vec<u8>) -> io::Result<()> {
-        let Some(mut rest) = data.strip_prefix(MAGIC) else {
-            return block(data, max, out);
-        };
-        rest = rest.get(VERSION_BYTES..).ok_or(io::ErrorKind::UnexpectedEof)?;
-        while !rest.is_empty() && out.len() <= max {
+        let mut blocks = Blocks::of(data)?;
+        while out.len() <= max
+            && let Some(compressed) = blocks.next()?
+        {
+            block(compressed, max, out)?;
+        }
+        Ok(())
+    }
+
+    /// The compressed blocks of a batch.
+    enum Blocks<'a> {
+        Bare(Option<&'a [u8]>),
+        Framed(&'a [u8]),
+    }
+
+    impl<'a> Blocks<'a> {
+        fn of(data: &'a [u8]) -> io::Result<Blocks<'a>> {
+            let Some(framed) = data.strip_prefix(MAGIC) else { return Ok(Blocks::Bare(Some(data))) };
+            Ok(Blocks::Framed(framed.get(VERSION_BYTES..).ok_or(io::ErrorKind::UnexpectedEof)?))
+        }
+
+        fn next(&mut self) -> io::Result<Option<&'a [u8]>> {
+            let rest = match self {
+                Blocks::Bare(block) => return Ok(block.take()),
+                Blocks::Framed([]) => return Ok(None),
+                Blocks::Framed(rest) => rest,
+            };
             let (length, behind) = rest.split_first_chunk::<4>().ok_or(io::ErrorKind::UnexpectedEof)?;
             let length = u32::from_be_bytes(*length) as usize;
             let (compressed, behind) = behind.split_at_checked(length).ok_or(io::ErrorKind::UnexpectedEof)?;
-            block(compressed, max, out)?;
-            rest = behind;
+            *rest = behind;
+            Ok(Some(compressed))
         }
-        Ok(())
+    }
+
+    /// Gives a batch's bytes unpacked, a block at a time.
+    pub(crate) struct Reader<'a> {
+        blocks: Blocks<'a>,
+        block: Vec<u8>,
+        /// What of the block has been read.
+        at: usize,
+        block_bytes_max: usize,
+    }
+
+    impl<'a> Reader<'a> {
+        pub(crate) fn new(data: &'a [u8], block_bytes_max: usize) -> io::Result<Reader<'a>> {
+            Ok(Reader { blocks: Blocks::of(data)?, block: Vec::new(), at: 0, block_bytes_max })
+        }
+    }
+
+    impl io::Read for Reader<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            while self.at == self.block.len() {
+                let Some(compressed) = self.blocks.next()? else { return Ok(0) };
+                self.at = 0;
+                self.block.clear();
+                block(compressed, self.block_bytes_max, &mut self.block)?;
+                if self.block.len() > self.block_bytes_max {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
+            }
+            let count = out.len().min(self.block.len() - self.at);
+            out[..count].copy_from_slice(&self.block[self.at..self.at + count]);
+            self.at += count;
+            Ok(count)
+        }
     }
 
     /// Appends one block. A block that would lead beyond `max` leaves `out` longer than `max` and is not expanded.

@@ -120,8 +120,8 @@ pub enum BatchError {
         /// The record's.
         found: i64,
     },
-    /// The compressed records do not decompress.
-    #[error("the {codec} data does not decompress")]
+    /// The compressed records do not decompress, or it would take a larger window or block than is allowed.
+    #[error("the {codec} data does not decompress, or only with more memory than is allowed for it")]
     Compression {
         /// The codec's name.
         codec: &'static str,

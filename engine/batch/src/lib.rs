@@ -13,6 +13,8 @@ mod codec;
 mod error;
 mod header;
 mod record;
+#[cfg(feature = "codecs")]
+mod unpack;
 mod validate;
 mod varint;
 
@@ -21,6 +23,8 @@ pub use codec::{Codec, UnknownCodecName};
 pub use error::BatchError;
 pub use header::{BatchView, HEADER_BYTES, LENGTH_PREFIX_BYTES, STAMPED_BYTES, frame_length, stamp};
 pub use record::{Header, Headers, Record, Records};
+#[cfg(feature = "codecs")]
+pub use unpack::Unpacker;
 pub use validate::{BatchSummary, Batches, Limits, batches, validate};
 
 /// CRC-32C (Castagnoli) of `bytes`, as batches carry it.

@@ -1,5 +1,4 @@
-//! Whether a batch from a client may be stored. Compressed records are not opened: their header is checked, and whoever
-//! reads them meets a typed error where they lie.
+//! Whether a batch from a client may be stored. Compressed records are not opened here: see [`Unpacker`](crate::Unpacker).
 
 use crate::header::{BatchView, CODEC_BITS, CONTROL_BIT, TRANSACTIONAL_BIT};
 use crate::record::take_record;
@@ -107,7 +106,7 @@ fn check_attributes(batch: &BatchView<'_>) -> Result<(), BatchError> {
     }
 }
 
-fn check_count(batch: &BatchView<'_>) -> Result<u32, BatchError> {
+pub(crate) fn check_count(batch: &BatchView<'_>) -> Result<u32, BatchError> {
     let (count, last_offset_delta) = (batch.record_count(), batch.last_offset_delta());
     let records = u32::try_from(count).map_err(|_| BatchError::NegativeCount { count })?;
     if records == 0 {
@@ -124,19 +123,26 @@ fn check_timestamp(timestamp: i64) -> Result<(), BatchError> {
 }
 
 fn check_records(batch: &BatchView<'_>, count: u32) -> Result<(), BatchError> {
-    let (base, declared) = (batch.base_timestamp(), batch.max_timestamp());
     let mut rest = batch.payload();
     for index in 0..count {
         let record = take_record(&mut rest).ok_or(BatchError::RecordLies { index })?;
-        let delta = record.offset_delta;
-        if u32::try_from(delta) != Ok(index) {
-            return Err(BatchError::OffsetDelta { index, delta });
-        }
-        let found = base.wrapping_add(record.timestamp_delta);
-        check_timestamp(found)?;
-        if found > declared {
-            return Err(BatchError::MaxTimestampLies { declared, found });
-        }
+        check_record(batch, index, record.offset_delta, record.timestamp_delta)?;
     }
     if rest.is_empty() { Ok(()) } else { Err(BatchError::TrailingBytes { bytes: rest.len() }) }
+}
+
+/// Whether the record with this index may say so of itself.
+#[inline]
+pub(crate) fn check_record(
+    batch: &BatchView<'_>,
+    index: u32,
+    delta: i32,
+    timestamp_delta: i64,
+) -> Result<(), BatchError> {
+    if u32::try_from(delta) != Ok(index) {
+        return Err(BatchError::OffsetDelta { index, delta });
+    }
+    let (declared, found) = (batch.max_timestamp(), batch.base_timestamp().wrapping_add(timestamp_delta));
+    check_timestamp(found)?;
+    if found > declared { Err(BatchError::MaxTimestampLies { declared, found }) } else { Ok(()) }
 }

@@ -3,9 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets what it did not expect should end there and then")]
 
 use corelog_batch::{
-    AppendRefused, BatchBuilder, BatchError, BatchView, Codec, Header, Limits, batches, frame_length, validate,
+    AppendRefused, BatchBuilder, BatchError, BatchView, Codec, Header, Limits, Unpacker, batches, frame_length,
+    validate,
 };
 use proptest::prelude::*;
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 const LIMITS: Limits = Limits { batch_bytes_max: 1 << 22 };
 const DECOMPRESSED_MAX: usize = 1 << 22;
@@ -52,11 +57,40 @@ fn read(batch: &BatchView<'_>, max: usize) -> Result<Vec<OwnedRecord>, BatchErro
     Ok(all)
 }
 
+/// What the check of a compressed batch says, and how often it paused.
+fn check(unpacker: &mut Unpacker, batch: &[u8], max: usize) -> (Result<(), BatchError>, usize) {
+    let pauses = Cell::new(0);
+    let pause = || {
+        pauses.set(pauses.get() + 1);
+        let mut is_over = false;
+        poll_fn(move |_| if std::mem::replace(&mut is_over, true) { Poll::Ready(()) } else { Poll::Pending })
+    };
+    let view = BatchView::first(batch).unwrap();
+    let mut checking = pin!(unpacker.check(&view, max, pause));
+    loop {
+        if let Poll::Ready(found) = checking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return (found, pauses.get());
+        }
+    }
+}
+
+/// The batch with other bytes behind its header, and with what the header says of them corrected.
+fn with_payload(batch: &[u8], codec: Codec, payload: &[u8]) -> Vec<u8> {
+    let mut batch = [&batch[..61], payload].concat();
+    batch[22] = codec.code();
+    let length = batch.len() as i32 - 12;
+    batch[8..12].copy_from_slice(&length.to_be_bytes());
+    let crc = corelog_batch::crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    batch
+}
+
 /// Whatever the bytes are, nothing panics, and a walk ends.
 fn poke(bytes: &[u8]) {
     let _ = validate(bytes, LIMITS);
     let _ = frame_length(bytes);
     for batch in batches(bytes).flatten() {
+        let _ = check(&mut Unpacker::default(), batch.bytes(), 1 << 16);
         let mut scratch = Vec::new();
         if let Ok(records) = batch.records(&mut scratch, 1 << 16) {
             for record in records.flatten() {
@@ -80,6 +114,7 @@ proptest! {
         prop_assert!(built.len() <= plain.len());
         let view = BatchView::first(&built).unwrap();
         prop_assert_eq!(&read(&view, DECOMPRESSED_MAX).unwrap(), &records);
+        prop_assert_eq!(check(&mut Unpacker::default(), &built, DECOMPRESSED_MAX).0, Ok(()));
         prop_assert_eq!(view.plain_records().is_ok(), summary.codec == Codec::None);
         let mut decompressed = vec![1, 2, 3];
         view.decompress_into(&mut decompressed, DECOMPRESSED_MAX).unwrap();
@@ -95,6 +130,28 @@ proptest! {
         built[at] ^= 1_u8 << bit;
         prop_assert!(validate(&built, LIMITS).is_err());
         poke(&built);
+    }
+
+    #[test]
+    fn of_compressed_records_the_same_is_said_as_of_plain_ones(
+        records in proptest::collection::vec(record(), 1..20), huge in prop_oneof![0..1_usize, 30_000..40_000_usize],
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        cut in prop_oneof![0..1_usize, 1..5_usize], extra in prop_oneof![0..1_usize, 1..40_000_usize],
+    ) {
+        // One record beyond a piece, in their midst.
+        let mut records = records;
+        records[0].2 = Some(vec![7; huge]);
+        let plain = build(Codec::None, &records);
+        let mut payload = plain[61..].to_vec();
+        for (place, byte) in changes {
+            *place.get_mut(&mut payload) = byte;
+        }
+        payload.truncate(payload.len() - cut.min(payload.len()));
+        payload.resize(payload.len() + extra, 0);
+        let said = validate(&with_payload(&plain, Codec::None, &payload), LIMITS).map(drop);
+        let block = snap::raw::Encoder::new().compress_vec(&payload).unwrap();
+        let compressed = with_payload(&plain, Codec::Snappy, &block);
+        prop_assert_eq!(check(&mut Unpacker::default(), &compressed, DECOMPRESSED_MAX).0, said);
     }
 
     #[test]
@@ -130,13 +187,11 @@ proptest! {
             batch.extend_from_slice(b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01");
         }
         batch.extend_from_slice(&payload);
-        batch[22] = code;
         batch[23..27].copy_from_slice(&(count - 1).to_be_bytes());
         batch[57..61].copy_from_slice(&count.to_be_bytes());
-        let length = batch.len() as i32 - 12;
-        batch[8..12].copy_from_slice(&length.to_be_bytes());
-        let crc = corelog_batch::crc32c(&batch[21..]);
-        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+        let payload = batch.split_off(61);
+        let mut batch = with_payload(&batch, Codec::None, &payload);
+        batch[22] = code;
         poke(&batch);
     }
 
@@ -167,6 +222,14 @@ fn a_bomb_is_refused_by_every_codec() {
         assert_eq!(view.decompress_into(&mut plain, 1 << 16), Err(BatchError::Bomb { max: 1 << 16 }), "{codec}");
         assert!(plain.is_empty());
         assert_eq!(read(&view, 1 << 21).unwrap().len(), 1);
+        // One after another, as a server has them.
+        let mut unpacker = Unpacker::default();
+        for _ in 0..2 {
+            assert_eq!(check(&mut unpacker, &built, 1 << 16).0, Err(BatchError::Bomb { max: 1 << 16 }), "{codec}");
+            let (checked, pauses) = check(&mut unpacker, &built, 1 << 21);
+            assert_eq!(checked, Ok(()), "{codec}");
+            assert!((24..=33).contains(&pauses), "{codec} paused {pauses} times");
+        }
     }
 }
 
@@ -174,10 +237,7 @@ fn a_bomb_is_refused_by_every_codec() {
 fn a_bare_snappy_block_is_read_too() {
     let built = build(Codec::None, &[(5, None, Some(vec![3; 100]), vec![])]);
     let block = snap::raw::Encoder::new().compress_vec(&built[61..]).unwrap();
-    let mut batch = [&built[..61], &block].concat();
-    batch[22] = Codec::Snappy.code();
-    let length = batch.len() as i32 - 12;
-    batch[8..12].copy_from_slice(&length.to_be_bytes());
+    let batch = with_payload(&built, Codec::Snappy, &block);
     let view = BatchView::first(&batch).unwrap();
     assert_eq!(read(&view, 1 << 10).unwrap()[0].2.as_deref(), Some(&[3; 100][..]));
     assert_eq!(read(&view, 50), Err(BatchError::Bomb { max: 50 }));

@@ -15,7 +15,7 @@ use crate::planted::{self, Bug};
 use crate::reactor::{File, Open};
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 /// The first reservation of a segment; each further one doubles the file, up to `RESERVE_BYTES_MAX` at once.
@@ -103,7 +103,7 @@ impl Shard {
             return Ok(Some(file));
         }
         let path = paths::segment(&self.0.config.data_dir, id, segment);
-        let opened = self.reactor().open(&path, Open::ReadWrite).await;
+        let opened = self.open_segment(&path, Open::ReadWrite).await;
         if self.id_of(handle).is_none() {
             return Ok(None);
         }
@@ -119,6 +119,16 @@ impl Shard {
         })?);
         self.0.files.insert((id, segment), file.clone(), self.0.config.files_max);
         Ok(Some(file))
+    }
+
+    /// Opens a file; where the system lets this process have no more of them, in the place of those that are only kept open.
+    async fn open_segment(&self, path: &Path, how: Open) -> io::Result<File> {
+        let opened = self.reactor().open(path, how).await;
+        if opened.as_ref().is_err_and(is_too_many_files) {
+            self.0.files.close_all();
+            return self.reactor().open(path, how).await;
+        }
+        opened
     }
 
     /// The same for an append, which the partition's end refuses.
@@ -219,7 +229,7 @@ impl Shard {
         Ok(())
     }
 
-    async fn make_segment(&self, id: PartitionId, path: &std::path::Path) -> io::Result<(File, u64)> {
+    async fn make_segment(&self, id: PartitionId, path: &Path) -> io::Result<(File, u64)> {
         let reactor = self.reactor();
         let root = &self.0.config.data_dir;
         reactor.create_dir(&paths::topic(root, id.topic)).await?;
@@ -227,9 +237,9 @@ impl Shard {
         let recycled = self.0.files.recycled.borrow_mut().pop();
         if let Some((old, bytes)) = recycled {
             reactor.rename(&old, path).await?;
-            return Ok((reactor.open(path, Open::ReadWrite).await?, bytes - bytes % BLOCK));
+            return Ok((self.open_segment(path, Open::ReadWrite).await?, bytes - bytes % BLOCK));
         }
-        let file = reactor.open(path, Open::Create).await?;
+        let file = self.open_segment(path, Open::Create).await?;
         // A file of this name can be left over from before a crash; nothing in it was ever acknowledged.
         file.truncate(0).await?;
         Ok((file, 0))
@@ -389,9 +399,12 @@ impl Shard {
         self.id_of(handle).map_or_else(|| root.clone(), |id| paths::segment(root, id, segment))
     }
 
-    /// What an I/O error on the way to an append means: a full disk is the caller's to retry, anything else stops the
-    /// shard until it has recovered.
-    fn storage_error(&self, what: &'static str, path: &std::path::Path, error: &io::Error) -> AppendError {
+    /// What an I/O error on the way to an append means: a full disk and too many open files are the caller's to retry,
+    /// anything else stops the shard until it has recovered.
+    fn storage_error(&self, what: &'static str, path: &Path, error: &io::Error) -> AppendError {
+        if is_too_many_files(error) {
+            return AppendError::Busy;
+        }
         let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
         if full {
             self.0.storage_full.set(true);
@@ -421,6 +434,10 @@ impl Active {
             since: Timestamp(0),
         }
     }
+}
+
+fn is_too_many_files(error: &io::Error) -> bool {
+    [Some(libc::EMFILE), Some(libc::ENFILE)].contains(&error.raw_os_error())
 }
 
 fn step(active: &Active) -> u64 {

@@ -9,6 +9,9 @@ use super::inbox::{Inbox, Next};
 use super::refusal::Refusal;
 use super::server::Shared;
 use super::state::{Phase, State};
+use super::unpacking;
+use corelog_batch::BatchError;
+use corelog_engine::error::AppendError;
 use corelog_engine::reactor::{Chunk, Instant, Outgoing, Sleep, Stream};
 use corelog_engine::shard::{Event, Session, Shard};
 use corelog_wire::{FLAG_RESPONSE, Frame, FrameError, FrameTooLarge, Header, Operation, Request, Status};
@@ -23,8 +26,6 @@ use std::time::Duration;
 
 /// A pause before another try when the buffer pool is exhausted.
 const MEMORY_PAUSE: Duration = Duration::from_millis(5);
-/// A client that takes nothing for so long is not read ahead for.
-const STALLED_TIME: Duration = Duration::from_millis(500);
 /// Outcomes a session has room for before it grows.
 const SESSION_CAPACITY: usize = 16;
 
@@ -144,7 +145,7 @@ impl Connection {
             }
             _ => self.state.borrow_mut().release_idle_cursors(),
         }
-        if over(self.times.send_began.get(), STALLED_TIME) {
+        if over(self.times.send_began.get(), limits.stalled_time) {
             self.state.borrow_mut().release_subscriptions();
         }
     }
@@ -198,7 +199,7 @@ impl Connection {
                 Err(too_large) => return self.refuse_length(too_large),
             };
             let Some(frame) = frame else { break };
-            if !self.state.borrow_mut().admits(self, frame.body.len()) {
+            if !self.admits(&frame) {
                 // The memory of a chunk is the shard's: it must not wait for this client.
                 if inbox.hold(fresh).is_ok() {
                     (chunk, at) = (None, 0);
@@ -207,12 +208,28 @@ impl Connection {
                 self.wait_for_room().await;
                 continue;
             }
-            self.take_frame(&frame);
+            match self.look_inside(&frame).await {
+                Ok(()) => self.take_frame(&frame),
+                Err(error) => self.refuse(frame.header, &AppendError::Invalid(error).into()),
+            }
             self.times.frame_began.set(None);
             let size = frame.size();
             if next == Ok(Next::Held) { inbox.consume(size) } else { at += size }
         }
         self.wake_sender_if_needed();
+    }
+
+    fn admits(&self, frame: &Frame<'_>) -> bool {
+        self.state.borrow_mut().admits(self, frame.body.len()) && self.shared.unpacking.admits(frame)
+    }
+
+    /// Checks what is inside compressed batches.
+    async fn look_inside(&self, frame: &Frame<'_>) -> Result<(), BatchError> {
+        if self.state.borrow().phase != Phase::Serving || !unpacking::concerns(frame) {
+            return Ok(());
+        }
+        // Few frames come here, and all connections would have to have the memory for it.
+        Box::pin(self.shared.unpacking.check(self.shard().reactor(), frame)).await
     }
 
     fn body_bytes_max(&self) -> u32 {
@@ -226,7 +243,7 @@ impl Connection {
         // What fills the bounds may be waiting for the sender, also for another try at memory.
         self.session.wake();
         let more_memory = self.shard().reactor().sleep(MEMORY_PAUSE);
-        either(self.room.wait(), more_memory).await;
+        either(self.room.wait(), either(self.shared.unpacking.ended.wait(), more_memory)).await;
     }
 
     fn take_frame(self: &Rc<Self>, frame: &Frame<'_>) {

@@ -17,5 +17,6 @@ mod slots;
 mod state;
 mod subscribe;
 mod topics;
+mod unpacking;
 
 pub use server::{Options, Ports, Server, serve};

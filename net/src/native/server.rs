@@ -4,6 +4,7 @@
 use super::connection::Connection;
 use super::inbox::FrameMemory;
 use super::refusal::Refusal;
+use super::unpacking::Unpacking;
 use crate::limits::Limits;
 use corelog_engine::model::ShardId;
 use corelog_engine::reactor::{Instant, Listener, Stream, Task};
@@ -81,6 +82,7 @@ pub(super) struct Shared {
     pub(super) waits: Rc<Cell<usize>>,
     /// Open partitions of all connections.
     pub(super) handles: Cell<usize>,
+    pub(super) unpacking: Unpacking,
     pub(super) log: Log,
     connections: RefCell<Slab<Rc<Connection>>>,
     tasks: RefCell<Vec<Task<()>>>,
@@ -105,6 +107,7 @@ pub fn serve(shard: Shard, listeners: Vec<Listener>, options: Options) -> Server
         outgoing_bytes: Rc::default(),
         waits: Rc::default(),
         handles: Cell::new(0),
+        unpacking: Unpacking::new(limits.unpacked_bytes_max),
         log: Log::default(),
         connections: RefCell::default(),
         tasks: RefCell::default(),

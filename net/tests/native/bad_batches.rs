@@ -1,6 +1,7 @@
 //! Batches that may not be stored: each gets its typed answer, nothing of the request is appended, the connection goes on.
 
 use crate::harness::*;
+use corelog_batch::{BatchBuilder, Codec};
 use corelog_wire::*;
 
 /// Where the header's fields are.
@@ -62,6 +63,100 @@ fn each_is_refused_for_what_is_wrong_with_it() {
             assert!(message.contains(word), "{what}: {message}");
         }
         assert_eq!(wire.put(handles[0], &["first"]).await, 0, "nothing was appended");
+    });
+}
+
+/// A compressed batch with a change, and the checksum that goes with it.
+fn packed(codec: Codec, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(16 << 20, codec);
+    for value in [[b'x'; 200], [b'y'; 200]] {
+        builder.append(None, Some(&value), &[], 1_700_000_000_000).unwrap();
+    }
+    let mut bytes = builder.build().unwrap();
+    assert_eq!(bytes[ATTRIBUTES + 1], codec.code());
+    change(&mut bytes);
+    let crc = corelog_batch::crc32c(&bytes[ATTRIBUTES..]);
+    bytes[CRC..CRC + 4].copy_from_slice(&crc.to_be_bytes());
+    bytes
+}
+
+fn put_count(bytes: &mut [u8], count: i32) {
+    put(bytes, RECORD_COUNT, count);
+    put(bytes, LAST_OFFSET_DELTA, count - 1);
+}
+
+/// Whoever reads it would not get behind it.
+#[test]
+fn compressed_ones_are_looked_into() {
+    run_default(|client| async move {
+        let (mut wire, handles) = client.with_topic("t", 2).await;
+        for codec in Codec::ALL.into_iter().skip(1) {
+            let bomb = {
+                let mut builder = BatchBuilder::new(200 << 20, codec);
+                builder.append(None, Some(&vec![0; 130 << 20]), &[], 1_700_000_000_000).unwrap();
+                builder.build().unwrap()
+            };
+            let cases = [
+                ("a record too many", packed(codec, |b| put_count(b, 3)), Status::InvalidBatch, "record 2 lies"),
+                ("one too few", packed(codec, |b| put_count(b, 1)), Status::InvalidBatch, "left behind"),
+                ("a payload cut short", packed(codec, |b| cut(b, 20)), Status::InvalidBatch, codec.name()),
+                ("no payload", packed(codec, |b| cut(b, 61)), Status::InvalidBatch, ""),
+                ("a wrong checksum", flipped(packed(codec, |_| ())), Status::CorruptBatch, "checksum"),
+                ("more than may be unpacked", bomb, Status::InvalidBatch, "134217728 bytes once decompressed"),
+            ];
+            // Here, and at another shard.
+            for handle in &handles {
+                for (what, bytes, status, word) in &cases {
+                    let refused = wire.produce(*handle, bytes).await;
+                    assert_eq!(refused.status(), *status, "{codec}: {what}: {:?}", refused.failure());
+                    let message = refused.failure().message.to_string();
+                    assert!(message.contains(word) || *what == "a payload cut short", "{codec}: {what}: {message}");
+                }
+                let two = packed(codec, |_| ()).repeat(2);
+                assert!(matches!(wire.produce(*handle, &two).await.response(), Response::Produce(_)), "{codec}");
+            }
+        }
+        let next = wire.put(handles[0], &["next"]).await;
+        assert_eq!(next, 4 * 4, "nothing of the refused was appended");
+    });
+}
+
+fn cut(bytes: &mut Vec<u8>, count: usize) {
+    bytes.truncate((bytes.len() - count).max(FIRST_RECORD));
+    let length = (bytes.len() - 12) as i32;
+    put(bytes, LENGTH, length);
+}
+
+fn flipped(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes[CRC] ^= 1;
+    bytes
+}
+
+/// Batches that take long to unpack do not keep others waiting, and those that come meanwhile get their turn.
+#[test]
+fn unpacking_is_done_in_pieces_and_in_turns() {
+    run_default(|client| async move {
+        let (mut plain, handles) = client.with_topic("t", 1).await;
+        let large = {
+            let mut builder = BatchBuilder::new(64 << 20, Codec::Zstd);
+            builder.append(None, Some(&vec![0; 50 << 20]), &[], 1_700_000_000_000).unwrap();
+            builder.build().unwrap()
+        };
+        let mut packers = Vec::new();
+        for _ in 0..3 {
+            let mut wire = client.connect().await;
+            let handle = wire.open("t", 0).await;
+            wire.ask_produce(handle, 0, &large).await;
+            packers.push(wire);
+        }
+        assert_eq!(plain.put(handles[0], &["at once"]).await, 0, "the others are still being unpacked");
+        let mut bases = Vec::new();
+        for wire in &mut packers {
+            let Response::Produce(produced) = wire.next().await.unwrap().response() else { panic!("refused") };
+            bases.push(produced.base);
+        }
+        bases.sort();
+        assert_eq!(bases, [1, 2, 3]);
     });
 }
 

@@ -277,6 +277,20 @@ fn a_flipped_bit_anywhere_in_acknowledged_records_is_found() {
 }
 
 #[test]
+fn a_batch_that_does_not_unpack_is_found() {
+    let dir = DataDir::new();
+    dir.edit(&dir.sealed(), |bytes| {
+        let batch = &mut bytes[11 * 370..12 * 370];
+        batch[22] = corelog_batch::Codec::Gzip.code();
+        let crc = corelog_batch::crc32c(&batch[21..]);
+        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    });
+    let finding = dir.finds(Severity::Error, &dir.sealed(), "offsets 11 to 11 are as they were sent");
+    assert_eq!(finding.at, Some(11 * 370));
+    assert!(finding.what.contains("gzip"), "{finding}");
+}
+
+#[test]
 fn missing_and_short_segments_are_found() {
     let dir = DataDir::new();
     fs::remove_file(dir.sealed()).unwrap();

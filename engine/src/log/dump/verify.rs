@@ -3,7 +3,8 @@
 
 use super::files::{Content, JournalFile, Overlay, SegmentFile, Walked};
 use super::{
-    DumpError, Kind, base_of, itself, list, newest_checkpoint, read_checkpoint, read_index, read_node, recognise,
+    DumpError, Kind, RECORDS_BYTES_MAX, base_of, itself, list, newest_checkpoint, read_checkpoint, read_index,
+    read_node, recognise,
 };
 use super::{partition_directories, shard_directories};
 use crate::data_dir::{LOCK, NODE};
@@ -17,7 +18,7 @@ use crate::log::recovery::{Recovered, Recovery};
 use crate::log::segment::{ANY_EPOCH, BatchRef, Stop};
 use crate::metadata::{Catalog, Replay};
 use crate::model::{LeaderEpoch, Offset, PartitionId, PartitionIndex, Position, Timestamp, TopicId};
-use corelog_batch::BatchView;
+use corelog_batch::{BatchError, BatchView, Codec};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -130,6 +131,7 @@ const NEXT_START: &str = "the next start clears it away";
 const FOREIGN: &str = "a server leaves it alone: remove it if nobody needs it";
 const AHEAD: &str = "a server writes over it when a segment begins there";
 const REBUILD: &str = "remove the index file: it is built again from its segment";
+const READ_ON: &str = "readers stop there: have them go on behind it";
 const NEWER: &str = "use the newer corelog that wrote it";
 
 /// Verifies a data directory, or a part of one. A part is held against the rest of its data directory where it lies in
@@ -516,12 +518,21 @@ impl Verify<'_> {
         let file = SegmentFile::open(path, overlays).map_err(DumpError::io(path))?;
         self.summary.segments += 1;
         let summary = &mut self.summary;
+        let (mut unreadable, mut scratch) = (Vec::new(), Vec::new());
         let walked = file.walk(content, |batch, bytes| {
             summary.batches += 1;
             summary.batch_bytes += bytes.len() as u64;
+            if let Err(error) = unpack(bytes, &mut scratch) {
+                unreadable.push((batch, error));
+            }
             see(batch);
             Ok(())
         });
+        for (batch, error) in unreadable {
+            let what =
+                format_args!("offsets {} to {} are as they were sent and unreadable: {error}", batch.base, batch.last);
+            self.find(Severity::Error, path, Some(batch.position.0), what, READ_ON)?;
+        }
         walked.map_err(DumpError::io(path))
     }
 
@@ -652,6 +663,16 @@ impl Recovered {
         let pieces = self.pieces.iter().filter(|piece| piece.segment == segment);
         pieces.map(|piece| Overlay { from: piece.from, bytes: piece.bytes.clone() }).collect()
     }
+}
+
+/// Whether a reader can unpack a compressed batch. What the checksum covers can be wrong since it was sent.
+fn unpack(batch: &[u8], scratch: &mut Vec<u8>) -> Result<(), BatchError> {
+    let batch = BatchView::first(batch)?;
+    if batch.codec()? == Codec::None {
+        return Ok(());
+    }
+    let mut records = batch.records(scratch, RECORDS_BYTES_MAX)?;
+    records.try_for_each(|record| record.map(drop))
 }
 
 fn replay_batch(replay: &mut Replay, batch: &[u8], first: Offset) -> Result<(), String> {

@@ -1,0 +1,247 @@
+//! Whether the records of a compressed batch are what its header says, found piece by piece: a batch of a few KiB may
+//! unpack to 100 MiB, which a server neither has the memory for nor the time at a stretch.
+
+use crate::codec::snappy;
+use crate::header::BatchView;
+use crate::record::take_record;
+use crate::validate::{check_count, check_record};
+use crate::{BatchError, Codec, varint};
+use std::io::{self, Read};
+use zstd::zstd_safe::{DCtx, DParameter};
+
+/// Bytes that are unpacked between two pauses: 10 to 100 us of work.
+const PIECE_BYTES: usize = 32 << 10;
+/// Bytes of the longest number in a record.
+const NUMBER_BYTES_MAX: usize = 10;
+/// A zstd frame's window may be 8 MiB, which RFC 8878 asks every decoder to take; levels up to 19 ask for no more.
+const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+/// Blocks of snappy are unpacked whole. Framed ones are of 32 KiB, but some clients send a batch as one bare block.
+const SNAPPY_BLOCK_BYTES_MAX: usize = 16 << 20;
+
+/// Checks compressed batches, one after another, in bounded memory: 16 MiB for the window or the blocks of the codec, and
+/// a piece.
+pub struct Unpacker {
+    piece: Box<[u8]>,
+    /// Made for the first batch that is compressed with zstd.
+    zstd: Option<DCtx<'static>>,
+}
+
+impl std::fmt::Debug for Unpacker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unpacker").finish_non_exhaustive()
+    }
+}
+
+impl Default for Unpacker {
+    fn default() -> Unpacker {
+        Unpacker { piece: vec![0; PIECE_BYTES].into(), zstd: None }
+    }
+}
+
+impl Unpacker {
+    /// Bytes that a check may take beside its batch.
+    pub const BYTES_MAX: usize = (16 << 20) + (1 << 20);
+
+    /// Checks the records of a compressed batch, which may unpack to `max` bytes: what [`validate`](crate::validate) checks
+    /// of records as they are. Awaits `pause()` every now and then, so that others get on.
+    ///
+    /// # Errors
+    /// The first thing that is wrong. Where the checksum is wrong too, that is why.
+    pub async fn check<P: Future<Output = ()>>(
+        &mut self,
+        batch: &BatchView<'_>,
+        max: usize,
+        pause: impl FnMut() -> P,
+    ) -> Result<(), BatchError> {
+        let count = check_count(batch)?;
+        let codec = batch.codec()?;
+        let from = reader(codec, batch.payload(), &mut self.zstd).map_err(|_| broken(codec))?;
+        let piece = &mut self.piece;
+        let mut unpacked =
+            Unpacked { from, codec, piece, at: 0, end: 0, is_all: false, max, left: max, since_pause: 0, pause };
+        for index in 0..count {
+            let record = match unpacked.record_at_hand() {
+                Some(record) => record,
+                None => unpacked.record_in_parts().await,
+            };
+            let deltas = record.map_err(|fault| fault.at(index))?;
+            check_record(batch, index, deltas.offset, deltas.timestamp)?;
+        }
+        match unpacked.rest().await? {
+            0 => Ok(()),
+            bytes => Err(BatchError::TrailingBytes { bytes }),
+        }
+    }
+}
+
+fn reader<'a>(codec: Codec, data: &'a [u8], zstd: &'a mut Option<DCtx<'static>>) -> io::Result<Box<dyn Read + 'a>> {
+    Ok(match codec {
+        Codec::None => Box::new(data),
+        Codec::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(data)),
+        Codec::Snappy => Box::new(snappy::Reader::new(data, SNAPPY_BLOCK_BYTES_MAX)?),
+        Codec::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(data)),
+        Codec::Zstd => {
+            let context = match zstd {
+                Some(context) => context,
+                None => zstd.insert(zstd_context()?),
+            };
+            Box::new(zstd::Decoder::with_context(data, context))
+        }
+    })
+}
+
+fn zstd_context() -> io::Result<DCtx<'static>> {
+    let mut context = DCtx::try_create().ok_or(io::ErrorKind::OutOfMemory)?;
+    let set = context.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX));
+    set.map(|_| context).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+fn broken(codec: Codec) -> BatchError {
+    BatchError::Compression { codec: codec.name() }
+}
+
+/// What is wrong with the bytes at hand.
+enum Fault {
+    /// A length in the record, or the record's own.
+    Lies,
+    /// The batch.
+    Batch(BatchError),
+}
+
+impl Fault {
+    fn at(self, index: u32) -> BatchError {
+        match self {
+            Fault::Lies => BatchError::RecordLies { index },
+            Fault::Batch(error) => error,
+        }
+    }
+}
+
+struct Deltas {
+    timestamp: i64,
+    offset: i32,
+}
+
+/// The records of a batch as they come out of their codec, of which a piece is at hand.
+struct Unpacked<'a, F> {
+    from: Box<dyn Read + 'a>,
+    codec: Codec,
+    piece: &'a mut [u8],
+    /// What is at hand lies here in the piece.
+    at: usize,
+    end: usize,
+    /// Nothing more comes.
+    is_all: bool,
+    /// Bytes that may come in all, and that may still come.
+    max: usize,
+    left: usize,
+    since_pause: usize,
+    pause: F,
+}
+
+impl<P: Future<Output = ()>, F: FnMut() -> P> Unpacked<'_, F> {
+    /// Passes one record that is at hand as a whole, as nearly all are.
+    #[inline]
+    fn record_at_hand(&mut self) -> Option<Result<Deltas, Fault>> {
+        let bytes = &self.piece[self.at..self.end];
+        let mut behind = bytes;
+        let length = varint::take_i32(&mut behind)?;
+        if behind.len() < usize::try_from(length).ok()? {
+            return None;
+        }
+        let mut rest = bytes;
+        let record = take_record(&mut rest);
+        self.at += bytes.len() - rest.len();
+        Some(
+            record
+                .map(|record| Deltas { timestamp: record.timestamp_delta, offset: record.offset_delta })
+                .ok_or(Fault::Lies),
+        )
+    }
+
+    /// Passes one record as it comes. Its layout is in the module of records.
+    async fn record_in_parts(&mut self) -> Result<Deltas, Fault> {
+        let length = self.number(&mut NUMBER_BYTES_MAX.clone(), varint::take_i32).await?;
+        let mut left = usize::try_from(length).map_err(|_| Fault::Lies)?;
+        self.skip(1, &mut left).await?;
+        let timestamp = self.number(&mut left, varint::take_i64).await?;
+        let offset = self.number(&mut left, varint::take_i32).await?;
+        self.nullable(&mut left).await?;
+        self.nullable(&mut left).await?;
+        let headers = self.number(&mut left, varint::take_i32).await?;
+        for _ in 0..u32::try_from(headers).map_err(|_| Fault::Lies)? {
+            if !self.nullable(&mut left).await? {
+                return Err(Fault::Lies);
+            }
+            self.nullable(&mut left).await?;
+        }
+        if left == 0 { Ok(Deltas { timestamp, offset }) } else { Err(Fault::Lies) }
+    }
+
+    /// Takes a number, which must lie within the `left` bytes of its record.
+    async fn number<T>(&mut self, left: &mut usize, take: fn(&mut &[u8]) -> Option<T>) -> Result<T, Fault> {
+        while self.end - self.at < NUMBER_BYTES_MAX && !self.is_all {
+            self.fill().await?;
+        }
+        let bytes = &self.piece[self.at..self.end.min(self.at.saturating_add(*left))];
+        let mut rest = bytes;
+        let number = take(&mut rest).ok_or(Fault::Lies)?;
+        let taken = bytes.len() - rest.len();
+        self.at += taken;
+        *left -= taken;
+        Ok(number)
+    }
+
+    /// Passes a length and as many bytes; false for null.
+    async fn nullable(&mut self, left: &mut usize) -> Result<bool, Fault> {
+        let length = self.number(left, varint::take_i32).await?;
+        if length == -1 {
+            return Ok(false);
+        }
+        self.skip(usize::try_from(length).map_err(|_| Fault::Lies)?, left).await?;
+        Ok(true)
+    }
+
+    async fn skip(&mut self, mut count: usize, left: &mut usize) -> Result<(), Fault> {
+        *left = left.checked_sub(count).ok_or(Fault::Lies)?;
+        while count > self.end - self.at {
+            count -= self.end - self.at;
+            self.at = self.end;
+            if self.is_all {
+                return Err(Fault::Lies);
+            }
+            self.fill().await?;
+        }
+        self.at += count;
+        Ok(())
+    }
+
+    /// Counts what is left.
+    async fn rest(&mut self) -> Result<usize, BatchError> {
+        let mut rest = 0;
+        loop {
+            rest += self.end - self.at;
+            self.at = self.end;
+            if self.is_all {
+                return Ok(rest);
+            }
+            self.fill().await.map_err(|fault| fault.at(0))?;
+        }
+    }
+
+    /// Unpacks more behind what is at hand.
+    async fn fill(&mut self) -> Result<(), Fault> {
+        if self.since_pause >= PIECE_BYTES {
+            self.since_pause = 0;
+            (self.pause)().await;
+        }
+        self.piece.copy_within(self.at..self.end, 0);
+        (self.at, self.end) = (0, self.end - self.at);
+        let count = self.from.read(&mut self.piece[self.end..]).map_err(|_| Fault::Batch(broken(self.codec)))?;
+        self.left = self.left.checked_sub(count).ok_or(Fault::Batch(BatchError::Bomb { max: self.max }))?;
+        self.end += count;
+        self.since_pause += count;
+        self.is_all = count == 0;
+        Ok(())
+    }
+}
