@@ -38,9 +38,9 @@ pub(crate) struct Produce {
     /// How batches are compressed
     #[arg(long, value_enum, default_value_t = Compression::None)]
     compression: Compression,
-    /// Size at which a batch is sent, before compression, at most the topic's max.message.bytes
-    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = quantity::size)]
-    batch_bytes: u64,
+    /// Size at which a batch is sent, before compression, at most the topic's max.message.bytes [default: 64KiB or that]
+    #[arg(long, value_name = "SIZE", value_parser = quantity::size)]
+    batch_bytes: Option<u64>,
     /// How long a batch may wait for more records; with 0ms it goes as soon as fewer than --inflight are under way
     #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = quantity::duration)]
     linger: Duration,
@@ -53,6 +53,9 @@ pub(crate) struct Produce {
     /// Send records again whose acknowledgement was lost with its connection: none is missing then, some may be there twice
     #[arg(long)]
     resend_unknown: bool,
+    /// Fail unless the input has so many records: what came is written, and the exit status says that the pipe ended early
+    #[arg(long, value_name = "N", value_parser = quantity::number(0..=u64::MAX, "a number of records"))]
+    expect: Option<u64>,
     /// Show the rate although standard error is no terminal
     #[arg(long)]
     progress: bool,
@@ -68,7 +71,8 @@ One record a line; every byte but the newline is kept. A last line without a new
 adds none, an empty line is an empty record. At the end, also when it fails under way, it says how many records were
 acknowledged. A record whose acknowledgement was lost with its connection may be there or not. It is counted as such
 and ends the command, unless --resend-unknown has it sent again, in order within its partition: the log may then hold
-a b c b c d, never a c b. A pipe does not tell whether its writer came to its end: `set -o pipefail` lets the shell say so.
+a b c b c d, never a c b. A pipe ends in the same way whether its writer came to its end or died: --expect says how many
+records it was to bring, and `set -o pipefail` has the shell look at the writer.
 
 SIZE is a number of bytes, or one with K, M, G or T (or KiB and so on): units are powers of 1024.
 DURATION is a number with us, ms, s, m, h or d.";
@@ -109,6 +113,8 @@ fn inflight() -> impl Fn(&str) -> Result<u16, String> + Clone {
     quantity::number(1..=1024, "a number from 1 to 1024")
 }
 
+/// Size of a batch unless given.
+const BATCH_BYTES: usize = 64 << 10;
 /// Bytes read from standard input at once. Two such pieces exist.
 const PIECE_BYTES: usize = 1 << 20;
 /// How often the live line is looked at.
@@ -139,6 +145,11 @@ enum Stop {
     /// The number of the line, and what was wrong with it as a record.
     Record(u64, SendError),
     Input(std::io::Error),
+    /// The input ended, with other than so many records.
+    Unexpected {
+        expected: u64,
+        taken: u64,
+    },
     Broken(Cause),
 }
 
@@ -155,7 +166,7 @@ pub(crate) fn run(args: Produce) -> Result<(), Failure> {
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
     signals.thread_block().map_err(|error| Failure::Failed(format!("cannot block signals: {error}")))?;
     let broken = Break::default();
-    let options = options(&args, message_bytes_max);
+    let options = options(&args, message_bytes_max)?;
     let on_delivery = report_first(events.clone(), broken.clone());
     let producer =
         Producer::with_deliveries(&args.server.bootstrap, &args.topic, options, on_delivery).map_err(failed)?;
@@ -176,10 +187,16 @@ fn message_bytes_max(admin: &mut Admin, topic: &str) -> Result<usize, Failure> {
         .ok_or_else(|| Failure::Failed(format!("the server does not say what max.message.bytes of {topic} is")))
 }
 
-fn options(args: &Produce, message_bytes_max: usize) -> ProducerOptions {
-    ProducerOptions {
+fn options(args: &Produce, message_bytes_max: usize) -> Result<ProducerOptions, Failure> {
+    let batch_bytes = args.batch_bytes.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    if let Some(bytes) = batch_bytes.filter(|bytes| !(1..=message_bytes_max).contains(bytes)) {
+        return Err(Failure::Usage(format!(
+            "--batch-bytes is {bytes}: it must be from 1 to {message_bytes_max}, the topic's max.message.bytes"
+        )));
+    }
+    Ok(ProducerOptions {
         connect: args.server.options(),
-        batch_bytes: usize::try_from(args.batch_bytes).unwrap_or(usize::MAX).clamp(1, message_bytes_max),
+        batch_bytes: batch_bytes.unwrap_or(BATCH_BYTES.min(message_bytes_max)),
         batch_bytes_max: message_bytes_max,
         linger: args.linger,
         compression: args.compression.into(),
@@ -189,7 +206,7 @@ fn options(args: &Produce, message_bytes_max: usize) -> ProducerOptions {
         delivery_timeout: args.timeout,
         retry_unknown: if args.resend_unknown { RetryUnknown::AtLeastOnce } else { RetryUnknown::AtMostOnce },
         ..ProducerOptions::default()
-    }
+    })
 }
 
 /// Runs on the producer's thread.
@@ -262,6 +279,9 @@ impl Run<'_> {
             self.progress.show(self.counts());
         }
         lines.finish(|line| self.send(line))?;
+        if let Some(expected) = self.args.expect.filter(|expected| *expected != self.taken) {
+            return Err(Stop::Unexpected { expected, taken: self.taken });
+        }
         self.producer.flush().map_err(|error| Stop::Broken(Cause::Undelivered(error)))
     }
 
@@ -293,7 +313,7 @@ impl Run<'_> {
     fn end(self, ended: Result<(), Stop>) -> Result<(), Failure> {
         // What came before a bad line or the end of the input is still acknowledged; after a lost server or an
         // interrupt nobody should have to wait.
-        if matches!(ended, Err(Stop::Line(_) | Stop::Record(..) | Stop::Input(_))) {
+        if matches!(ended, Err(Stop::Line(_) | Stop::Record(..) | Stop::Input(_) | Stop::Unexpected { .. })) {
             // A failure of it shows in the counts.
             let _ = self.producer.flush();
         }
@@ -330,6 +350,9 @@ impl fmt::Display for Stop {
             Stop::Line(line) => write!(f, "{line}, which max.message.bytes of the topic allows"),
             Stop::Record(number, error) => write!(f, "line {number} cannot be sent: {error}"),
             Stop::Input(error) => write!(f, "cannot read standard input: {error}"),
+            Stop::Unexpected { expected, taken } => {
+                write!(f, "the input had {taken} records, {expected} were expected")
+            }
             Stop::Broken(Cause::Undelivered(error)) => error.fmt(f),
             Stop::Broken(Cause::Interrupted(signal)) => write!(f, "stopped by {signal}"),
         }

@@ -163,6 +163,26 @@ fn an_output_pipe_that_closes_is_a_quiet_end() {
     assert_eq!(said, "");
 }
 
+#[test]
+fn an_input_that_ends_early_is_told_when_it_is_known_what_was_to_come() {
+    let (_dir, server) = server_with_topic("1");
+    let produce = |expected: &str, input: &[u8]| server.run_with(&["produce", "t", "--expect", expected], input);
+    let short = produce("3", b"a\nb\n");
+    let said = "corelog: the input had 2 records, 3 were expected; 2 records acknowledged";
+    assert_eq!((short.status, short.stderr.trim_end()), (Some(1), said));
+    assert_eq!(produce("1", b"c\nd").status, Some(1), "nor may there be more");
+    acknowledged(&produce("2", b"e\nf"), 2);
+    assert_eq!(server.run(&ALL).ok(), "a\nb\nc\nd\ne\nf\n", "what came is there");
+}
+
+#[test]
+fn a_batch_size_over_the_topics_limit_is_refused() {
+    let (_dir, server) = server_with_topic("1");
+    server
+        .run_with(&["produce", "t", "--batch-bytes", "9G"], b"")
+        .fails(2, "corelog: --batch-bytes is 9663676416: it must be from 1 to 1048588, the topic's max.message.bytes");
+}
+
 /// A producer whose input stays open, with what it says as it goes.
 struct Producer {
     child: Child,
