@@ -96,7 +96,11 @@ pub fn run(seed: u64) -> Report {
     let mut random = Random::new(seed);
     let trouble = Trouble::of(seed);
     let world = World::new(random.bits(), WorldOptions::default());
-    let (mut config, load) = (draw_config(&mut random), draw_load(&mut random, trouble));
+    let (mut config, mut load) = (draw_config(&mut random), draw_load(&mut random, trouble));
+    if trouble == Trouble::DiskErrors && (seed / Trouble::BY_SEED.len() as u64).is_multiple_of(2) {
+        // A flush that fails is worst where it was to cover what went to segments directly.
+        (config.direct_bytes_min, load.large_one_in) = (16 << 10, 3);
+    }
     if trouble == Trouble::Segments {
         // A commit's own write to a segment that is lost cannot be told from one that was torn: only checkpoints write there.
         (config.direct_bytes_min, config.entry_bytes_max, config.journal_bytes) = (1 << 20, 2 << 20, 8 << 20);

@@ -148,9 +148,9 @@ mod planted {
     /// Seeds that found what needs many, tried first. When what a run draws changes, they are as good as any.
     const FINDERS: [(Bug, u64); 5] = [
         (Bug::CheckpointedAfterFailure, 172),
-        (Bug::DirectBlocksTrusted, 748),
+        (Bug::DirectBlocksTrusted, 37),
         (Bug::JournalReusedEarly, 9),
-        (Bug::FailedFlushRetried, 19),
+        (Bug::FailedFlushRetried, 10),
         (Bug::MetadataTorn, 10),
     ];
     /// Seeds with errors of the disk are those that leave this when divided by `KINDS`.

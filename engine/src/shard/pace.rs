@@ -1,11 +1,12 @@
 //! I/O in the background gives way to commits. A device that reads or writes something else takes longer over a flush, so
 //! while commits come, readers that are behind and checkpoints take turns: one turn for each commit, of about its size, and
-//! none begun while the commit before it is under way. Without commits everybody goes as fast as the disk does.
+//! none begun while the commit before it is under way, unless that takes long. Without commits everybody goes as fast as the
+//! disk does.
 
 use super::Shard;
 use crate::limits::BACKGROUND_BYTES;
 use crate::log::tail::BLOCK;
-use crate::reactor::Instant;
+use crate::reactor::{Instant, Sleep};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -15,6 +16,9 @@ use std::time::Duration;
 
 /// Commits come, as long as the last one was no longer ago.
 const RECENT: Duration = Duration::from_secs(1);
+/// Where commits take longer than this, on a slow disk or a crowded core, a turn is begun beside one all the same: else readers
+/// would get a few pieces a second.
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// Who reads or writes in the background. Turns go to both alternately, so that many of one do not keep the other waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,17 +91,13 @@ impl Pace {
     /// Whether the next turn is this rank's: the other had the last one, or nobody of it waits.
     fn is_next(&self, rank: Rank) -> bool {
         match rank {
-            Rank::Checkpoint => !self.readers_wait() || self.was_readers.get(),
-            Rank::Reader => !self.checkpoints_wait() || !self.was_readers.get(),
+            Rank::Checkpoint => self.was_readers.get() || !self.waits(Rank::Reader),
+            Rank::Reader => !self.was_readers.get() || !self.waits(Rank::Checkpoint),
         }
     }
 
-    fn readers_wait(&self) -> bool {
-        !self.readers.borrow().is_empty()
-    }
-
-    fn checkpoints_wait(&self) -> bool {
-        !self.checkpoints.borrow().is_empty()
+    fn waits(&self, rank: Rank) -> bool {
+        !self.queue(rank).borrow().is_empty()
     }
 
     fn queue(&self, rank: Rank) -> &RefCell<Queue> {
@@ -132,6 +132,10 @@ pub(super) struct Waiting<'a> {
     wanted: usize,
     /// Of its place in the queue, once it has one.
     ticket: Option<u64>,
+    /// Of the first in the queue: how long it waits for a commit.
+    patience: Option<Pin<Box<Sleep>>>,
+    /// That is over.
+    is_late: bool,
 }
 
 impl<'a> Waiting<'a> {
@@ -141,12 +145,28 @@ impl<'a> Waiting<'a> {
         let Some(turn) = turn.filter(|_| self.rank == Rank::Reader || !shard.is_hurried()) else {
             return Some(Leave { pace: None, bytes: self.wanted });
         };
-        if pace.queue(self.rank).borrow().front().is_some_and(|(first, _)| Some(*first) != self.ticket) {
+        if !self.is_first() {
             return None;
         }
-        let is_committing = shard.0.commits.under_way.get() > 0;
+        let is_committing = shard.0.commits.under_way.get() > 0 && !self.is_late;
         let bytes = pace.take(self.rank, self.wanted, turn, is_committing)?;
         Some(Leave { pace: Some(pace), bytes })
+    }
+
+    fn is_first(&self) -> bool {
+        let queue = self.shard.0.pace.queue(self.rank).borrow();
+        queue.front().is_none_or(|(first, _)| Some(*first) == self.ticket)
+    }
+
+    /// Lets the first of the line wait for a commit for so long only; true when that ends.
+    fn becomes_late(&mut self, context: &mut Context<'_>) -> bool {
+        if self.is_late || !self.is_first() {
+            return false;
+        }
+        let reactor = self.shard.reactor();
+        let patience = self.patience.get_or_insert_with(|| Box::pin(reactor.sleep(PATIENCE)));
+        self.is_late = patience.as_mut().poll(context).is_ready();
+        self.is_late
     }
 
     fn line_up(&mut self, waker: &Waker) {
@@ -175,14 +195,14 @@ impl<'a> Future for Waiting<'a> {
     type Output = Leave<'a>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Leave<'a>> {
-        match self.look() {
-            Some(leave) => {
+        loop {
+            if let Some(leave) = self.look() {
                 self.step_out();
-                Poll::Ready(leave)
+                return Poll::Ready(leave);
             }
-            None => {
-                self.line_up(context.waker());
-                Poll::Pending
+            self.line_up(context.waker());
+            if !self.becomes_late(context) {
+                return Poll::Pending;
             }
         }
     }
@@ -198,7 +218,7 @@ impl Shard {
     /// Waits until something in the background may read or write: up to `wanted` bytes, at least a block. A checkpoint that
     /// commits wait for waits for nobody.
     pub(super) fn leave(&self, rank: Rank, wanted: usize) -> Waiting<'_> {
-        Waiting { shard: self, rank, wanted, ticket: None }
+        Waiting { shard: self, rank, wanted, ticket: None, patience: None, is_late: false }
     }
 
     /// For what others wait for, and is rare.
@@ -212,6 +232,7 @@ mod tests {
     use super::*;
 
     const TURN: usize = 64 << 10;
+    const NOW: Instant = Instant::from_nanos(1);
 
     #[test]
     fn a_turn_is_shared_until_it_is_used_up() {
@@ -227,7 +248,7 @@ mod tests {
     fn a_turn_begins_behind_the_commit_under_way() {
         let pace = Pace::default();
         assert_eq!(pace.take(Rank::Reader, 4096, TURN, true), None);
-        pace.note_commit(Instant::from_nanos(1), 4096);
+        pace.note_commit(NOW, 4096);
         assert_eq!(pace.take(Rank::Reader, 2 * TURN, TURN, true), Some(TURN), "the next commit may have begun");
         drop(Leave { pace: Some(&pace), bytes: 0 });
         assert_eq!(pace.take(Rank::Reader, 4096, TURN, true), None, "one turn for a commit");

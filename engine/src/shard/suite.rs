@@ -824,6 +824,45 @@ fn a_segment_is_not_dropped_before_the_checkpoint_that_covers_it_is_durable() {
     assert!(world.run_until(Duration::from_secs(60), || step.get() == 3));
 }
 
+/// A disk that takes a second for a flush, or a core that others use, must not leave readers a piece a second.
+#[test]
+fn readers_do_not_wait_for_a_commit_that_takes_long() {
+    use crate::model::ShardId;
+    use crate::reactor::sim::{DiskOp, Fault, World, WorldOptions};
+    use std::cell::Cell;
+    let world = World::new(1, WorldOptions::default());
+    let node = world.add_node("n");
+    let step = Rc::new(Cell::new(0));
+    let steps = step.clone();
+    world.start_shard(node, ShardId(0), 1, 64 << 20, |reactor| async move {
+        let shard = start(&reactor, config(Path::new("data"))).await;
+        append_some(shard.clone()).await;
+        steps.set(1);
+        while steps.get() == 1 {
+            reactor.sleep(Duration::from_millis(1)).await;
+        }
+        let (session, to) = (Session::new(1), partition(&shard, "t", 0));
+        shard.append(to, &batch(&[&numbered(50, 700)], 1050), &session, 1).expect("it is taken");
+        while shard.0.commits.under_way.get() == 0 {
+            reactor.yield_now().await;
+        }
+        let began = reactor.now();
+        for _ in 0..10 {
+            drop(shard.leave(Rank::Reader, 64 << 10).await);
+        }
+        assert!(reactor.now().since(began) < Duration::from_millis(100), "{:?}", reactor.now().since(began));
+        assert!(session.pop().is_none(), "the commit is still under way");
+        steps.set(3);
+        std::future::pending::<()>().await;
+    });
+    assert!(world.run_until(Duration::from_secs(60), || step.get() == 1));
+    for kind in [DiskOp::Flush, DiskOp::Write] {
+        world.faults_mut(node).script(kind, 0, Fault::Slow(1_000_000_000));
+    }
+    step.set(2);
+    assert!(world.run_until(Duration::from_secs(60), || step.get() == 3));
+}
+
 /// What recovery needs is its own, so that clients cannot keep a shard from serving again.
 #[test]
 fn a_log_is_opened_again_while_clients_hold_all_memory() {

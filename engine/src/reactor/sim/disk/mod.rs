@@ -288,7 +288,8 @@ impl Disk {
     }
 
     /// A flush that failed: as in Linux, the writes it should have covered are let go of and no later flush brings
-    /// them back. Some read as before them at once, some only after the next power cut.
+    /// them back. Half of the time all of them can be read up to the next power cut, as from a page cache; else some read
+    /// as before at once.
     pub(crate) fn fail_flush(&mut self, mark: Mark) {
         let writer = self.writer;
         let now = self.next_seq();
@@ -303,8 +304,9 @@ impl Disk {
         }
         let overwritten: BTreeSet<(Ino, u32)> =
             self.unflushed.iter().chain(&self.doomed).map(|write| (write.ino, write.block)).collect();
+        let all_readable = self.random.coin();
         for (block, writes) in dropped {
-            if overwritten.contains(&block) || self.random.coin() {
+            if all_readable || overwritten.contains(&block) || self.random.coin() {
                 self.doomed.extend(writes);
             } else {
                 self.revert(writes);
