@@ -8,7 +8,6 @@ pub mod log;
 pub mod metadata;
 pub mod model;
 pub mod node;
-mod partition;
 pub mod planted;
 pub mod reactor;
 pub mod rlimits;

@@ -7,6 +7,7 @@
 mod buffers;
 mod door;
 mod driver;
+mod either;
 mod executor;
 mod file;
 pub mod mesh;
@@ -19,6 +20,7 @@ mod suite;
 mod timers;
 
 pub use buffers::{AppendBuffer, BLOCK_MAX, Backing, Buffer, PAGE, Pool, Slice};
+pub use either::either;
 pub use executor::Task;
 pub use file::{DirEntry, File, FileLock, Open, Space, WriteSync};
 pub use ring::{CannotRun, Features, probe, run_ring};

@@ -1,11 +1,11 @@
 //! Appending: batches are checked, get their offsets, and go to the tail; what waits for the disk waits in order.
 
+use super::partition::{Ack, Active, Partition, Run};
 use super::{PartitionHandle, Session, Shard};
 use crate::error::AppendError;
 use crate::log::tail::{BLOCK, CHUNK_BYTES_MAX, Place, Tail};
 use crate::metadata::{Durability, TopicSettings};
 use crate::model::{Offset, Timestamp};
-use crate::partition::{Ack, Active, Partition, Run};
 use crate::planted::{self, Bug};
 use crate::reactor::AppendBuffer;
 use corelog_batch::{BatchError, Limits, batches, validate};

@@ -7,6 +7,7 @@
 use super::commit::{Commits, Debt, Journal};
 use super::memory::OwnMemory;
 use super::pace::Pace;
+use super::partition::{Active, Mark, Partition, Sealed};
 use super::read::Rebuilds;
 use super::recover::{Found, Reader, ensure_journal, fresh_journal, settle};
 use super::remote::{Calls, Envelope};
@@ -24,7 +25,6 @@ use crate::log::recovery::Recovered;
 use crate::log::tail::{BLOCK, Place, block_ceil};
 use crate::metadata::{Catalog, MetadataRecord, Replay, TopicSettings};
 use crate::model::{Offset, PartitionId, Position, ShardId};
-use crate::partition::{Active, Mark, Partition, Sealed};
 use crate::reactor::mesh::MeshHandle;
 use crate::reactor::{Open, Outgoing, Reactor};
 use std::cell::{Cell, RefCell};
@@ -194,7 +194,7 @@ impl Start {
     async fn keep_damaged_journal(&self, directory: &Path) -> Result<(), ShardError> {
         // Beside the shards: with another shard count their directories go.
         let shard = directory.file_name().map_or_else(String::new, |shard| shard.to_string_lossy().into_owned());
-        let name = format!("journal.damaged-{}-{shard}", self.reactor.wall_clock().0);
+        let name = format!("{}{}-{shard}", paths::DAMAGED_JOURNAL, self.reactor.wall_clock().0);
         let kept = self.config.data_dir.join(name);
         eprintln!("corelog: shard {}: a damaged journal is kept as {}", self.id(), kept.display());
         let path = directory.join(paths::JOURNAL);

@@ -6,6 +6,7 @@
 
 use super::event::Event;
 use super::pace::Rank;
+use super::partition::{Captured, Mark, Partition, Sealed, Span};
 use super::{PartitionHandle, Shard};
 use crate::error::ShardError;
 use crate::log::checkpoint::{
@@ -14,9 +15,8 @@ use crate::log::checkpoint::{
 use crate::log::paths;
 use crate::log::tail::{BLOCK, block_ceil, block_floor};
 use crate::model::{Offset, PartitionId};
-use crate::partition::{Captured, Mark, Partition, Sealed, Span};
 use crate::planted::{self, Bug};
-use crate::reactor::{Buffer, Slice};
+use crate::reactor::{Buffer, Slice, either};
 use crate::reactor::{File, Open, WriteSync};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -150,7 +150,7 @@ impl Shard {
                 return;
             }
             if !self.0.checkpoints.is_due() && !self.journal_is_filling() {
-                super::either(wanted, self.reactor().sleep(self.0.config.checkpoint_interval)).await;
+                either(wanted, self.reactor().sleep(self.0.config.checkpoint_interval)).await;
             }
             if self.has_failed() || self.is_idle_at_the_end() {
                 return;

@@ -4,13 +4,13 @@
 //! entry once there is enough for one. Entries are acknowledged in order only, for a later one does not survive without
 //! the earlier.
 
+use super::partition::{Partition, Run, Span};
 use super::{PartitionHandle, Shard};
 use crate::error::ShardError;
 use crate::log::frame::{Checksum, Full, Nonce, Sequence};
 use crate::log::journal::{AppendSection, EntryHeader, EntryWriter, JournalPosition, Start, unflushed_max};
 use crate::log::tail::{BLOCK, Place, block_ceil, block_floor};
 use crate::model::{Offset, Position};
-use crate::partition::{Partition, Run, Span};
 use crate::planted::{self, Bug};
 use crate::reactor::Slice;
 use crate::reactor::{File, WriteSync};

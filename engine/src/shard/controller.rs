@@ -2,16 +2,16 @@
 //! happen, one that is will be everywhere after a restart at the latest.
 
 use super::event::Event;
+use super::partition::Partition;
 use super::remote::{Remote, Reply};
 use super::session::{Completed, Session};
-use super::{Cursor, PartitionHandle, Read, Shard, either};
+use super::{Cursor, PartitionHandle, Read, Shard};
 use crate::error::{AppendError, ReadError};
 use crate::log::paths;
 use crate::metadata::{MetadataError, MetadataRecord, TopicInfo, snapshot_due};
 use crate::model::{Offset, PartitionId, ShardId, TopicId};
-use crate::partition::Partition;
 use crate::planted::{self, Bug};
-use crate::reactor::Outgoing;
+use crate::reactor::{Outgoing, either};
 use corelog_batch::{BatchBuilder, Codec, batches};
 use std::cell::Cell;
 use std::time::Duration;

@@ -13,6 +13,7 @@ mod event;
 mod memory;
 mod pace;
 mod parcel;
+mod partition;
 mod read;
 mod recover;
 mod remote;
@@ -34,19 +35,16 @@ use crate::error::{AppendError, ReadError, ShardError};
 use crate::log::tail::Place;
 use crate::metadata::{Bounds, Catalog, TopicSettings};
 use crate::model::{LeaderEpoch, Offset, PartitionId, PartitionIndex, ShardId, TopicId};
-use crate::partition::{Partition, Watcher};
 use crate::planted::{self, Bug};
 use crate::reactor::mesh::MeshHandle;
 use crate::reactor::{AppendBuffer, Reactor};
+use partition::{Partition, Watcher};
 use slab::Slab;
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::future::Future;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 /// A hash table with fixed keys: the simulator needs the same order in every run, and no key here is a client's choice.
@@ -463,18 +461,6 @@ impl PartitionId {
     fn is_metadata(&self) -> bool {
         self.topic == TopicId::METADATA
     }
-}
-
-/// Ends when the first of two does.
-async fn either(first: impl Future<Output = ()>, second: impl Future<Output = ()>) {
-    let (mut first, mut second) = (pin!(first), pin!(second));
-    std::future::poll_fn(|context| {
-        if first.as_mut().poll(context).is_ready() || second.as_mut().poll(context).is_ready() {
-            return Poll::Ready(());
-        }
-        Poll::Pending
-    })
-    .await;
 }
 
 impl Partition {

@@ -9,6 +9,8 @@
 //!
 //! Nothing here waits or does I/O; the shard's tasks do, and tell the partition what happened.
 
+use super::append::Waiting;
+use super::session::Session;
 use crate::limits::PARTITION_BYTES;
 use crate::log::checkpoint::Extent;
 use crate::log::index::{ENTRIES_MAX, Entry, SparseIndex};
@@ -16,8 +18,6 @@ use crate::log::tail::{Place, Tail};
 use crate::metadata::{Durability, TopicSettings};
 use crate::model::{LeaderEpoch, Offset, PartitionId, Position, Timestamp};
 use crate::planted::{self, Bug};
-use crate::shard::Session;
-use crate::shard::append::Waiting;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 

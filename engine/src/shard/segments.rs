@@ -4,13 +4,13 @@
 //! ones queue up behind it, so that order holds.
 
 use super::append::{has_last_block, is_ready};
+use super::partition::{Active, Partition, Sealed};
 use super::{PartitionHandle, Shard, Table};
 use crate::error::{AppendError, ShardError};
 use crate::log::index::{FILE_BYTES_MAX, Identity, SparseIndex};
 use crate::log::paths;
 use crate::log::tail::{BLOCK, Place, block_ceil, block_floor};
 use crate::model::{Offset, PartitionId, Position, Timestamp};
-use crate::partition::{Active, Partition, Sealed};
 use crate::planted::{self, Bug};
 use crate::reactor::{File, Open};
 use std::cell::{Cell, RefCell};

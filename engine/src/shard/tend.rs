@@ -1,12 +1,13 @@
 //! Housekeeping: what an idle partition holds is released, old segments are dropped, and the disk's space is watched.
 
 use super::event::Event;
-use super::{PartitionHandle, Shard, either};
+use super::partition::{Partition, Sealed};
+use super::{PartitionHandle, Shard};
 use crate::error::AppendError;
 use crate::log::paths;
 use crate::log::retention::{Rest, Segment, expired, seal_due};
 use crate::model::{Offset, PartitionId};
-use crate::partition::{Partition, Sealed};
+use crate::reactor::either;
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 

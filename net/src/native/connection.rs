@@ -12,7 +12,7 @@ use super::state::{Phase, State};
 use super::unpacking;
 use corelog_batch::BatchError;
 use corelog_engine::error::AppendError;
-use corelog_engine::reactor::{Chunk, Instant, Outgoing, Sleep, Stream};
+use corelog_engine::reactor::{Chunk, Instant, Outgoing, Sleep, Stream, either};
 use corelog_engine::shard::{Event, Session, Shard};
 use corelog_wire::{FLAG_RESPONSE, Frame, FrameError, FrameTooLarge, Header, Operation, Request, Status};
 use std::cell::{Cell, RefCell};
@@ -368,16 +368,4 @@ impl Alarm {
             self.0 = None;
         }
     }
-}
-
-/// Ends when the first of two does.
-async fn either(first: impl Future<Output = ()>, second: impl Future<Output = ()>) {
-    let (mut first, mut second) = (pin!(first), pin!(second));
-    poll_fn(|cx| {
-        if first.as_mut().poll(cx).is_ready() || second.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
-        Poll::Pending
-    })
-    .await;
 }

@@ -151,8 +151,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.0.tasks.take();
-        let connections = self.0.connections.take();
-        drop(connections);
+        self.0.connections.take();
     }
 }
 

@@ -32,7 +32,7 @@ impl Unpacking {
     /// the append, which says so.
     pub(super) async fn check(&self, reactor: &Reactor, frame: &Frame<'_>) -> Result<(), BatchError> {
         let mut taken = Taken { unpacking: self, unpacker: self.unpacker.take() };
-        let Some(unpacker) = &mut taken.unpacker else { return Ok(()) };
+        let Some(unpacker) = &mut taken.unpacker else { unreachable!("the frame was admitted") };
         for batch in compressed(frame) {
             let checked = unpacker.check(&batch, self.unpacked_bytes_max, || reactor.yield_now()).await;
             if checked.is_err() && validate(batch.bytes(), ANY_SIZE).is_ok() {

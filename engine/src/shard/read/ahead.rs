@@ -31,20 +31,17 @@ impl Shard {
     /// Begins to read what follows `window`, as long as there is plenty of memory for reads.
     pub(super) fn read_ahead(&self, handle: PartitionHandle, window: &Window, end: Position) -> Option<Ahead> {
         let target = Target { segment: window.start.segment, known: (window.next, window.end), end };
-        let (base, shard, mut least) = (window.next, self.clone(), with_edges(window.longest));
+        let (base, shard, least) = (window.next, self.clone(), with_edges(window.longest));
         let is_wanted = window.end < end && self.has_plenty_to_read_with();
         let reading = async move {
-            let wanted = target.blocks_from(target.known.1).min(shard.0.config.read_bytes);
-            let leave = shard.leave(Rank::Reader, wanted).await;
+            let leave = shard.leave_to_read(&target, target.known.1, Some(Rank::Reader)).await;
             if !shard.has_plenty_to_read_with() {
                 return None;
             }
-            loop {
-                match shard.try_window(handle, &target, target.known, leave.bytes.max(least)).await {
-                    Ok(Loaded::Window(window)) => return Some(window),
-                    Ok(Loaded::Larger(needed)) => least = needed,
-                    Err(_) => return None,
-                }
+            match shard.try_window(handle, &target, target.known, leave.bytes.max(least)).await {
+                Ok(Loaded::Window(window)) => Some(window),
+                // A batch larger than those before it is left to the reader too.
+                Ok(Loaded::Larger(_)) | Err(_) => None,
             }
         };
         is_wanted.then(|| Ahead { base, end, reading: self.reactor().spawn(reading) })

@@ -1,14 +1,14 @@
 //! Where an offset or a time is: the sparse indexes, and segments where there is none.
 
-use super::window::{Amount, Loaded, Target};
+use super::window::Target;
 use super::{Cursor, Read};
 use crate::error::ReadError;
 use crate::log::index::{FILE_BYTES_MAX, Identity, SparseIndex, decode};
 use crate::log::paths;
 use crate::model::{Offset, Position, Timestamp};
-use crate::partition::{Partition, Sealed};
 use crate::reactor::{Open, Outgoing};
 use crate::shard::event::Event;
+use crate::shard::partition::{Partition, Sealed};
 use crate::shard::{PartitionHandle, Shard};
 use corelog_batch::HEADER_BYTES;
 use std::cell::RefCell;
@@ -195,21 +195,15 @@ impl Shard {
     ) -> Result<SparseIndex, ReadError> {
         let mut index = SparseIndex::new(base);
         let target = Target { segment: base, known: (base, Position(0)), end };
-        let (mut at, mut least) = (target.known, 0);
+        let mut at = target.known;
         while at.1 < end {
-            let window = match self.read_window(handle, &target, at, Amount::Rebuild(least)).await? {
-                Loaded::Larger(needed) => {
-                    least = needed;
-                    continue;
-                }
-                Loaded::Window(window) => window,
-            };
+            let window = self.read_window(handle, &target, at, None).await?;
             let mut position = at.1;
             for batch in corelog_batch::batches(window.bytes(at.1..window.end)).flatten() {
                 index.note(Offset(batch.base_offset()), position, Timestamp(batch.max_timestamp()));
                 position = position.plus(batch.bytes().len() as u64);
             }
-            (at, least) = ((window.next, window.end), 0);
+            at = (window.next, window.end);
             self.reactor().yield_now().await;
         }
         Ok(index)

@@ -5,7 +5,7 @@ use crate::error::{ReadError, ShardError};
 use crate::log::tail::{BLOCK, Place, block_ceil, block_floor};
 use crate::model::{Offset, Position};
 use crate::reactor::Slice;
-use crate::shard::pace::Rank;
+use crate::shard::pace::{Leave, Rank};
 use crate::shard::{PartitionHandle, Shard};
 use corelog_batch::{BatchView, HEADER_BYTES, frame_length};
 use std::cell::Cell;
@@ -69,18 +69,16 @@ impl Shard {
             self.complete_active_index(handle).await?;
         }
         let target = self.target(handle, from, cursor).await?;
-        let (mut at, mut least) = (target.known, 0);
+        let mut at = target.known;
         loop {
-            match self.read_window(handle, &target, at, Amount::InTurn(least)).await? {
-                Loaded::Window(window) if window.next > from => {
-                    cursor.ahead = goes_on.then(|| self.read_ahead(handle, &window, target.end)).flatten();
-                    cursor.window = Some(Box::new(window));
-                    return Ok(());
-                }
-                // Not far enough: on from where whole batches ended.
-                Loaded::Window(window) => (at, least) = ((window.next, window.end), 0),
-                Loaded::Larger(needed) => least = needed,
+            let window = self.read_window(handle, &target, at, Some(Rank::Reader)).await?;
+            if window.next > from {
+                cursor.ahead = goes_on.then(|| self.read_ahead(handle, &window, target.end)).flatten();
+                cursor.window = Some(Box::new(window));
+                return Ok(());
             }
+            // Not far enough: on from where whole batches ended.
+            at = (window.next, window.end);
         }
     }
 
@@ -114,33 +112,40 @@ impl Shard {
         Ok(Target { segment: sealed.base, known: index.lookup(from), end })
     }
 
+    /// Reads whole batches, at least one. Without a rank it waits for no turn: for what others wait for, and is rare.
     pub(super) async fn read_window(
         &self,
         handle: PartitionHandle,
         target: &Target,
         (base, position): (Offset, Position),
-        amount: Amount,
-    ) -> Result<Loaded, ReadError> {
+        rank: Option<Rank>,
+    ) -> Result<Window, ReadError> {
         let life = self.life();
-        let mut damage = (position, "");
-        // Twice: a disk may fail once to read what it holds.
-        for _ in 0..2 {
-            let usual = target.blocks_from(position).min(self.0.config.read_bytes);
-            let (leave, least) = match amount {
-                Amount::InTurn(least) => (self.leave(Rank::Reader, usual).await, least),
-                Amount::Rebuild(least) => (self.leave_at_once(usual), least),
-            };
+        let (mut least, mut is_second) = (0, false);
+        loop {
+            let leave = self.leave_to_read(target, position, rank).await;
             match self.try_window(handle, target, (base, position), leave.bytes.max(least)).await {
-                Ok(loaded) => return Ok(loaded),
+                Ok(Loaded::Window(window)) => return Ok(window),
+                Ok(Loaded::Larger(needed)) => least = needed,
                 Err(Unread::Refused(error)) => return Err(error),
-                Err(Unread::Damaged(at, why)) => damage = (at, why),
-            }
-            // A failed flush may have undone what recovery is about to write again.
-            if life.is_none() || self.life() != life {
-                return Err(ReadError::Reopening);
+                // A failed flush may have undone what recovery is about to write again.
+                Err(Unread::Damaged(..)) if life.is_none() || self.life() != life => return Err(ReadError::Reopening),
+                // Twice: a disk may fail once to read what it holds.
+                Err(Unread::Damaged(at, why)) if is_second => {
+                    return Err(self.damaged(handle, target.segment, at, why));
+                }
+                Err(Unread::Damaged(..)) => is_second = true,
             }
         }
-        Err(self.damaged(handle, target.segment, damage.0, damage.1))
+    }
+
+    /// Leave to read about as much as is read at once, of what there is from `position` on.
+    pub(super) async fn leave_to_read(&self, target: &Target, position: Position, rank: Option<Rank>) -> Leave<'_> {
+        let usual = target.blocks_from(position).min(self.0.config.read_bytes);
+        match rank {
+            Some(rank) => self.leave(rank, usual).await,
+            None => self.leave_at_once(usual),
+        }
     }
 
     /// Which of its lives the shard is in: each ends with an I/O error, and the log is read again from disk.
@@ -224,18 +229,9 @@ impl Shard {
 
 impl Target {
     /// Bytes of the blocks from the one at `position` to the end: of a short log little is read.
-    pub(super) fn blocks_from(&self, position: Position) -> usize {
+    fn blocks_from(&self, position: Position) -> usize {
         block_ceil(self.end).0.saturating_sub(block_floor(position).0).max(BLOCK) as usize
     }
-}
-
-/// How much to read: at least so many bytes, for there is a batch that needs them.
-#[derive(Clone, Copy)]
-pub(super) enum Amount {
-    /// What may be read beside commits.
-    InTurn(usize),
-    /// For an index that is missing. All readers of the partition wait for it, and it is made once.
-    Rebuild(usize),
 }
 
 pub(super) struct Target {
