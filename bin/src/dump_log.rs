@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DumpLog {
-    /// A data directory, a shard's or partition's directory in it, or a journal, checkpoint, segment or index file
+    /// A data directory, a shard's, topic's or partition's directory in it, or a journal, checkpoint, segment or index file
     path: PathBuf,
     /// Read everything, check it against the rest of the directory, and show what is wrong; exit 3 if anything is
     #[arg(long)]

@@ -35,6 +35,8 @@ pub enum Kind {
     DataDir,
     /// A shard's directory: it has a journal.
     Shard,
+    /// A topic's directory: it has partitions'.
+    Topic,
     /// A partition's directory: it has segments.
     Partition,
     /// A shard's journal.
@@ -60,8 +62,8 @@ pub enum DumpError {
     },
     /// The path is nothing of a data directory.
     #[error(
-        "{} is not of a corelog data directory: give one, or a shard's or partition's directory in it, or a file named \
-         journal, checkpoint-N, N.log or N.index",
+        "{} is not of a corelog data directory: give one, or a shard's, topic's or partition's directory in it, or a file \
+         named journal, journal.damaged-N-N, checkpoint-N, N.log or N.index",
         path.display()
     )]
     Unrecognised {
@@ -101,14 +103,20 @@ fn recognise_directory(path: &Path) -> Result<Option<Kind>, DumpError> {
         Some(Kind::Shard)
     } else if has(&|name| paths::parse_segment_name(name).is_some()) {
         Some(Kind::Partition)
+    } else if name_of(path).and_then(paths::parse_topic_name).is_some() {
+        Some(Kind::Topic)
     } else {
         None
     })
 }
 
+fn name_of(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()
+}
+
 fn recognise_file(path: &Path) -> Option<Kind> {
-    let name = path.file_name()?.to_str()?;
-    if name == paths::JOURNAL {
+    let name = name_of(path)?;
+    if name == paths::JOURNAL || name.starts_with(paths::DAMAGED_JOURNAL) {
         Some(Kind::Journal)
     } else if paths::parse_checkpoint_name(name).is_some() {
         Some(Kind::Checkpoint)
@@ -179,6 +187,7 @@ impl Dump {
         match kind {
             Kind::DataDir => self.data_dir(path, show),
             Kind::Shard => self.shard(path, show),
+            Kind::Topic => partitions_of(path)?.iter().try_for_each(|partition| self.partition(partition, show)),
             Kind::Partition => self.partition(path, show),
             Kind::Journal => self.journal(path, show),
             Kind::Checkpoint => self.checkpoint(path, show),
@@ -357,13 +366,16 @@ fn shard_directories(root: &Path) -> Result<Vec<PathBuf>, DumpError> {
 fn partition_directories(root: &Path) -> Result<Vec<PathBuf>, DumpError> {
     let mut found = Vec::new();
     for topic in list(&paths::topics(root))?.iter().filter_map(|name| paths::parse_topic_name(name)) {
-        let directory = paths::topic(root, topic);
-        let mut partitions: Vec<_> =
-            list(&directory)?.iter().filter_map(|name| paths::parse_partition_name(name)).collect();
-        partitions.sort_unstable();
-        found.extend(partitions.into_iter().map(|index| directory.join(index.to_string())));
+        found.extend(partitions_of(&paths::topic(root, topic))?);
     }
     Ok(found)
+}
+
+/// The partitions' directories of a topic, by number.
+fn partitions_of(topic: &Path) -> Result<Vec<PathBuf>, DumpError> {
+    let mut partitions: Vec<_> = list(topic)?.iter().filter_map(|name| paths::parse_partition_name(name)).collect();
+    partitions.sort_unstable();
+    Ok(partitions.into_iter().map(|index| topic.join(index.to_string())).collect())
 }
 
 /// What an entry that is looked at for itself must be: what its own header says.
@@ -378,7 +390,7 @@ fn file_line(path: &Path, kind: Kind, bytes: u64) -> Line {
         Kind::Checkpoint => "checkpoint",
         Kind::Segment => "segment",
         Kind::Index => "index",
-        Kind::DataDir | Kind::Shard | Kind::Partition => "directory",
+        Kind::DataDir | Kind::Shard | Kind::Topic | Kind::Partition => "directory",
     };
     Line::new(0, what).text("path", path.display()).number("bytes", bytes)
 }

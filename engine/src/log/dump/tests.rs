@@ -262,6 +262,7 @@ fn parts_are_held_against_their_directory() {
     assert_eq!(count(&dir.shard().join("journal")), (0, 0, 0, 4, 1));
     assert_eq!(count(&dir.shard().join("checkpoint-1")), (0, 0, 0, 0, 1));
     assert_eq!(count(&paths::partition(dir.root(), partition())), (2, 46, 1, 0, 0));
+    assert_eq!(count(paths::partition(dir.root(), partition()).parent().unwrap()), (2, 46, 1, 0, 0));
     assert_eq!(count(&dir.active()), (1, 6, 0, 0, 0), "four of them are in the journal in part or whole");
     assert_eq!(count(&paths::index(dir.root(), partition(), Offset(0))), (1, 40, 1, 0, 0));
 }
@@ -417,6 +418,21 @@ fn the_rest_of_a_deleted_topic_is_a_note() {
 }
 
 #[test]
+fn a_kept_copy_of_a_journal_is_shown() {
+    let dir = DataDir::new();
+    let copy = dir.root().join("journal.damaged-1700000000000-0");
+    fs::copy(dir.shard().join("journal"), &copy).unwrap();
+    let mut entries = 0;
+    let mut show = |line: Line| {
+        entries += u32::from(line.what == "entry");
+        Ok(())
+    };
+    dump(&copy, Options::default(), &mut show).unwrap();
+    assert_eq!(entries, 4);
+    assert_eq!(findings(&copy).1.journal_entries, 4);
+}
+
+#[test]
 fn a_running_server_is_left_alone() {
     let dir = DataDir::new();
     let lock = fs::File::open(dir.root().join(LOCK)).unwrap();
@@ -433,6 +449,7 @@ fn paths_are_recognised() {
     assert_eq!(kind(&dir.shard()), Kind::Shard);
     assert_eq!(kind(&dir.shard().join("journal")), Kind::Journal);
     assert_eq!(kind(dir.active().parent().unwrap()), Kind::Partition);
+    assert_eq!(kind(dir.active().parent().unwrap().parent().unwrap()), Kind::Topic);
     assert!(matches!(recognise(&dir.root().join("lock")), Err(DumpError::Unrecognised { .. })));
     assert!(matches!(recognise(&dir.root().join("topics")), Err(DumpError::Unrecognised { .. })));
     assert!(matches!(recognise(&dir.root().join("nothing")), Err(DumpError::Io { .. })));

@@ -6,7 +6,7 @@ use super::{
     DumpError, Kind, RECORDS_BYTES_MAX, base_of, itself, list, newest_checkpoint, read_checkpoint, read_index,
     read_node, recognise,
 };
-use super::{partition_directories, shard_directories};
+use super::{partition_directories, partitions_of, shard_directories};
 use crate::data_dir::{LOCK, NODE};
 use crate::log::BLOCK;
 use crate::log::checkpoint::{self, CheckpointState, PartitionState, Tail};
@@ -174,6 +174,7 @@ impl Verify<'_> {
         match kind {
             Kind::DataDir => self.data_dir(path),
             Kind::Shard => self.shard(path),
+            Kind::Topic => partitions_of(path)?.iter().try_for_each(|partition| self.partition_directory(partition)),
             Kind::Partition => self.partition_directory(path),
             Kind::Journal => self.journal_alone(path),
             Kind::Checkpoint => self.checkpoint(path).map(drop),
@@ -460,7 +461,7 @@ impl Verify<'_> {
 
     fn partition_directory(&mut self, directory: &Path) -> Result<(), DumpError> {
         let known = self.known_of(directory)?;
-        self.summary.partitions = 1;
+        self.summary.partitions += 1;
         if let Some((id, recovered)) = known {
             return self.partition(id, &recovered, directory, None);
         }
