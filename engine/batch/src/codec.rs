@@ -199,7 +199,7 @@ pub(crate) mod snappy {
         }
     }
 
-    /// Gives a batch's bytes unpacked, a block at a time.
+    /// Gives a batch's bytes unpacked, a block at a time. After an empty one it says that it would block.
     pub(crate) struct Reader<'a> {
         blocks: Blocks<'a>,
         block: Vec<u8>,
@@ -223,6 +223,10 @@ pub(crate) mod snappy {
                 block(compressed, self.block_bytes_max, &mut self.block)?;
                 if self.block.len() > self.block_bytes_max {
                     return Err(io::ErrorKind::InvalidData.into());
+                }
+                // Of empty ones there may be millions.
+                if self.block.is_empty() {
+                    return Err(io::ErrorKind::WouldBlock.into());
                 }
             }
             let count = out.len().min(self.block.len() - self.at);

@@ -6,11 +6,14 @@ use crate::header::BatchView;
 use crate::record::take_record;
 use crate::validate::{check_count, check_record};
 use crate::{BatchError, Codec, varint};
-use std::io::{self, Read};
+use std::cell::Cell;
+use std::io::{self, BufRead, Read};
 use zstd::zstd_safe::{DCtx, DParameter};
 
 /// Bytes that are unpacked between two pauses: 10 to 100 us of work.
 const PIECE_BYTES: usize = 32 << 10;
+/// Bytes that a codec takes in between two pauses: empty gzip members of 20 bytes take as many microseconds as full ones.
+const INPUT_BYTES: usize = 4 << 10;
 /// Bytes of the longest number in a record.
 const NUMBER_BYTES_MAX: usize = 10;
 /// A zstd frame's window may be 8 MiB, which RFC 8878 asks every decoder to take; levels up to 19 ask for no more.
@@ -22,6 +25,8 @@ const SNAPPY_BLOCK_BYTES_MAX: usize = 16 << 20;
 /// a piece.
 pub struct Unpacker {
     piece: Box<[u8]>,
+    /// Bytes that the codec may take in before the next pause.
+    allowance: Cell<usize>,
     /// Made for the first batch that is compressed with zstd.
     zstd: Option<DCtx<'static>>,
 }
@@ -34,7 +39,7 @@ impl std::fmt::Debug for Unpacker {
 
 impl Default for Unpacker {
     fn default() -> Unpacker {
-        Unpacker { piece: vec![0; PIECE_BYTES].into(), zstd: None }
+        Unpacker { piece: vec![0; PIECE_BYTES].into(), allowance: Cell::new(0), zstd: None }
     }
 }
 
@@ -55,10 +60,21 @@ impl Unpacker {
     ) -> Result<(), BatchError> {
         let count = check_count(batch)?;
         let codec = batch.codec()?;
-        let from = reader(codec, batch.payload(), &mut self.zstd).map_err(|_| broken(codec))?;
-        let piece = &mut self.piece;
-        let mut unpacked =
-            Unpacked { from, codec, piece, at: 0, end: 0, is_all: false, max, left: max, since_pause: 0, pause };
+        self.allowance.set(INPUT_BYTES);
+        let input = Input { data: batch.payload(), allowance: &self.allowance };
+        let mut unpacked = Unpacked {
+            from: reader(codec, input, &mut self.zstd).map_err(|_| broken(codec))?,
+            codec,
+            piece: &mut self.piece,
+            at: 0,
+            end: 0,
+            is_all: false,
+            max,
+            left: max,
+            since_pause: 0,
+            allowance: &self.allowance,
+            pause,
+        };
         for index in 0..count {
             let record = match unpacked.record_at_hand() {
                 Some(record) => record,
@@ -74,18 +90,19 @@ impl Unpacker {
     }
 }
 
-fn reader<'a>(codec: Codec, data: &'a [u8], zstd: &'a mut Option<DCtx<'static>>) -> io::Result<Box<dyn Read + 'a>> {
+fn reader<'a>(codec: Codec, input: Input<'a>, zstd: &'a mut Option<DCtx<'static>>) -> io::Result<Box<dyn Read + 'a>> {
     Ok(match codec {
-        Codec::None => Box::new(data),
-        Codec::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(data)),
-        Codec::Snappy => Box::new(snappy::Reader::new(data, SNAPPY_BLOCK_BYTES_MAX)?),
-        Codec::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(data)),
+        Codec::None => Box::new(input),
+        Codec::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+        // These two go through a block at a time anyway, and cannot stop within one.
+        Codec::Snappy => Box::new(snappy::Reader::new(input.data, SNAPPY_BLOCK_BYTES_MAX)?),
+        Codec::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(input.data)),
         Codec::Zstd => {
             let context = match zstd {
                 Some(context) => context,
                 None => zstd.insert(zstd_context()?),
             };
-            Box::new(zstd::Decoder::with_context(data, context))
+            Box::new(zstd::Decoder::with_context(input, context))
         }
     })
 }
@@ -94,6 +111,36 @@ fn zstd_context() -> io::Result<DCtx<'static>> {
     let mut context = DCtx::try_create().ok_or(io::ErrorKind::OutOfMemory)?;
     let set = context.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX));
     set.map(|_| context).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// What a codec takes in, a little at a time: then it says that it would block, which codecs that work on streams come back
+/// from.
+struct Input<'a> {
+    data: &'a [u8],
+    allowance: &'a Cell<usize>,
+}
+
+impl BufRead for Input<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let length = self.data.len().min(self.allowance.get());
+        if length == 0 && !self.data.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(&self.data[..length])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.data = &self.data[count..];
+        self.allowance.set(self.allowance.get() - count);
+    }
+}
+
+impl Read for Input<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(out)?;
+        self.consume(count);
+        Ok(count)
+    }
 }
 
 fn broken(codec: Codec) -> BatchError {
@@ -136,6 +183,7 @@ struct Unpacked<'a, F> {
     max: usize,
     left: usize,
     since_pause: usize,
+    allowance: &'a Cell<usize>,
     pause: F,
 }
 
@@ -229,15 +277,26 @@ impl<P: Future<Output = ()>, F: FnMut() -> P> Unpacked<'_, F> {
         }
     }
 
+    async fn pause(&mut self) {
+        (self.pause)().await;
+        self.since_pause = 0;
+        self.allowance.set(INPUT_BYTES);
+    }
+
     /// Unpacks more behind what is at hand.
     async fn fill(&mut self) -> Result<(), Fault> {
         if self.since_pause >= PIECE_BYTES {
-            self.since_pause = 0;
-            (self.pause)().await;
+            self.pause().await;
         }
         self.piece.copy_within(self.at..self.end, 0);
         (self.at, self.end) = (0, self.end - self.at);
-        let count = self.from.read(&mut self.piece[self.end..]).map_err(|_| Fault::Batch(broken(self.codec)))?;
+        let count = loop {
+            match self.from.read(&mut self.piece[self.end..]) {
+                Ok(count) => break count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.pause().await,
+                Err(_) => return Err(Fault::Batch(broken(self.codec))),
+            }
+        };
         self.left = self.left.checked_sub(count).ok_or(Fault::Batch(BatchError::Bomb { max: self.max }))?;
         self.end += count;
         self.since_pause += count;

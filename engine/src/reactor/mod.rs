@@ -38,7 +38,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use timers::{TimerId, Timers};
 
@@ -60,6 +60,8 @@ struct Inner {
     ops: RefCell<Ops>,
     closings: Rc<Closings>,
     timers: RefCell<Timers>,
+    /// Tasks that go on in the next turn.
+    yielded: RefCell<Vec<Waker>>,
     door: Arc<Door>,
     watched: RefCell<Vec<Rc<dyn mesh::Watch>>>,
     counters: Counters,
@@ -125,6 +127,7 @@ impl Reactor {
             ops: RefCell::new(Ops::new(closings.clone())),
             closings,
             timers: RefCell::default(),
+            yielded: RefCell::default(),
             watched: RefCell::default(),
             counters: Counters::default(),
             life: Cell::new(Life::Running),
@@ -136,14 +139,14 @@ impl Reactor {
         self.0.executor.spawn(future)
     }
 
-    /// Lets every other task that is ready run first.
+    /// Lets every other task that is ready run, and completions be taken in, first: goes on in the next turn.
     pub async fn yield_now(&self) {
         let mut yielded = false;
         poll_fn(|cx| {
             if std::mem::replace(&mut yielded, true) {
                 return Poll::Ready(());
             }
-            cx.waker().wake_by_ref();
+            self.0.yielded.borrow_mut().push(cx.waker().clone());
             Poll::Pending
         })
         .await;
@@ -211,12 +214,13 @@ impl Reactor {
         let began = self.driver().now();
         inner.now.set(began);
         inner.timers.borrow_mut().fire(began);
+        inner.yielded.borrow_mut().drain(..).for_each(Waker::wake);
         self.wake_readers();
         if inner.executor.run(TURN_TASKS_MAX) > 0 {
             inner.counters.add_turn(self.driver().now().since(began));
         }
         self.close_dropped();
-        if inner.executor.has_ready() {
+        if inner.executor.has_ready() || !inner.yielded.borrow().is_empty() {
             return Turn::Busy;
         }
         Turn::Idle(inner.timers.borrow().next())

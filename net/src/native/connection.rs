@@ -9,7 +9,7 @@ use super::inbox::{Inbox, Next};
 use super::refusal::Refusal;
 use super::server::Shared;
 use super::state::{Phase, State};
-use super::unpacking;
+use super::unpacking::{self, Turn};
 use corelog_batch::BatchError;
 use corelog_engine::error::AppendError;
 use corelog_engine::reactor::{Chunk, Instant, Outgoing, Sleep, Stream, either};
@@ -179,6 +179,7 @@ impl Connection {
 
     async fn take_in(self: &Rc<Self>, inbox: &mut Inbox, chunk: Chunk) {
         let (mut chunk, mut at) = (Some(chunk), 0);
+        let mut turn = None;
         while self.is_open() {
             let all = chunk.as_deref().unwrap_or(&[]);
             let mut fresh = &all[at..];
@@ -199,16 +200,22 @@ impl Connection {
                 Err(too_large) => return self.refuse_length(too_large),
             };
             let Some(frame) = frame else { break };
-            if !self.admits(&frame) {
-                // The memory of a chunk is the shard's: it must not wait for this client.
+            let is_admitted = self.state.borrow_mut().admits(self, frame.body.len());
+            let is_packed = self.is_packed(&frame);
+            if is_admitted && is_packed && turn.is_none() {
+                turn = self.shared.unpacking.try_turn();
+            }
+            if !is_admitted || is_packed && turn.is_none() {
+                // The memory of a chunk is the shard's: it must not wait for this client, nor this client for others.
                 if inbox.hold(fresh).is_ok() {
                     (chunk, at) = (None, 0);
                 }
                 self.stream.pause();
-                self.wait_for_room().await;
+                drop(turn.take());
+                turn = self.wait_to_go_on(is_admitted).await;
                 continue;
             }
-            match self.look_inside(&frame).await {
+            match self.look_inside(turn.take(), &frame).await {
                 Ok(()) => self.take_frame(&frame),
                 Err(error) => self.refuse(frame.header, &AppendError::Invalid(error).into()),
             }
@@ -219,17 +226,27 @@ impl Connection {
         self.wake_sender_if_needed();
     }
 
-    fn admits(&self, frame: &Frame<'_>) -> bool {
-        self.state.borrow_mut().admits(self, frame.body.len()) && self.shared.unpacking.admits(frame)
+    fn is_packed(&self, frame: &Frame<'_>) -> bool {
+        unpacking::concerns(frame) && self.state.borrow().phase == Phase::Serving
+    }
+
+    /// Waits for room or, where there is room, for a turn to unpack.
+    async fn wait_to_go_on(&self, is_admitted: bool) -> Option<Turn<'_>> {
+        if !is_admitted {
+            self.wait_for_room().await;
+            return None;
+        }
+        self.wake_sender_if_needed();
+        Some(self.shared.unpacking.turn().await)
     }
 
     /// Checks what is inside compressed batches.
-    async fn look_inside(&self, frame: &Frame<'_>) -> Result<(), BatchError> {
-        if self.state.borrow().phase != Phase::Serving || !unpacking::concerns(frame) {
-            return Ok(());
-        }
+    async fn look_inside(&self, turn: Option<Turn<'_>>, frame: &Frame<'_>) -> Result<(), BatchError> {
+        let Some(turn) = turn else { return Ok(()) };
+        // What was answered before is not to wait for this.
+        self.wake_sender_if_needed();
         // Few frames come here, and all connections would have to have the memory for it.
-        Box::pin(self.shared.unpacking.check(self.shard().reactor(), frame)).await
+        Box::pin(turn.check(self.shard().reactor(), frame)).await
     }
 
     fn body_bytes_max(&self) -> u32 {
@@ -243,7 +260,7 @@ impl Connection {
         // What fills the bounds may be waiting for the sender, also for another try at memory.
         self.session.wake();
         let more_memory = self.shard().reactor().sleep(MEMORY_PAUSE);
-        either(self.room.wait(), either(self.shared.unpacking.ended.wait(), more_memory)).await;
+        either(self.room.wait(), more_memory).await;
     }
 
     fn take_frame(self: &Rc<Self>, frame: &Frame<'_>) {

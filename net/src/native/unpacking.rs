@@ -2,39 +2,68 @@
 //!
 //! One at a time, for the memory that a codec may ask for is one shard's, and in pieces, so that others get on meanwhile.
 
-use corelog_batch::{BatchError, BatchView, Codec, Unpacker, batches, validate};
+use corelog_batch::{BatchError, BatchView, Codec, Limits, Unpacker, batches, validate};
 use corelog_engine::reactor::Reactor;
-use corelog_engine::shard::Event;
 use corelog_wire::{Frame, Operation};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
-/// Who may unpack.
+/// Who may unpack, in the order in which they asked.
 #[derive(Debug)]
 pub(super) struct Unpacking {
     /// Gone while it is used.
     unpacker: RefCell<Option<Unpacker>>,
-    /// It is back.
-    pub(super) ended: Event,
+    /// Those who wait, the longest first. Only the first is woken.
+    queue: RefCell<VecDeque<(u64, Waker)>>,
+    tickets: Cell<u64>,
     unpacked_bytes_max: usize,
+}
+
+/// The right to unpack. The next one has it when this is dropped.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    unpacking: &'a Unpacking,
+    unpacker: Option<Unpacker>,
 }
 
 impl Unpacking {
     pub(super) fn new(unpacked_bytes_max: usize) -> Unpacking {
-        Unpacking { unpacker: RefCell::new(Some(Unpacker::default())), ended: Event::default(), unpacked_bytes_max }
+        let unpacker = RefCell::new(Some(Unpacker::default()));
+        Unpacking { unpacker, queue: RefCell::default(), tickets: Cell::new(0), unpacked_bytes_max }
     }
 
-    /// Whether the frame can be looked into now, or needs not be.
-    pub(super) fn admits(&self, frame: &Frame<'_>) -> bool {
-        !concerns(frame) || self.unpacker.borrow().is_some()
+    /// A turn, if nobody has it or waits for it.
+    pub(super) fn try_turn(&self) -> Option<Turn<'_>> {
+        if self.queue.borrow().is_empty() { self.take() } else { None }
     }
 
-    /// Looks into the compressed batches of a frame that was admitted. A batch whose header or checksum is wrong is left to
-    /// the append, which says so.
-    pub(super) async fn check(&self, reactor: &Reactor, frame: &Frame<'_>) -> Result<(), BatchError> {
-        let mut taken = Taken { unpacking: self, unpacker: self.unpacker.take() };
-        let Some(unpacker) = &mut taken.unpacker else { unreachable!("the frame was admitted") };
+    /// A turn, once those who came before had theirs.
+    pub(super) fn turn(&self) -> Waiting<'_> {
+        Waiting { unpacking: self, ticket: None }
+    }
+
+    fn take(&self) -> Option<Turn<'_>> {
+        let unpacker = self.unpacker.borrow_mut().take()?;
+        Some(Turn { unpacking: self, unpacker: Some(unpacker) })
+    }
+
+    fn wake_first(&self) {
+        if let Some((_, waker)) = self.queue.borrow().front() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// Looks into the compressed batches of a frame. A batch whose header or checksum is wrong is left to the append, which
+    /// says so.
+    pub(super) async fn check(mut self, reactor: &Reactor, frame: &Frame<'_>) -> Result<(), BatchError> {
+        let Some(unpacker) = &mut self.unpacker else { unreachable!("it is here until this is dropped") };
         for batch in compressed(frame) {
-            let checked = unpacker.check(&batch, self.unpacked_bytes_max, || reactor.yield_now()).await;
+            let checked = unpacker.check(&batch, self.unpacking.unpacked_bytes_max, || reactor.yield_now()).await;
             if checked.is_err() && validate(batch.bytes(), ANY_SIZE).is_ok() {
                 return checked;
             }
@@ -43,7 +72,14 @@ impl Unpacking {
     }
 }
 
-const ANY_SIZE: corelog_batch::Limits = corelog_batch::Limits { batch_bytes_max: usize::MAX };
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.unpacking.unpacker.borrow_mut() = self.unpacker.take();
+        self.unpacking.wake_first();
+    }
+}
+
+const ANY_SIZE: Limits = Limits { batch_bytes_max: usize::MAX };
 
 /// Whether there is a compressed batch in the frame.
 pub(super) fn concerns(frame: &Frame<'_>) -> bool {
@@ -57,15 +93,102 @@ fn compressed<'a>(frame: &Frame<'a>) -> impl Iterator<Item = BatchView<'a>> + us
     whole.filter(|batch| batch.codec().is_ok_and(|codec| codec != Codec::None))
 }
 
-/// Gives the unpacker back, also when the check is dropped midway.
-struct Taken<'a> {
+/// See [`Unpacking::turn`].
+pub(super) struct Waiting<'a> {
     unpacking: &'a Unpacking,
-    unpacker: Option<Unpacker>,
+    /// Of its place in the queue, once it has one.
+    ticket: Option<u64>,
 }
 
-impl Drop for Taken<'_> {
+impl Waiting<'_> {
+    fn is_first(&self) -> bool {
+        let queue = self.unpacking.queue.borrow();
+        queue.front().is_none_or(|(first, _)| Some(*first) == self.ticket)
+    }
+
+    fn line_up(&mut self, waker: &Waker) {
+        let mut queue = self.unpacking.queue.borrow_mut();
+        let ticket = *self.ticket.get_or_insert_with(|| {
+            self.unpacking.tickets.set(self.unpacking.tickets.get() + 1);
+            self.unpacking.tickets.get()
+        });
+        match queue.iter_mut().find(|(waiting, _)| *waiting == ticket) {
+            Some((_, known)) => known.clone_from(waker),
+            None => queue.push_back((ticket, waker.clone())),
+        }
+    }
+}
+
+impl<'a> Future for Waiting<'a> {
+    type Output = Turn<'a>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Turn<'a>> {
+        let turn = if self.is_first() { self.unpacking.take() } else { None };
+        match turn {
+            Some(turn) => Poll::Ready(turn),
+            None => {
+                self.line_up(context.waker());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        *self.unpacking.unpacker.borrow_mut() = self.unpacker.take();
-        self.unpacking.ended.notify();
+        if let Some(ticket) = self.ticket {
+            self.unpacking.queue.borrow_mut().retain(|(waiting, _)| *waiting != ticket);
+            self.unpacking.wake_first();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use corelog_batch::BatchBuilder;
+    use corelog_engine::model::ShardId;
+    use corelog_engine::reactor::sim::{World, WorldOptions};
+    use corelog_wire::Header;
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    /// A batch that takes more than one piece, as the body of a produce.
+    fn large() -> Vec<u8> {
+        let mut builder = BatchBuilder::new(1 << 20, Codec::Zstd);
+        builder.append(None, Some(&[0; 200_000]), &[], 1).unwrap();
+        builder.build().unwrap()
+    }
+
+    async fn look_often(unpacking: &Unpacking, reactor: &Reactor, times: usize, done: &Cell<usize>) {
+        let body = large();
+        let frame = Frame { header: Header::request(Operation::Produce, 0, 1), body: &body };
+        for _ in 0..times {
+            let turn = match unpacking.try_turn() {
+                Some(turn) => turn,
+                None => unpacking.turn().await,
+            };
+            turn.check(reactor, &frame).await.unwrap();
+            done.set(done.get() + 1);
+        }
+    }
+
+    #[test]
+    fn who_has_many_lets_others_have_their_turn() {
+        let world = World::new(1, WorldOptions::default());
+        let node = world.add_node("n");
+        let done: Rc<[Cell<usize>; 3]> = Rc::default();
+        let seen = done.clone();
+        world.start_shard(node, ShardId(0), 1, 1 << 20, |reactor| async move {
+            let unpacking = Rc::new(Unpacking::new(1 << 20));
+            for (which, times) in [100, 1, 1].into_iter().enumerate() {
+                let (unpacking, done, own) = (unpacking.clone(), seen.clone(), reactor.clone());
+                reactor.spawn(async move { look_often(&unpacking, &own, times, &done[which]).await }).detach();
+            }
+            std::future::pending::<()>().await;
+        });
+        assert!(world.run_until(Duration::from_secs(1), || done[1].get() + done[2].get() == 2));
+        assert!(done[0].get() < 5, "{} came before them", done[0].get());
+        assert!(world.run_until(Duration::from_secs(1), || done[0].get() == 100));
     }
 }
