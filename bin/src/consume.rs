@@ -7,7 +7,7 @@ use crate::server::{ServerArgs, check_partitions, failed};
 use crate::when::{self, From};
 use clap::Args;
 use corelog_client::blocking::Consumer;
-use corelog_client::{ConsumerOptions, Fetched, PartitionInfo, Record, Start, TopicDescription};
+use corelog_client::{ClientError, ConsumerOptions, Fetched, PartitionInfo, Record, Start, TopicDescription};
 use std::io::{BufWriter, Write};
 use std::time::Duration;
 
@@ -68,18 +68,49 @@ pub(crate) fn run(args: Consume) -> Result<(), Failure> {
         left: args.count.unwrap_or(u64::MAX),
         out: BufWriter::with_capacity(256 << 10, std::io::stdout().lock()),
     };
-    while output.left > 0 {
+    let mut halted = Halted::default();
+    while output.left > 0 && halted.partitions.len() < wanted(&args, &topic).count() {
         if args.exit_at_end {
-            ends.retain(|(partition, end)| consumer.position(*partition).is_none_or(|position| position < *end));
+            let is_read = |partition, end| consumer.position(partition).is_some_and(|position| position >= end);
+            ends.retain(|(partition, end)| !halted.partitions.contains(partition) && !is_read(*partition, *end));
             if ends.is_empty() {
                 break;
             }
         }
-        if let Some(fetched) = consumer.poll(WAIT).map_err(failed)? {
-            output.write(&fetched)?;
+        match consumer.poll(WAIT) {
+            Ok(Some(fetched)) => output.write(&fetched)?,
+            Ok(None) => {}
+            Err(error) => {
+                let goes_on = !args.exit_at_end && consumer.halted().len() < consumer.partitions().len();
+                halted.note(consumer.halted(), error, goes_on)?;
+            }
         }
     }
-    fenced.map_or(Ok(()), |why| Err(Failure::Failed(why)))
+    halted.why.or(fenced).map_or(Ok(()), |why| Err(Failure::Failed(why)))
+}
+
+/// Partitions that cannot be read on. The others go on without them.
+#[derive(Default)]
+struct Halted {
+    partitions: Vec<u32>,
+    /// What was said of them.
+    why: Option<String>,
+}
+
+impl Halted {
+    /// Takes an error that concerns some partitions; one that concerns all is given back.
+    fn note(&mut self, halted: Vec<u32>, error: ClientError, goes_on: bool) -> Result<(), Failure> {
+        if halted.len() == self.partitions.len() {
+            return Err(failed(error));
+        }
+        self.partitions = halted;
+        // Who waits for what is to come may wait for ever.
+        if goes_on {
+            eprintln!("corelog: {error}");
+        }
+        self.why = Some(self.why.take().map_or_else(|| error.to_string(), |before| format!("{before}; {error}")));
+        Ok(())
+    }
 }
 
 fn options(args: &Consume) -> ConsumerOptions {

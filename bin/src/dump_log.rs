@@ -25,7 +25,7 @@ pub(crate) struct DumpLog {
 
 const EXAMPLES: &str = "\
 Examples:
-  corelog dump-log ./corelog-data/topics/*/0/00000000000000000000.log --records
+  corelog dump-log ./corelog-data --records
   corelog dump-log ./corelog-data/shards-1/0/journal --json
   corelog dump-log ./corelog-data --verify
 

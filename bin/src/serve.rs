@@ -5,8 +5,8 @@ use crate::settings::{Given, SettingsError, remarks_on_variables};
 use crate::table::Table;
 use crate::{node, quantity, tune};
 use clap::Args;
-use corelog_engine::limits::{self, MemoryBudget};
-use corelog_engine::rlimits::Rlimits;
+use corelog_engine::limits::{self, Limit, MemoryBudget};
+use corelog_engine::rlimits::{Remark, Rlimits};
 use corelog_net::limits::Limits as NetLimits;
 use corelog_tuning::{Check, CpuSet, DataDir, Host, ShardPlan, Verdict, checks, disk_interrupts, plan};
 use std::io::Write;
@@ -119,15 +119,15 @@ pub(crate) fn run(args: Serve) -> Result<(), Failure> {
     let memory_bytes = settings.memory_bytes.unwrap_or_else(|| tune::default_memory(&host, count));
     let budget = MemoryBudget::plan(memory_bytes, count).map_err(Failure::usage)?;
     let rlimits = Rlimits::raised();
+    rlimits.check(count).map_err(Failure::failed)?;
     if args.print_limits {
-        return print(&limits_text(&budget, rlimits.connections_max(count)));
+        return print(&limits_text(&budget, rlimits));
     }
     if args.print_config {
         return print(&given.print(&in_force(&plan, memory_bytes)));
     }
-    rlimits.check(count).map_err(Failure::failed)?;
     let mut remarks = remarks(&checks(&host, &data_dir, memory_bytes), &plan)?;
-    remarks.extend(rlimits.remarks(count));
+    remarks.extend(rlimits.remarks(count).iter().map(Remark::to_string));
     node::run(&settings, &plan, &budget, &remarks)
 }
 
@@ -145,9 +145,15 @@ fn in_force(plan: &ShardPlan, memory_bytes: u64) -> [(&'static str, String); 3] 
     ]
 }
 
-fn limits_text(budget: &MemoryBudget, connections_max: u32) -> String {
+fn limits_text(budget: &MemoryBudget, rlimits: Rlimits) -> String {
     let mut table = Table::new(["BOUND", "VALUE", "PAST IT"]);
-    for limit in limits::LIMITS.iter().chain(&NetLimits::within(&budget.pool, connections_max).table()) {
+    let files = rlimits.segment_files_max(budget.shards) as u64;
+    let engines = limits::LIMITS.map(|limit| match limit.name {
+        limits::SEGMENT_FILES => Limit { value: files, ..limit },
+        _ => limit,
+    });
+    let net = NetLimits::within(&budget.pool, rlimits.connections_max(budget.shards));
+    for limit in engines.iter().chain(&net.table()) {
         table.row([limit.name.to_owned(), limit.to_string(), limit.past.to_owned()]);
     }
     table.text()

@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::table::Table;
 use clap::{Args, Subcommand};
+use corelog_engine::rlimits::Rlimits;
 use corelog_engine::{limits, reactor};
 use corelog_tuning::{Check, CpuSet, DataDir, Host, Verdict, checks, plan};
 use std::io::Write;
@@ -55,11 +56,27 @@ pub(crate) fn run(tune: Tune) -> Result<(), Failure> {
     let shards = plan(&host, None, None, &CpuSet::default()).map_or(1, |plan| plan.shards.len() as u16);
     let memory = args.memory.unwrap_or_else(|| default_memory(&host, shards));
     let mut found = checks(&host, &data_dir, memory);
+    judge_limits(Rlimits::raised(), shards, &mut found);
     found.push(reactor_check());
     let mut out = std::io::stdout().lock();
     let written = if args.json { write_json(&found, &mut out) } else { write_table(&found, &mut out) };
     written.and_then(|()| out.flush()).map_err(|error| Failure::output(&error))?;
     if found.iter().any(|check| check.verdict == Verdict::Cannot) { Err(Failure::Found) } else { Ok(()) }
+}
+
+/// What the server would make of the limits of this process.
+fn judge_limits(rlimits: Rlimits, shards: u16, found: &mut [Check]) {
+    let mut judge = |name, verdict, what_to_do: String| {
+        if let Some(check) = found.iter_mut().find(|check| check.name == name) {
+            (check.verdict, check.what_to_do) = (verdict, what_to_do);
+        }
+    };
+    for remark in rlimits.remarks(shards) {
+        judge(remark.name, Verdict::Warning, remark.what_to_do);
+    }
+    if let Err(too_few) = rlimits.check(shards) {
+        judge("open files", Verdict::Cannot, too_few.to_string());
+    }
 }
 
 /// The memory budget of `shards` shards where none is given.

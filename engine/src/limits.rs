@@ -149,6 +149,9 @@ const fn limit(name: &'static str, value: u64, unit: Unit, past: &'static str) -
     Limit { name, value, unit, past }
 }
 
+/// The name of the bound that follows from how many files the process may have open.
+pub const SEGMENT_FILES: &str = "segment files that a shard keeps open";
+
 /// Every bound of a node.
 pub const LIMITS: [Limit; 20] = [
     limit("shards of a node", SHARDS_MAX as u64, Unit::Count, "the server does not start"),
@@ -177,12 +180,7 @@ pub const LIMITS: [Limit; 20] = [
         Unit::Bytes,
         "the produce is refused as busy, retriable",
     ),
-    limit(
-        "segment files that a shard keeps open",
-        SEGMENT_FILES_MAX,
-        Unit::Count,
-        "the one not used for longest is closed",
-    ),
+    limit(SEGMENT_FILES, SEGMENT_FILES_MAX, Unit::Count, "the one not used for longest is closed"),
     limit("a connection before its hello", CONNECTION_BYTES, Unit::Bytes, "the connection is closed"),
     limit("time to the hello", HELLO_MS_MAX, Unit::Milliseconds, "the connection is closed"),
     limit(

@@ -2,6 +2,7 @@
 
 use crate::limits::{CONNECTIONS_MAX, RECEIVE_BUFFERS, RING_ENTRIES, SEGMENT_FILES_MAX, SEGMENT_FILES_MIN};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::fmt;
 
 /// File descriptors of a shard beside those of connections and segments: journal, checkpoint, ring, directories.
 const OTHER_FILES: u64 = 64;
@@ -36,6 +37,23 @@ pub struct TooFewFiles {
     pub least: u64,
 }
 
+/// That shards do with less than they could use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// Of what.
+    pub name: &'static str,
+    /// How much there is.
+    pub found: String,
+    /// What that means, and what to do.
+    pub what_to_do: String,
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.name, self.found, self.what_to_do)
+    }
+}
+
 impl Rlimits {
     /// The limits in force, once they are as high as the process may set them itself. Where that fails they stay as they
     /// are.
@@ -59,22 +77,24 @@ impl Rlimits {
         left.min(u64::from(CONNECTIONS_MAX)) as u32
     }
 
-    /// What so many shards would have more of, one line each: for the operator, at the start.
-    pub fn remarks(&self, shards: u16) -> Vec<String> {
+    /// What so many shards would have more of: for the operator.
+    pub fn remarks(&self, shards: u16) -> Vec<Remark> {
         let (connections, entries) = (self.connections_max(shards), self.ring_entries(shards));
-        let files = (connections < CONNECTIONS_MAX).then(|| {
-            format!(
-                "open files: {}: a shard takes {connections} connections instead of {CONNECTIONS_MAX}: run `ulimit -n 65536` \
-                 (or LimitNOFILE=) before the server",
-                self.files
-            )
+        let files = (connections < CONNECTIONS_MAX).then(|| Remark {
+            name: "open files",
+            found: self.files.to_string(),
+            what_to_do: format!(
+                "a shard takes {connections} connections instead of {CONNECTIONS_MAX}: run `ulimit -n 65536` (or \
+                 LimitNOFILE=) before the server"
+            ),
         });
-        let locked = (entries < RING_ENTRIES).then(|| {
-            format!(
-                "locked memory: {} KiB: rings of {entries} entries instead of {RING_ENTRIES}: run `ulimit -l` with more (or \
-                 LimitMEMLOCK=) before the server",
-                self.locked / 1024
-            )
+        let locked = (entries < RING_ENTRIES).then(|| Remark {
+            name: "locked memory",
+            found: format!("{} KiB", self.locked / 1024),
+            what_to_do: format!(
+                "rings of {entries} entries instead of {RING_ENTRIES}: run `ulimit -l` with more (or LimitMEMLOCK=) \
+                 before the server"
+            ),
         });
         files.into_iter().chain(locked).collect()
     }
@@ -125,8 +145,8 @@ mod tests {
 
     #[test]
     fn less_than_wanted_is_remarked_on() {
-        assert_eq!(allowed(1 << 20, 8 << 20).remarks(2), [""; 0]);
-        let remarks = allowed(1024, 64 << 10).remarks(2);
+        assert_eq!(allowed(1 << 20, 8 << 20).remarks(2), []);
+        let remarks = allowed(1024, 64 << 10).remarks(2).iter().map(Remark::to_string).collect::<Vec<_>>();
         assert!(remarks[0].contains("384 connections instead of 1024"), "{remarks:?}");
         assert!(remarks[1].starts_with("locked memory: 64 KiB: rings of 64 entries"), "{remarks:?}");
     }

@@ -26,7 +26,7 @@ pub struct Limits {
     /// Time for which a connection that ends still takes and discards what its client sends, so that the client gets to
     /// read the reason instead of a reset.
     pub linger_time: Duration,
-    /// Bytes that a compressed batch may unpack to. What clients unpack unless told otherwise.
+    /// Bytes that the compressed batches of a produce may unpack to. What clients unpack of one unless told otherwise.
     pub unpacked_bytes_max: usize,
     /// Bytes of a frame's body.
     pub body_bytes_max: u32,
@@ -132,7 +132,7 @@ impl Limits {
             time("a client taking nothing", self.stalled_time, "what was read ahead for it goes back"),
             time("a client noticing that its connection ends", self.linger_time, "the connection is closed"),
             bytes("body of a frame", self.body_bytes_max as usize, "frame_too_large, the connection is closed"),
-            bytes("a compressed batch once unpacked", self.unpacked_bytes_max, "invalid_batch"),
+            bytes("compressed batches of a produce once unpacked", self.unpacked_bytes_max, "invalid_batch"),
             bytes("produce bodies of a connection not yet answered", self.request_bytes_max, STOPS),
             bytes("responses of a connection not yet taken", self.outgoing_bytes_max, STOPS),
             bytes(

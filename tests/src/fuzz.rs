@@ -78,7 +78,7 @@ fn check_batches(bytes: &[u8]) {
 fn unpacks(batch: &BatchView<'_>, max: usize) -> bool {
     let mut unpacker = Unpacker::default();
     let checked = pin!(unpacker.check(batch, max, || ready(())));
-    matches!(checked.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
+    matches!(checked.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(_)))
 }
 
 /// Journal entries.

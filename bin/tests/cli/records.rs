@@ -134,6 +134,17 @@ fn an_offset_that_is_not_held_carries_the_range() {
 }
 
 #[test]
+fn a_partition_that_cannot_be_read_on_does_not_keep_the_others() {
+    let (_dir, server) = server_with_topic("2");
+    acknowledged(&server.run_with(&["produce", "t", "-p", "0"], b"a\nb\nc\n"), 3);
+    acknowledged(&server.run_with(&["produce", "t", "-p", "1"], b"x\n"), 1);
+    let ended = server.run(&["consume", "t", "--from", "2", "--exit-at-end"]);
+    assert_eq!((ended.status, ended.text()), (Some(1), "c\n"));
+    let why = "partition 1 does not hold that offset (it holds 0 to 1, the latter not yet)";
+    assert!(ended.stderr.contains(why), "{}", ended.stderr);
+}
+
+#[test]
 fn a_consumer_waits_for_what_is_to_come() {
     let (_dir, server) = server_with_topic("2");
     acknowledged(&server.run_with(&["produce", "t", "-p", "1"], b"before\n"), 1);

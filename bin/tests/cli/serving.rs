@@ -23,20 +23,22 @@ fn the_start_lines_say_where_why_and_what_next() {
     assert!(rest.contains(" topic create clicks --partitions 8"), "{rest}");
 }
 
-/// The server with what a shell's `ulimit` sets.
+/// A command with what a shell's `ulimit` sets.
 fn limited(ulimits: &str, data_dir: &Path, arguments: &[&str]) -> Command {
-    let server = corelog(&["serve", "--memory", "1GiB", "--journal-bytes", "32MiB", "--listen", "127.0.0.1:0"]);
+    let limited = corelog(arguments);
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("{ulimits} && exec \"$0\" \"$@\"")]).arg(server.get_program());
-    command.args(server.get_args()).args(arguments).arg("--data-dir").arg(data_dir);
+    command.args(["-c", &format!("{ulimits} && exec \"$0\" \"$@\"")]).arg(limited.get_program());
+    command.args(limited.get_args()).arg("--data-dir").arg(data_dir);
     command.env_clear();
     command
 }
 
+const SERVE: [&str; 8] = ["serve", "--memory", "1GiB", "--journal-bytes", "32MiB", "--listen", "127.0.0.1:0", "--smp"];
+
 #[test]
 fn with_little_allowed_it_serves_with_less_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    let mut command = limited("ulimit -n 300 && ulimit -l 64", dir.path(), &["--smp", "2"]);
+    let mut command = limited("ulimit -n 300 && ulimit -l 64", dir.path(), &[&SERVE[..], &["2"]].concat());
     let server = Server::started(&mut command);
     server.run(&["topic", "create", "t", "--partitions", "500"]).ok();
     let lines: String = (0..5000).map(|number| format!("{number}\n")).collect();
@@ -53,10 +55,13 @@ fn with_little_allowed_it_serves_with_less_and_says_so() {
 #[test]
 fn too_few_open_files() {
     let dir = tempfile::tempdir().unwrap();
-    run_with(limited("ulimit -n 40", dir.path(), &["--smp", "1"]), b"").refuses(
+    run_with(limited("ulimit -n 40", dir.path(), &[&SERVE[..], &["1"]].concat()), b"").refuses(
         "corelog: this process may have 40 files open; with 1 shard it must be at least 144: run `ulimit -n 144` (or \
          LimitNOFILE=) before the server, better with 65536",
     );
+    let checked = run_with(limited("ulimit -n 40", dir.path(), &["tune", "check"]), b"");
+    assert_eq!(checked.status, Some(3), "{}", checked.text());
+    assert!(checked.text().contains("this process may have 40 files open"), "{}", checked.text());
 }
 
 #[test]

@@ -81,7 +81,7 @@ pub(crate) fn decompress(codec: Codec, data: &[u8], max: usize, out: &mut Vec<u8
         }
         Codec::Gzip => read_bounded(flate2::read::MultiGzDecoder::new(data), max, out),
         Codec::Snappy => snappy::decompress(data, max, out),
-        Codec::Lz4 => read_bounded(lz4_flex::frame::FrameDecoder::new(data), max, out),
+        Codec::Lz4 => read_bounded(lz4::Reader::new(data), max, out),
         Codec::Zstd => zstd_decoder(data, max).and_then(|decoder| read_bounded(decoder, max, out)),
     };
     whole.map_err(|_| BatchError::Compression { codec: codec.name() })?;
@@ -133,6 +133,41 @@ fn zstd_decoder(data: &[u8], max: usize) -> std::io::Result<zstd::Decoder<'stati
     let mut decoder = zstd::Decoder::with_buffer(data)?;
     decoder.window_log_max(window_log_max)?;
     Ok(decoder)
+}
+
+/// Ends of LZ4 frames and empty snappy blocks in a payload: of those that take 5 bytes there could be millions.
+#[cfg(feature = "codecs")]
+const EMPTY_MAX: usize = 1024;
+
+/// LZ4 frames, one after another, as far as the data go: the decoder stops behind each.
+#[cfg(feature = "codecs")]
+pub(crate) mod lz4 {
+    use lz4_flex::frame::FrameDecoder;
+    use std::io::{self, Read};
+
+    pub(crate) struct Reader<'a> {
+        frames: FrameDecoder<&'a [u8]>,
+        empty: usize,
+    }
+
+    impl<'a> Reader<'a> {
+        pub(crate) fn new(data: &'a [u8]) -> Reader<'a> {
+            Reader { frames: FrameDecoder::new(data), empty: 0 }
+        }
+    }
+
+    impl Read for Reader<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            loop {
+                match self.frames.read(out)? {
+                    0 if self.frames.get_ref().is_empty() => return Ok(0),
+                    0 if self.empty == super::EMPTY_MAX => return Err(io::ErrorKind::InvalidData.into()),
+                    0 => self.empty += 1,
+                    count => return Ok(count),
+                }
+            }
+        }
+    }
 }
 
 /// The framing of snappy-java: `82 "SNAPPY" 00`, two big endian words for version and oldest compatible version, then
@@ -206,11 +241,12 @@ pub(crate) mod snappy {
         /// What of the block has been read.
         at: usize,
         block_bytes_max: usize,
+        empty: usize,
     }
 
     impl<'a> Reader<'a> {
         pub(crate) fn new(data: &'a [u8], block_bytes_max: usize) -> io::Result<Reader<'a>> {
-            Ok(Reader { blocks: Blocks::of(data)?, block: Vec::new(), at: 0, block_bytes_max })
+            Ok(Reader { blocks: Blocks::of(data)?, block: Vec::new(), at: 0, block_bytes_max, empty: 0 })
         }
     }
 
@@ -224,9 +260,14 @@ pub(crate) mod snappy {
                 if self.block.len() > self.block_bytes_max {
                     return Err(io::ErrorKind::InvalidData.into());
                 }
-                // Of empty ones there may be millions.
                 if self.block.is_empty() {
-                    return Err(io::ErrorKind::WouldBlock.into());
+                    self.empty += 1;
+                    let kind = if self.empty > super::EMPTY_MAX {
+                        io::ErrorKind::InvalidData
+                    } else {
+                        io::ErrorKind::WouldBlock
+                    };
+                    return Err(kind.into());
                 }
             }
             let count = out.len().min(self.block.len() - self.at);

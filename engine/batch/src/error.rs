@@ -126,6 +126,12 @@ pub enum BatchError {
         /// The codec's name.
         codec: &'static str,
     },
+    /// The compressed records take more bytes than they unpack to.
+    #[error("the {codec} data are padded: they take more than twice the bytes that they unpack to")]
+    Padded {
+        /// The codec's name.
+        codec: &'static str,
+    },
     /// The compressed records grow beyond the caller's bound.
     #[error("the records take more than {max} bytes once decompressed")]
     Bomb {

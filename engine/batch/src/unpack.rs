@@ -1,7 +1,7 @@
 //! Whether the records of a compressed batch are what its header says, found piece by piece: a batch of a few KiB may
 //! unpack to 100 MiB, which a server neither has the memory for nor the time at a stretch.
 
-use crate::codec::snappy;
+use crate::codec::{lz4, snappy};
 use crate::header::BatchView;
 use crate::record::take_record;
 use crate::validate::{check_count, check_record};
@@ -12,8 +12,18 @@ use zstd::zstd_safe::{DCtx, DParameter};
 
 /// Bytes that are unpacked between two pauses: 10 to 100 us of work.
 const PIECE_BYTES: usize = 32 << 10;
-/// Bytes that a codec takes in between two pauses: empty gzip members of 20 bytes take as many microseconds as full ones.
-const INPUT_BYTES: usize = 4 << 10;
+/// Bytes that a codec takes in between two pauses: fewer as long as little comes out, for an empty deflate block of 10 bits
+/// takes 4 us.
+const INPUT_BYTES_MIN: usize = 128;
+const INPUT_BYTES_MAX: usize = 4 << 10;
+/// Bytes that a codec may take in beyond twice what comes out. A zstd block of 128 KiB is taken in before any of it comes
+/// out. More is padding: nothing honest grows when it is compressed, and empty blocks cost time for nothing.
+const AHEAD_BYTES_MAX: usize = 4 << 10;
+const ZSTD_AHEAD_BYTES_MAX: usize = 256 << 10;
+/// A zstd context that has grown beyond this is given back before another codec asks for memory.
+const ZSTD_KEPT_BYTES_MAX: usize = 1 << 20;
+/// What an LZ4 frame begins with. The decoder takes other formats too, which other readers of batches do not.
+const LZ4_MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
 /// Bytes of the longest number in a record.
 const NUMBER_BYTES_MAX: usize = 10;
 /// A zstd frame's window may be 8 MiB, which RFC 8878 asks every decoder to take; levels up to 19 ask for no more.
@@ -48,7 +58,7 @@ impl Unpacker {
     pub const BYTES_MAX: usize = (16 << 20) + (1 << 20);
 
     /// Checks the records of a compressed batch, which may unpack to `max` bytes: what [`validate`](crate::validate) checks
-    /// of records as they are. Awaits `pause()` every now and then, so that others get on.
+    /// of records as they are. Awaits `pause()` every now and then, so that others get on. Gives the bytes unpacked.
     ///
     /// # Errors
     /// The first thing that is wrong. Where the checksum is wrong too, that is why.
@@ -57,10 +67,13 @@ impl Unpacker {
         batch: &BatchView<'_>,
         max: usize,
         pause: impl FnMut() -> P,
-    ) -> Result<(), BatchError> {
+    ) -> Result<usize, BatchError> {
         let count = check_count(batch)?;
         let codec = batch.codec()?;
-        self.allowance.set(INPUT_BYTES);
+        if codec != Codec::Zstd && self.zstd.as_ref().is_some_and(|context| context.sizeof() > ZSTD_KEPT_BYTES_MAX) {
+            self.zstd = None;
+        }
+        self.allowance.set(INPUT_BYTES_MAX / 8);
         let input = Input { data: batch.payload(), allowance: &self.allowance };
         let mut unpacked = Unpacked {
             from: reader(codec, input, &mut self.zstd).map_err(|_| broken(codec))?,
@@ -72,6 +85,8 @@ impl Unpacker {
             max,
             left: max,
             since_pause: 0,
+            input_bytes: INPUT_BYTES_MAX / 8,
+            taken_in: 0,
             allowance: &self.allowance,
             pause,
         };
@@ -84,7 +99,7 @@ impl Unpacker {
             check_record(batch, index, deltas.offset, deltas.timestamp)?;
         }
         match unpacked.rest().await? {
-            0 => Ok(()),
+            0 => Ok(max - unpacked.left),
             bytes => Err(BatchError::TrailingBytes { bytes }),
         }
     }
@@ -96,7 +111,8 @@ fn reader<'a>(codec: Codec, input: Input<'a>, zstd: &'a mut Option<DCtx<'static>
         Codec::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
         // These two go through a block at a time anyway, and cannot stop within one.
         Codec::Snappy => Box::new(snappy::Reader::new(input.data, SNAPPY_BLOCK_BYTES_MAX)?),
-        Codec::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(input.data)),
+        Codec::Lz4 if !input.data.starts_with(&LZ4_MAGIC) => return Err(io::ErrorKind::InvalidData.into()),
+        Codec::Lz4 => Box::new(lz4::Reader::new(input.data)),
         Codec::Zstd => {
             let context = match zstd {
                 Some(context) => context,
@@ -183,6 +199,10 @@ struct Unpacked<'a, F> {
     max: usize,
     left: usize,
     since_pause: usize,
+    /// Bytes that the codec may take in between two pauses, for now.
+    input_bytes: usize,
+    /// Bytes that it has taken in, up to the last pause.
+    taken_in: usize,
     allowance: &'a Cell<usize>,
     pause: F,
 }
@@ -279,8 +299,17 @@ impl<P: Future<Output = ()>, F: FnMut() -> P> Unpacked<'_, F> {
 
     async fn pause(&mut self) {
         (self.pause)().await;
+        self.taken_in += self.input_bytes - self.allowance.get();
+        let input = if self.since_pause >= self.input_bytes { self.input_bytes * 2 } else { self.input_bytes / 2 };
+        self.input_bytes = input.clamp(INPUT_BYTES_MIN, INPUT_BYTES_MAX);
+        self.allowance.set(self.input_bytes);
         self.since_pause = 0;
-        self.allowance.set(INPUT_BYTES);
+    }
+
+    fn check_padding(&self) -> Result<(), Fault> {
+        let ahead = if self.codec == Codec::Zstd { ZSTD_AHEAD_BYTES_MAX } else { AHEAD_BYTES_MAX };
+        let is_padded = self.taken_in > 2 * (self.max - self.left) + ahead;
+        if is_padded { Err(Fault::Batch(BatchError::Padded { codec: self.codec.name() })) } else { Ok(()) }
     }
 
     /// Unpacks more behind what is at hand.
@@ -293,7 +322,10 @@ impl<P: Future<Output = ()>, F: FnMut() -> P> Unpacked<'_, F> {
         let count = loop {
             match self.from.read(&mut self.piece[self.end..]) {
                 Ok(count) => break count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.pause().await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.pause().await;
+                    self.check_padding()?;
+                }
                 Err(_) => return Err(Fault::Batch(broken(self.codec))),
             }
         };

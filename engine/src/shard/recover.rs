@@ -245,7 +245,12 @@ impl<'a> Reader<'a> {
     /// The blocks that an append wrote to its segment directly, if all of them are there.
     async fn direct_blocks(&self, append: &AppendSection) -> Result<Option<Vec<u8>>, ShardError> {
         let path = paths::segment(&self.config.data_dir, append.partition, append.segment_base);
-        let Ok(file) = self.reactor.open(&path, Open::Read).await else { return Ok(None) };
+        let file = match self.reactor.open(&path, Open::Read).await {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // It may be there: to take its blocks for torn would cut off what was acknowledged.
+            Err(error) => return Err(ShardError::io("opening", &path, &error)),
+        };
         let mut blocks = Vec::new();
         let mut at = append.direct_from.0;
         while at < append.direct_to.0 {

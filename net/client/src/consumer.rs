@@ -150,6 +150,11 @@ impl ConsumerCore {
         self.reader(partition)?.high_watermark
     }
 
+    pub(crate) fn halted(&self) -> Vec<u32> {
+        let halted = self.readers.iter().filter(|reader| reader.state == State::Halted);
+        halted.map(|reader| reader.partition).collect()
+    }
+
     pub(crate) fn at_end(&self) -> bool {
         let at_end =
             |reader: &Reader| matches!((reader.handed, reader.high_watermark), (Some(at), Some(end)) if at >= end);
@@ -417,7 +422,10 @@ impl ConsumerCore {
             _ if refusal.retry() != Retry::No => {
                 self.readers[index].not_before = now + refusal.retry_after().unwrap_or(pause);
             }
-            _ => self.give_up(index, refusal),
+            _ => {
+                let message = format!("partition {partition}: {}", refusal.message);
+                self.give_up(index, Refusal { message, ..refusal });
+            }
         }
     }
 

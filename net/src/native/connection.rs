@@ -200,6 +200,8 @@ impl Connection {
                 Err(too_large) => return self.refuse_length(too_large),
             };
             let Some(frame) = frame else { break };
+            // It is here, however long it waits for its turn.
+            self.times.frame_began.set(None);
             let is_admitted = self.state.borrow_mut().admits(self, frame.body.len());
             let is_packed = self.is_packed(&frame);
             if is_admitted && is_packed && turn.is_none() {
@@ -219,15 +221,15 @@ impl Connection {
                 Ok(()) => self.take_frame(&frame),
                 Err(error) => self.refuse(frame.header, &AppendError::Invalid(error).into()),
             }
-            self.times.frame_began.set(None);
             let size = frame.size();
             if next == Ok(Next::Held) { inbox.consume(size) } else { at += size }
         }
         self.wake_sender_if_needed();
     }
 
+    /// Whether there are compressed batches in it, for a partition that takes them.
     fn is_packed(&self, frame: &Frame<'_>) -> bool {
-        unpacking::concerns(frame) && self.state.borrow().phase == Phase::Serving
+        unpacking::concerns(frame) && self.state.borrow_mut().may_produce(frame.header.handle)
     }
 
     /// Waits for room or, where there is room, for a turn to unpack.
@@ -269,7 +271,7 @@ impl Connection {
         self.produces.set(self.produces.get() || header.operation == Operation::Produce as u8);
         match (state.phase, Request::decode(frame)) {
             (Phase::Greeting, Ok(Request::Hello(hello))) => state.greet(self, header, &hello),
-            (Phase::Greeting, Ok(_)) => {
+            (Phase::Greeting, Ok(_) | Err(FrameError::UnknownOperation(_) | FrameError::Unexpected { .. })) => {
                 state.violate(self, header, Refusal::new(Status::HelloRequired, "the first frame must be a hello"));
             }
             (Phase::Serving, Ok(Request::Hello(_))) => {

@@ -3,7 +3,7 @@
 use super::connection::Connection;
 use super::refusal::Refusal;
 use super::slots::Key;
-use super::state::{Place, State, Waiting};
+use super::state::{Phase, Place, State, Waiting};
 use corelog_engine::error::AppendError;
 use corelog_engine::shard::{Remote, Reply};
 use corelog_wire::{Header, Produced, Retry};
@@ -42,6 +42,12 @@ impl State {
             self.end(connection, key);
         }
         begun
+    }
+
+    /// Whether a produce by this handle is not refused for the handle.
+    pub(super) fn may_produce(&mut self, handle: u32) -> bool {
+        let opened = self.opened.key(handle).and_then(|key| self.opened.get_mut(key));
+        self.phase == Phase::Serving && opened.is_some_and(|opened| opened.spent.is_none())
     }
 
     /// A produce by this handle is refused: if it is one that will be sent again, it must be the next.

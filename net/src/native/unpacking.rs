@@ -58,15 +58,16 @@ impl Unpacking {
 }
 
 impl Turn<'_> {
-    /// Looks into the compressed batches of a frame. A batch whose header or checksum is wrong is left to the append, which
-    /// says so.
+    /// Looks into the compressed batches of a frame. What follows a batch whose header or checksum is wrong is left to the
+    /// append, which says so and takes none of them.
     pub(super) async fn check(mut self, reactor: &Reactor, frame: &Frame<'_>) -> Result<(), BatchError> {
         let Some(unpacker) = &mut self.unpacker else { unreachable!("it is here until this is dropped") };
+        let mut left = self.unpacking.unpacked_bytes_max;
         for batch in compressed(frame) {
-            let checked = unpacker.check(&batch, self.unpacking.unpacked_bytes_max, || reactor.yield_now()).await;
-            if checked.is_err() && validate(batch.bytes(), ANY_SIZE).is_ok() {
-                return checked;
+            if validate(batch.bytes(), ANY_SIZE).is_err() {
+                return Ok(());
             }
+            left -= unpacker.check(&batch, left, || reactor.yield_now()).await?;
         }
         Ok(())
     }

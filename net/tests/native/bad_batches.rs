@@ -91,9 +91,9 @@ fn compressed_ones_are_looked_into() {
     run_default(|client| async move {
         let (mut wire, handles) = client.with_topic("t", 2).await;
         for codec in Codec::ALL.into_iter().skip(1) {
-            let bomb = {
+            let bomb = |mebibytes: usize| {
                 let mut builder = BatchBuilder::new(200 << 20, codec);
-                builder.append(None, Some(&vec![0; 130 << 20]), &[], 1_700_000_000_000).unwrap();
+                builder.append(None, Some(&vec![0; mebibytes << 20]), &[], 1_700_000_000_000).unwrap();
                 builder.build().unwrap()
             };
             let cases = [
@@ -102,7 +102,8 @@ fn compressed_ones_are_looked_into() {
                 ("a payload cut short", packed(codec, |b| cut(b, 20)), Status::InvalidBatch, codec.name()),
                 ("no payload", packed(codec, |b| cut(b, 61)), Status::InvalidBatch, ""),
                 ("a wrong checksum", flipped(packed(codec, |_| ())), Status::CorruptBatch, "checksum"),
-                ("more than may be unpacked", bomb, Status::InvalidBatch, "134217728 bytes once decompressed"),
+                ("more than may be unpacked", bomb(130), Status::InvalidBatch, "134217728 bytes once decompressed"),
+                ("more together", bomb(70).repeat(2), Status::InvalidBatch, "bytes once decompressed"),
             ];
             // Here, and at another shard.
             for handle in &handles {

@@ -418,6 +418,28 @@ fn the_rest_of_a_deleted_topic_is_a_note() {
 }
 
 #[test]
+fn damage_that_may_concern_a_part_is_told_with_it() {
+    let dir = DataDir::new();
+    dir.edit(&dir.shard().join("journal"), |bytes| bytes[200] ^= 1);
+    let (_, whole) = dir.verify();
+    assert!(!whole.is_sound());
+    let directory = paths::partition(dir.root(), partition());
+    let (found, summary) = findings(&directory);
+    assert!(!summary.is_sound() && found[0].what.contains("may concern it"), "{found:?}");
+    // A copy of a part by itself: what is there is checked.
+    let copy = tempfile::tempdir().unwrap();
+    for name in list(&directory).unwrap() {
+        fs::copy(directory.join(&name), copy.path().join(&name)).unwrap();
+    }
+    let (found, summary) = findings(copy.path());
+    assert!(summary.is_sound() && found[0].what.contains("only what is there"), "{found:?}");
+    assert_eq!(summary.indexes, 1);
+    let index = list(copy.path()).unwrap().into_iter().find(|name| name.ends_with(".index")).unwrap();
+    fs::write(copy.path().join(index), "garbage").unwrap();
+    assert!(!findings(copy.path()).1.is_sound());
+}
+
+#[test]
 fn a_kept_copy_of_a_journal_is_shown() {
     let dir = DataDir::new();
     let copy = dir.root().join("journal.damaged-1700000000000-0");

@@ -456,7 +456,12 @@ impl Verify<'_> {
         let mut all =
             Verify { root: Some(root), report: &mut silent, summary: Summary::default(), known: BTreeMap::new() };
         all.shards(root)?;
-        Ok(all.known.remove(&id).map(|recovered| (id, recovered)))
+        let (errors, known) = (all.summary.errors, all.known.remove(&id));
+        if errors > 0 {
+            let what = format_args!("{errors} errors in checkpoints and journals of its data directory may concern it");
+            self.find(Severity::Error, directory, None, what, "verify the whole data directory")?;
+        }
+        Ok(known.map(|recovered| (id, recovered)))
     }
 
     fn partition_directory(&mut self, directory: &Path) -> Result<(), DumpError> {
@@ -465,9 +470,14 @@ impl Verify<'_> {
         if let Some((id, recovered)) = known {
             return self.partition(id, &recovered, directory, None);
         }
+        let what = "no checkpoint says what it must hold: only what is there is checked";
+        self.find(Severity::Note, directory, None, what, "verify it in its data directory")?;
         for name in list(directory)? {
+            let path = directory.join(&name);
             if paths::parse_segment_name(&name).is_some() {
-                self.unknown_segment(&directory.join(name))?;
+                self.unknown_segment(&path)?;
+            } else if paths::parse_index_name(&name).is_some() {
+                self.unknown_index(&path)?;
             }
         }
         Ok(())
@@ -485,13 +495,17 @@ impl Verify<'_> {
         let directory = path.parent().unwrap_or(Path::new("."));
         match self.known_of(directory)? {
             Some((id, recovered)) => self.partition(id, &recovered, directory, Some(base_of(path))),
-            None => match index::decode(&read_index(path)?) {
-                Ok(_) => {
-                    self.summary.indexes += 1;
-                    Ok(())
-                }
-                Err(fault) => self.find(Severity::Warning, path, None, fault, REBUILD),
-            },
+            None => self.unknown_index(path),
+        }
+    }
+
+    fn unknown_index(&mut self, path: &Path) -> Result<(), DumpError> {
+        match index::decode(&read_index(path)?) {
+            Ok(_) => {
+                self.summary.indexes += 1;
+                Ok(())
+            }
+            Err(fault) => self.find(Severity::Warning, path, None, fault, REBUILD),
         }
     }
 

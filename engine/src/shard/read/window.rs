@@ -3,7 +3,7 @@
 use super::Cursor;
 use crate::error::{ReadError, ShardError};
 use crate::log::tail::{BLOCK, Place, block_ceil, block_floor};
-use crate::model::{Offset, Position};
+use crate::model::{LeaderEpoch, Offset, Position};
 use crate::reactor::Slice;
 use crate::shard::pace::{Leave, Rank};
 use crate::shard::{PartitionHandle, Shard};
@@ -165,6 +165,7 @@ impl Shard {
         if position >= target.end {
             return Err(ReadError::Busy.into());
         }
+        let epoch = self.0.partitions.borrow().get(handle).ok_or(ReadError::UnknownPartition)?.leader_epoch;
         let lease = self.lease_read((to.0 - start.0) as usize)?;
         let buffer = self.reactor().pool().buffer(lease.bytes).ok_or(ReadError::Busy)?;
         let file = self.segment_file(handle, target.segment).await;
@@ -175,7 +176,7 @@ impl Shard {
         let data_end = Position(start.0 + read as u64).min(target.end);
         let data = buffer.freeze();
         let held = &data[(position.0 - start.0) as usize..(data_end.0.max(position.0) - start.0) as usize];
-        let Whole { length, next, longest } = match whole_batches(held, base) {
+        let Whole { length, next, longest } = match whole_batches(held, base, epoch) {
             // A file that ends early, or a batch that reaches beyond the end, would be asked for again for ever.
             Ok(Whole { length: 0, .. }) if read < lease.bytes || data_end == target.end => {
                 return Err(Unread::Damaged(position, "the segment ends within a batch"));
@@ -286,9 +287,9 @@ struct Whole {
     next: Offset,
 }
 
-/// What there is of whole batches. Each must follow the one before it and have the right checksum; the error says where
-/// not.
-fn whole_batches(bytes: &[u8], base: Offset) -> Result<Whole, (usize, &'static str)> {
+/// What there is of whole batches. Each must follow the one before it, have the right checksum, and be of an epoch up to
+/// `last`, which the checksum does not cover; the error says where not.
+fn whole_batches(bytes: &[u8], base: Offset, last: LeaderEpoch) -> Result<Whole, (usize, &'static str)> {
     let mut whole = Whole { length: 0, longest: 0, next: base };
     loop {
         let (at, rest) = (whole.length, &bytes[whole.length..]);
@@ -305,7 +306,32 @@ fn whole_batches(bytes: &[u8], base: Offset) -> Result<Whole, (usize, &'static s
         if batch.crc() != batch.computed_crc() {
             return Err((at, "the batch's checksum does not fit"));
         }
+        if !(0..=last.0).contains(&batch.leader_epoch()) {
+            return Err((at, "the batch is of a leader epoch that cannot be here"));
+        }
         let next = Offset(batch.next_offset());
         whole = Whole { length: at + length, longest: whole.longest.max(length), next };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use corelog_batch::{BatchBuilder, Codec};
+
+    /// The checksum covers neither the offset nor the epoch.
+    #[test]
+    fn offset_and_epoch_of_a_batch_are_looked_at() {
+        let mut builder = BatchBuilder::new(1 << 10, Codec::None);
+        builder.append(None, Some(b"value"), &[], 1).unwrap();
+        let mut bytes = builder.build().unwrap();
+        let mut stamped = |offset, epoch| {
+            corelog_batch::stamp(bytes.first_chunk_mut().unwrap(), offset, epoch);
+            whole_batches(&bytes, Offset(7), LeaderEpoch(2)).map(|whole| whole.next).map_err(|(_, why)| why)
+        };
+        assert_eq!((stamped(7, 0), stamped(7, 2)), (Ok(Offset(8)), Ok(Offset(8))));
+        for (offset, epoch) in [(8, 0), (7, 3), (7, -1), (7, 1 << 26)] {
+            assert!(stamped(offset, epoch).is_err(), "{offset} {epoch}");
+        }
     }
 }

@@ -85,6 +85,11 @@ impl Consumer {
         self.core.high_watermark(partition)
     }
 
+    /// The partitions that cannot be read on, as an error has said; each waits for `seek`.
+    pub fn halted(&self) -> Vec<u32> {
+        self.core.halted()
+    }
+
     /// Whether all that is known to be there was handed over, in every partition. False as long as that is unknown of
     /// any.
     pub fn at_end(&self) -> bool {
