@@ -203,8 +203,8 @@ impl Connection {
             // It is here, however long it waits for its turn.
             self.times.frame_began.set(None);
             let is_admitted = self.state.borrow_mut().admits(self, frame.body.len());
-            let is_packed = self.is_packed(&frame);
-            if is_admitted && is_packed && turn.is_none() {
+            let is_packed = is_admitted && self.is_packed(&frame);
+            if is_packed && turn.is_none() {
                 turn = self.shared.unpacking.try_turn();
             }
             if !is_admitted || is_packed && turn.is_none() {
