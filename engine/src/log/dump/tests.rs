@@ -426,9 +426,9 @@ fn damage_that_may_concern_a_part_is_told_with_it() {
     let directory = paths::partition(dir.root(), partition());
     let (found, summary) = findings(&directory);
     assert!(!summary.is_sound() && found[0].what.contains("may concern it"), "{found:?}");
-    // A copy of a part by itself: what is there is checked.
+    // A copy of what is sealed by itself: what is there is checked.
     let copy = tempfile::tempdir().unwrap();
-    for name in list(&directory).unwrap() {
+    for name in list(&directory).unwrap().into_iter().filter(|name| name.starts_with("00000000000000000000.")) {
         fs::copy(directory.join(&name), copy.path().join(&name)).unwrap();
     }
     let (found, summary) = findings(copy.path());
