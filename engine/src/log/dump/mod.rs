@@ -281,9 +281,13 @@ impl Dump {
             at += BLOCK as u64;
             let Ok(head) = head else { continue };
             let bytes = file.bytes(position, head.length).map_err(DumpError::io(path))?;
-            if let Ok(entry) = journal::parse(&bytes, &itself(&head)) {
-                show_entry(file, &head, entry.sections(), show).map_err(DumpError::Output)?;
-                at += (head.length - BLOCK) as u64;
+            match journal::parse(&bytes, &itself(&head)) {
+                Ok(entry) => {
+                    show_entry(file, &head, entry.sections(), show).map_err(DumpError::Output)?;
+                    at += (head.length - BLOCK) as u64;
+                }
+                // Damaged, or its end was written over by a later lap.
+                Err(fault) => show(stop_line(position.0, fault)).map_err(DumpError::Output)?,
             }
         }
         Ok(())

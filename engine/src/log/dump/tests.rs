@@ -444,14 +444,19 @@ fn a_kept_copy_of_a_journal_is_shown() {
     let dir = DataDir::new();
     let copy = dir.root().join("journal.damaged-1700000000000-0");
     fs::copy(dir.shard().join("journal"), &copy).unwrap();
-    let mut entries = 0;
-    let mut show = |line: Line| {
-        entries += u32::from(line.what == "entry");
-        Ok(())
+    let count = |wanted: &str| {
+        let mut count = 0;
+        let mut show = |line: Line| {
+            count += u32::from(line.what == wanted);
+            Ok(())
+        };
+        dump(&copy, Options::default(), &mut show).unwrap();
+        count
     };
-    dump(&copy, Options::default(), &mut show).unwrap();
-    assert_eq!(entries, 4);
+    assert_eq!((count("entry"), count("stop")), (4, 0));
     assert_eq!(findings(&copy).1.journal_entries, 4);
+    dir.edit(&copy, |bytes| bytes[200] ^= 1);
+    assert_eq!((count("entry"), count("stop")), (3, 1), "where it is damaged is shown");
 }
 
 #[test]
