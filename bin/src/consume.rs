@@ -71,7 +71,11 @@ pub(crate) fn run(args: Consume) -> Result<(), Failure> {
     let mut halted = Halted::default();
     while output.left > 0 && halted.partitions.len() < wanted(&args, &topic).count() {
         if args.exit_at_end {
-            let is_read = |partition, end| consumer.position(partition).is_some_and(|position| position >= end);
+            // Who begins beyond the high watermark has not read up to there: an error is on its way.
+            let is_read = |partition, end| {
+                let position = consumer.position(partition);
+                position >= Some(end) && consumer.high_watermark(partition) >= position
+            };
             ends.retain(|(partition, end)| !halted.partitions.contains(partition) && !is_read(*partition, *end));
             if ends.is_empty() {
                 break;
@@ -132,9 +136,12 @@ fn wanted<'a>(args: &'a Consume, topic: &'a TopicDescription) -> impl Iterator<I
     topic.partitions.iter().filter(|p| args.partitions.is_empty() || args.partitions.contains(&p.partition))
 }
 
-/// The end of every partition asked for that holds anything, as it is now: what is written later does not keep us.
+/// The end of every partition asked for that holds anything, or not what is asked for, as it is now: what is written later
+/// does not keep us.
 fn ends(args: &Consume, topic: &TopicDescription) -> Vec<(u32, i64)> {
-    let filled = wanted(args, topic).filter(|p| p.first < p.high_watermark);
+    let begins_outside =
+        |p: &PartitionInfo| matches!(args.from, From::Offset(from) if !(p.first..=p.high_watermark).contains(&from));
+    let filled = wanted(args, topic).filter(|p| p.first < p.high_watermark || begins_outside(p));
     filled.map(|p| (p.partition, p.high_watermark)).collect()
 }
 
