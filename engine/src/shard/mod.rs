@@ -10,6 +10,7 @@ mod checkpoint;
 mod commit;
 mod controller;
 mod event;
+mod line;
 mod memory;
 mod pace;
 mod parcel;
@@ -25,6 +26,7 @@ mod tend;
 
 pub use controller::{Command, CommandError};
 pub use event::Event;
+pub use line::{Line, Place as LinePlace};
 pub use parcel::Parcel;
 pub use read::{Cursor, OffsetQuery, Read};
 pub use remote::{Envelope, Remote, RemoteWatch, Reply};

@@ -4,14 +4,14 @@
 //! disk does.
 
 use super::Shard;
+use super::line::{Line, Place};
 use crate::limits::BACKGROUND_BYTES;
 use crate::log::tail::BLOCK;
 use crate::reactor::{Instant, Sleep};
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Commits come, as long as the last one was no longer ago.
@@ -40,13 +40,9 @@ pub(super) struct Pace {
     is_over: Cell<bool>,
     /// The last turn was begun by a reader.
     was_readers: Cell<bool>,
-    checkpoints: RefCell<Queue>,
-    readers: RefCell<Queue>,
-    tickets: Cell<u64>,
+    checkpoints: Line,
+    readers: Line,
 }
-
-/// Those who wait, the longest first. Only the first is woken: there may be thousands.
-type Queue = VecDeque<(u64, Waker)>;
 
 impl Pace {
     /// Notes that a commit of so many bytes has ended, however it did.
@@ -58,11 +54,8 @@ impl Pace {
 
     /// Has the first of those who wait look again.
     pub(super) fn wake(&self) {
-        for queue in [&self.checkpoints, &self.readers] {
-            if let Some((_, waker)) = queue.borrow().front() {
-                waker.wake_by_ref();
-            }
-        }
+        self.checkpoints.wake_first();
+        self.readers.wake_first();
     }
 
     /// Bytes of a turn beside the commits that come; None if none do.
@@ -91,16 +84,12 @@ impl Pace {
     /// Whether the next turn is this rank's: the other had the last one, or nobody of it waits.
     fn is_next(&self, rank: Rank) -> bool {
         match rank {
-            Rank::Checkpoint => self.was_readers.get() || !self.waits(Rank::Reader),
-            Rank::Reader => !self.was_readers.get() || !self.waits(Rank::Checkpoint),
+            Rank::Checkpoint => self.was_readers.get() || self.readers.is_empty(),
+            Rank::Reader => !self.was_readers.get() || self.checkpoints.is_empty(),
         }
     }
 
-    fn waits(&self, rank: Rank) -> bool {
-        !self.queue(rank).borrow().is_empty()
-    }
-
-    fn queue(&self, rank: Rank) -> &RefCell<Queue> {
+    fn line(&self, rank: Rank) -> &Line {
         match rank {
             Rank::Checkpoint => &self.checkpoints,
             Rank::Reader => &self.readers,
@@ -130,9 +119,8 @@ pub(super) struct Waiting<'a> {
     shard: &'a Shard,
     rank: Rank,
     wanted: usize,
-    /// Of its place in the queue, once it has one.
-    ticket: Option<u64>,
-    /// Of the first in the queue: how long it waits for a commit.
+    place: Place,
+    /// Of the first in the line: how long it waits for a commit.
     patience: Option<Pin<Box<Sleep>>>,
     /// That is over.
     is_late: bool,
@@ -145,7 +133,7 @@ impl<'a> Waiting<'a> {
         let Some(turn) = turn.filter(|_| self.rank == Rank::Reader || !shard.is_hurried()) else {
             return Some(Leave { pace: None, bytes: self.wanted });
         };
-        if !self.is_first() {
+        if !self.line().is_first(&self.place) {
             return None;
         }
         let is_committing = shard.0.commits.under_way.get() > 0 && !self.is_late;
@@ -153,14 +141,13 @@ impl<'a> Waiting<'a> {
         Some(Leave { pace: Some(pace), bytes })
     }
 
-    fn is_first(&self) -> bool {
-        let queue = self.shard.0.pace.queue(self.rank).borrow();
-        queue.front().is_none_or(|(first, _)| Some(*first) == self.ticket)
+    fn line(&self) -> &'a Line {
+        self.shard.0.pace.line(self.rank)
     }
 
     /// Lets the first of the line wait for a commit for so long only; true when that ends.
     fn becomes_late(&mut self, context: &mut Context<'_>) -> bool {
-        if self.is_late || !self.is_first() {
+        if self.is_late || !self.line().is_first(&self.place) {
             return false;
         }
         let reactor = self.shard.reactor();
@@ -169,23 +156,9 @@ impl<'a> Waiting<'a> {
         self.is_late
     }
 
-    fn line_up(&mut self, waker: &Waker) {
-        let pace = &self.shard.0.pace;
-        let mut queue = pace.queue(self.rank).borrow_mut();
-        let ticket = *self.ticket.get_or_insert_with(|| {
-            pace.tickets.set(pace.tickets.get() + 1);
-            pace.tickets.get()
-        });
-        match queue.iter_mut().find(|(waiting, _)| *waiting == ticket) {
-            Some((_, known)) => known.clone_from(waker),
-            None => queue.push_back((ticket, waker.clone())),
-        }
-    }
-
     /// Gives up its place, and lets those behind it look.
     fn step_out(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            self.shard.0.pace.queue(self.rank).borrow_mut().retain(|(waiting, _)| *waiting != ticket);
+        if self.line().leave(&mut self.place) {
             self.shard.0.pace.wake();
         }
     }
@@ -200,7 +173,8 @@ impl<'a> Future for Waiting<'a> {
                 self.step_out();
                 return Poll::Ready(leave);
             }
-            self.line_up(context.waker());
+            let line = self.line();
+            line.join(&mut self.place, context.waker());
             if !self.becomes_late(context) {
                 return Poll::Pending;
             }
@@ -218,7 +192,7 @@ impl Shard {
     /// Waits until something in the background may read or write: up to `wanted` bytes, at least a block. A checkpoint that
     /// commits wait for waits for nobody.
     pub(super) fn leave(&self, rank: Rank, wanted: usize) -> Waiting<'_> {
-        Waiting { shard: self, rank, wanted, ticket: None, patience: None, is_late: false }
+        Waiting { shard: self, rank, wanted, place: Place::default(), patience: None, is_late: false }
     }
 
     /// For what others wait for, and is rare.
@@ -230,6 +204,7 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::task::Waker;
 
     const TURN: usize = 64 << 10;
     const NOW: Instant = Instant::from_nanos(1);
@@ -257,9 +232,9 @@ mod tests {
     #[test]
     fn turns_go_to_readers_and_checkpoints_alternately() {
         let pace = Pace::default();
-        let waits = |queue: &RefCell<Queue>| queue.borrow_mut().push_back((0, Waker::noop().clone()));
-        waits(&pace.readers);
-        waits(&pace.checkpoints);
+        let (mut reader, mut checkpoint) = (Place::default(), Place::default());
+        pace.readers.join(&mut reader, Waker::noop());
+        pace.checkpoints.join(&mut checkpoint, Waker::noop());
         let mut had = Vec::new();
         for _ in 0..4 {
             for rank in [Rank::Reader, Rank::Checkpoint] {
@@ -271,7 +246,7 @@ mod tests {
             }
         }
         assert_eq!(had, [Rank::Reader, Rank::Checkpoint, Rank::Reader, Rank::Checkpoint]);
-        pace.readers.borrow_mut().clear();
+        pace.readers.leave(&mut reader);
         assert_eq!(pace.take(Rank::Checkpoint, TURN, TURN, false), Some(TURN), "nobody else waits");
     }
 }

@@ -4,21 +4,19 @@
 
 use corelog_batch::{BatchError, BatchView, Codec, Limits, Unpacker, batches, validate};
 use corelog_engine::reactor::Reactor;
+use corelog_engine::shard::{Line, LinePlace};
 use corelog_wire::{Frame, Operation};
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 /// Who may unpack, in the order in which they asked.
 #[derive(Debug)]
 pub(super) struct Unpacking {
     /// Gone while it is used.
     unpacker: RefCell<Option<Unpacker>>,
-    /// Those who wait, the longest first. Only the first is woken.
-    queue: RefCell<VecDeque<(u64, Waker)>>,
-    tickets: Cell<u64>,
+    line: Line,
     unpacked_bytes_max: usize,
 }
 
@@ -32,28 +30,22 @@ pub(super) struct Turn<'a> {
 impl Unpacking {
     pub(super) fn new(unpacked_bytes_max: usize) -> Unpacking {
         let unpacker = RefCell::new(Some(Unpacker::default()));
-        Unpacking { unpacker, queue: RefCell::default(), tickets: Cell::new(0), unpacked_bytes_max }
+        Unpacking { unpacker, line: Line::default(), unpacked_bytes_max }
     }
 
     /// A turn, if nobody has it or waits for it.
     pub(super) fn try_turn(&self) -> Option<Turn<'_>> {
-        if self.queue.borrow().is_empty() { self.take() } else { None }
+        if self.line.is_empty() { self.take() } else { None }
     }
 
     /// A turn, once those who came before had theirs.
     pub(super) fn turn(&self) -> Waiting<'_> {
-        Waiting { unpacking: self, ticket: None }
+        Waiting { unpacking: self, place: LinePlace::default() }
     }
 
     fn take(&self) -> Option<Turn<'_>> {
         let unpacker = self.unpacker.borrow_mut().take()?;
         Some(Turn { unpacking: self, unpacker: Some(unpacker) })
-    }
-
-    fn wake_first(&self) {
-        if let Some((_, waker)) = self.queue.borrow().front() {
-            waker.wake_by_ref();
-        }
     }
 }
 
@@ -76,7 +68,7 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         *self.unpacking.unpacker.borrow_mut() = self.unpacker.take();
-        self.unpacking.wake_first();
+        self.unpacking.line.wake_first();
     }
 }
 
@@ -97,38 +89,19 @@ fn compressed<'a>(frame: &Frame<'a>) -> impl Iterator<Item = BatchView<'a>> + us
 /// See [`Unpacking::turn`].
 pub(super) struct Waiting<'a> {
     unpacking: &'a Unpacking,
-    /// Of its place in the queue, once it has one.
-    ticket: Option<u64>,
-}
-
-impl Waiting<'_> {
-    fn is_first(&self) -> bool {
-        let queue = self.unpacking.queue.borrow();
-        queue.front().is_none_or(|(first, _)| Some(*first) == self.ticket)
-    }
-
-    fn line_up(&mut self, waker: &Waker) {
-        let mut queue = self.unpacking.queue.borrow_mut();
-        let ticket = *self.ticket.get_or_insert_with(|| {
-            self.unpacking.tickets.set(self.unpacking.tickets.get() + 1);
-            self.unpacking.tickets.get()
-        });
-        match queue.iter_mut().find(|(waiting, _)| *waiting == ticket) {
-            Some((_, known)) => known.clone_from(waker),
-            None => queue.push_back((ticket, waker.clone())),
-        }
-    }
+    place: LinePlace,
 }
 
 impl<'a> Future for Waiting<'a> {
     type Output = Turn<'a>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Turn<'a>> {
-        let turn = if self.is_first() { self.unpacking.take() } else { None };
+        let unpacking = self.unpacking;
+        let turn = if unpacking.line.is_first(&self.place) { unpacking.take() } else { None };
         match turn {
             Some(turn) => Poll::Ready(turn),
             None => {
-                self.line_up(context.waker());
+                unpacking.line.join(&mut self.place, context.waker());
                 Poll::Pending
             }
         }
@@ -137,9 +110,8 @@ impl<'a> Future for Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket {
-            self.unpacking.queue.borrow_mut().retain(|(waiting, _)| *waiting != ticket);
-            self.unpacking.wake_first();
+        if self.unpacking.line.leave(&mut self.place) {
+            self.unpacking.line.wake_first();
         }
     }
 }
@@ -151,6 +123,7 @@ mod tests {
     use corelog_engine::model::ShardId;
     use corelog_engine::reactor::sim::{World, WorldOptions};
     use corelog_wire::Header;
+    use std::cell::Cell;
     use std::rc::Rc;
     use std::time::Duration;
 
