@@ -1,5 +1,6 @@
 //! Wire formats and connections: lowers dialects to the requests of the engine. Nothing below knows a dialect.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod limits;
 pub mod native;

@@ -79,7 +79,7 @@ enum Life {
 }
 
 /// Nanoseconds since the reactor's world began: since boot on the ring, since the simulation's start in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(u64);
 
 /// What a reactor has done since it began.
@@ -155,6 +155,11 @@ impl Reactor {
     /// The time at which the present turn began.
     pub fn now(&self) -> Instant {
         self.0.now.get()
+    }
+
+    /// The time now, for measuring what takes less than a turn: a look at the clock.
+    pub fn clock(&self) -> Instant {
+        self.driver().now()
     }
 
     /// The calendar's time. It may jump, also backwards.

@@ -1,13 +1,13 @@
 //! Appending: batches are checked, get their offsets, and go to the tail; what waits for the disk waits in order.
 
 use super::partition::{Ack, Active, Partition, Run};
-use super::{PartitionHandle, Session, Shard};
+use super::{PartitionHandle, Session, Shard, Stage, count};
 use crate::error::AppendError;
 use crate::log::tail::{BLOCK, CHUNK_BYTES_MAX, Place, Tail};
 use crate::metadata::{Durability, TopicSettings};
 use crate::model::{Offset, Timestamp};
 use crate::planted::{self, Bug};
-use crate::reactor::AppendBuffer;
+use crate::reactor::{AppendBuffer, Instant};
 use corelog_batch::{BatchError, Limits, batches, validate};
 use std::collections::VecDeque;
 
@@ -16,10 +16,26 @@ use std::collections::VecDeque;
 pub(crate) struct Waiting {
     /// Batches that were found valid.
     pub(crate) bytes: Vec<u8>,
+    /// Whom to tell.
+    pub(crate) asker: Asker,
+}
+
+/// Who asked for an append, and since when it has been waiting.
+#[derive(Debug, Clone)]
+pub(crate) struct Asker {
     /// Where the outcome goes.
     pub(crate) session: Session,
     /// In whose name.
     pub(crate) ticket: u64,
+    /// When its batches had been checked.
+    pub(crate) since: Instant,
+}
+
+impl Asker {
+    /// Says that it was not done, or that nobody knows.
+    pub(crate) fn refused(&self, error: AppendError) {
+        self.session.refused(self.ticket, error);
+    }
 }
 
 impl Shard {
@@ -47,11 +63,15 @@ impl Shard {
         if self.0.storage_full.get() && !partition.id.is_metadata() {
             return Err(AppendError::StorageFull);
         }
+        let came = self.reactor().clock();
         check(bytes, &partition.settings)?;
+        let since = self.reactor().clock();
+        self.0.stages.record(Stage::Validate, since.since(came), 1);
+        let asker = Asker { session: session.clone(), ticket, since };
         if partition.preparing || !is_ready(partition, bytes.len(), self.reactor().wall_clock()) {
-            return self.defer(handle, partition, bytes, session, ticket);
+            return self.defer(handle, partition, bytes, asker);
         }
-        self.place(handle, partition, bytes, session, ticket)?;
+        self.place(handle, partition, bytes, &asker)?;
         self.reserve_ahead(handle, partition);
         Ok(())
     }
@@ -62,17 +82,20 @@ impl Shard {
         handle: PartitionHandle,
         partition: &mut Partition,
         bytes: &[u8],
-        session: &Session,
-        ticket: u64,
+        asker: &Asker,
     ) -> Result<(), AppendError> {
         self.make_room(partition, bytes.len())?;
         let base = partition.next;
         let run = self.copy_batches(partition, bytes);
         partition.note_run(run);
-        partition.acks.push_back(Ack { base, next: partition.next, session: session.clone(), ticket });
+        partition.acks.push_back(Ack { base, next: partition.next, asker: asker.clone() });
+        let counters = &self.0.counters;
+        count(&counters.appends, 1);
+        count(&counters.appended_records, (partition.next.0 - base.0).unsigned_abs());
+        count(&counters.appended_bytes, bytes.len() as u64);
         if partition.settings.durability == Durability::Memory || planted::active(Bug::ReadBeforeDurable) {
             let end = partition.active_end().unwrap_or(partition.visible_end);
-            partition.show(partition.next, end);
+            partition.show(partition.next, end, |_| ());
         }
         self.0.checkpoints.add_dirty(bytes.len());
         self.queue_for_journal(handle, partition, bytes.len());
@@ -138,15 +161,14 @@ impl Shard {
         handle: PartitionHandle,
         partition: &mut Partition,
         bytes: &[u8],
-        session: &Session,
-        ticket: u64,
+        asker: Asker,
     ) -> Result<(), AppendError> {
         let waiting = self.0.waiting_bytes.get() + bytes.len();
         if waiting > self.0.config.waiting_bytes_max {
             return Err(AppendError::Busy);
         }
         self.0.waiting_bytes.set(waiting);
-        partition.deferred.push_back(Waiting { bytes: bytes.to_vec(), session: session.clone(), ticket });
+        partition.deferred.push_back(Waiting { bytes: bytes.to_vec(), asker });
         if !partition.preparing {
             partition.preparing = true;
             self.spawn_prepare(handle);

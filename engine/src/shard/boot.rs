@@ -12,8 +12,8 @@ use super::read::Rebuilds;
 use super::recover::{Found, Reader, ensure_journal, fresh_journal, settle};
 use super::remote::{Calls, Envelope};
 use super::{
-    Cursor, Event, Inner, PartitionHandle, Partitions, Read, Shard, ShardConfig, ShardCounters, State, checkpoint,
-    controller, segments, tend,
+    Cursor, Event, Inner, PartitionHandle, Partitions, Read, Shard, ShardConfig, ShardCounters, Stages, State,
+    checkpoint, controller, count, segments, tend,
 };
 use crate::data_dir::{self, DataDir, NodeFile, Opened};
 use crate::error::{AppendError, ShardError};
@@ -267,6 +267,7 @@ impl Start {
             remote: Calls::new(),
             controller: controller::Controller::default(),
             counters: ShardCounters::default(),
+            stages: Stages::default(),
             spare_chunks: RefCell::default(),
             tail_bytes: Cell::new(0),
             waiting_bytes: Cell::new(0),
@@ -578,7 +579,7 @@ impl Shard {
                 }
                 self.reactor().sleep(REOPEN_INTERVAL).await;
             }
-            self.0.counters.reopenings.set(self.0.counters.reopenings.get() + 1);
+            count(&self.0.counters.reopenings, 1);
             eprintln!("corelog: shard {}: the log is open again", self.id());
             let next = if self.0.stop_wanted.get() { State::Stopping } else { State::Running };
             *self.0.state.borrow_mut() = next;
@@ -613,7 +614,7 @@ impl Shard {
             let mut partitions = self.0.partitions.borrow_mut();
             let Some(partition) = partitions.get_mut(handle) else { continue };
             for ack in std::mem::take(&mut partition.acks) {
-                ack.session.refused(ack.ticket, AppendError::OutcomeUnknown);
+                ack.asker.refused(AppendError::OutcomeUnknown);
             }
             self.refuse_deferred(partition, &AppendError::Reopening);
             self.drop_tail(partition);

@@ -7,7 +7,7 @@
 use super::event::Event;
 use super::pace::Rank;
 use super::partition::{Captured, Mark, Partition, Sealed, Span};
-use super::{PartitionHandle, Shard};
+use super::{PartitionHandle, Shard, count};
 use crate::error::ShardError;
 use crate::log::checkpoint::{
     self, CheckpointState, Extent, FileHeader, GroupWriter, JournalFrom, Next, Record, Sealed as SealedRecord,
@@ -204,7 +204,7 @@ impl Shard {
         self.0.checkpoints.requested.set(false);
         self.release_idle();
         let Some(mut cut) = self.cut() else { return Ok(()) };
-        self.0.counters.checkpoints_begun.set(self.0.counters.checkpoints_begun.get() + 1);
+        count(&self.0.counters.checkpoints_begun, 1);
         if planted::active(Bug::JournalReusedEarly) {
             self.0.journal.borrow_mut().free_from = cut.journal.position;
         }
@@ -512,7 +512,7 @@ impl Shard {
                 active.initialised = active.initialised.max(block_ceil(state.extent.end));
             }
         }
-        self.0.counters.checkpoints.set(self.0.counters.checkpoints.get() + 1);
+        count(&self.0.counters.checkpoints, 1);
         self.0.checkpoints.writing.set(0);
         self.0.checkpoints.evictable.set(true);
         self.0.checkpoints.completed.notify();

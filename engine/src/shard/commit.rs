@@ -5,15 +5,15 @@
 //! the earlier.
 
 use super::partition::{Partition, Run, Span};
-use super::{PartitionHandle, Shard};
+use super::stats::CommitTimes;
+use super::{PartitionHandle, Shard, count};
 use crate::error::ShardError;
 use crate::log::frame::{Checksum, Full, Nonce, Sequence};
 use crate::log::journal::{AppendSection, EntryHeader, EntryWriter, JournalPosition, Start, unflushed_max};
 use crate::log::tail::{BLOCK, Place, block_ceil, block_floor};
 use crate::model::{Offset, Position};
 use crate::planted::{self, Bug};
-use crate::reactor::Slice;
-use crate::reactor::{File, WriteSync};
+use crate::reactor::{File, Instant, Slice, WriteSync};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -138,6 +138,8 @@ impl Direct {
 
 /// A built entry on its way.
 struct Entry {
+    /// When it was begun.
+    built: Instant,
     sequence: Sequence,
     position: JournalPosition,
     bytes: Slice,
@@ -148,6 +150,8 @@ struct Entry {
 /// One lane's own memory, used again for every entry.
 #[derive(Default)]
 struct Lane {
+    /// When what makes the entry durable was begun.
+    flushing: Instant,
     parts: Vec<Part>,
     direct: Vec<Direct>,
 }
@@ -252,6 +256,7 @@ impl Shard {
             previous: journal.previous,
             durable: journal.flushed,
         };
+        let built = self.reactor().clock();
         let mut writer = EntryWriter::new(&mut buffer, header);
         let mut flush = false;
         let mut partitions = self.0.partitions.borrow_mut();
@@ -279,7 +284,7 @@ impl Shard {
         journal.unflushed = if flush { 0 } else { journal.unflushed + finished.length as u64 };
         let bytes = buffer.freeze();
         let flush = flush && !planted::active(Bug::FlushSkipped);
-        let entry = Entry { sequence: journal.sequence, position: journal.next, bytes, flush, debt };
+        let entry = Entry { built, sequence: journal.sequence, position: journal.next, bytes, flush, debt };
         journal.next = journal.next.plus(finished.length as u64);
         journal.sequence = journal.sequence.next();
         journal.previous = finished.checksum;
@@ -401,17 +406,23 @@ impl Shard {
             }
             None => (true, true),
         };
+        count(&self.0.counters.direct_bytes, to.0 - from.0);
         let needs_link = needs_link && !planted::active(Bug::DirectoryNotSynced);
         Direct { handle, segment: run.segment, pieces, needs_barrier, needs_link }
     }
 
     async fn commit(&self, lane: &mut Lane, entry: Entry) -> Result<(), ShardError> {
+        lane.flushing = self.reactor().clock();
         if planted::active(Bug::AcknowledgeBeforeFlush) {
-            self.acknowledge(lane);
+            self.acknowledge(lane, &entry);
         }
+        let flushes_itself = entry.flush && entry.debt == Debt::None;
         match lane.direct.is_empty() {
-            true => self.write_entry(&entry, entry.flush && entry.debt == Debt::None).await?,
+            true => self.write_entry(&entry, flushes_itself).await?,
             false => self.commit_direct(lane, &entry).await?,
+        }
+        if !flushes_itself {
+            lane.flushing = self.reactor().now();
         }
         if !planted::active(Bug::AcknowledgedOutOfOrder) && !self.durable_before(entry.sequence).await {
             return Ok(());
@@ -429,8 +440,9 @@ impl Shard {
                 journal.flushed = entry.sequence;
             }
         }
-        self.0.counters.commits.set(self.0.counters.commits.get() + 1);
-        self.acknowledge(lane);
+        count(&self.0.counters.commits, 1);
+        count(&self.0.counters.journal_bytes, entry.bytes.len() as u64);
+        self.acknowledge(lane, &entry);
         Ok(())
     }
 
@@ -519,7 +531,8 @@ impl Shard {
     }
 
     /// Shows the records of a durable entry, and tells those who wait for them.
-    fn acknowledge(&self, lane: &mut Lane) {
+    fn acknowledge(&self, lane: &mut Lane, entry: &Entry) {
+        let times = CommitTimes { built: entry.built, flushing: lane.flushing, durable: self.reactor().now() };
         let mut partitions = self.0.partitions.borrow_mut();
         for part in lane.parts.drain(..) {
             let Some(partition) = partitions.get_mut(part.handle) else { continue };
@@ -527,7 +540,7 @@ impl Shard {
                 partition.first = partition.first.max(first);
                 self.0.retention.dropped(part.handle);
             }
-            partition.show(part.next, part.end);
+            partition.show(part.next, part.end, |asker| self.0.stages.record_commit(asker.since, &times));
         }
     }
 }

@@ -292,7 +292,7 @@ impl Shard {
     pub(super) fn dissolve(&self, mut partition: Partition) {
         self.drop_tail(&mut partition);
         for ack in &partition.acks {
-            ack.session.refused(ack.ticket, AppendError::UnknownPartition);
+            ack.asker.refused(AppendError::UnknownPartition);
         }
         for watcher in &partition.watchers {
             watcher.session.readable(watcher.ticket);

@@ -20,6 +20,7 @@ mod recover;
 mod remote;
 mod segments;
 mod session;
+mod stats;
 #[cfg(test)]
 mod suite;
 mod tend;
@@ -31,6 +32,7 @@ pub use parcel::Parcel;
 pub use read::{Cursor, OffsetQuery, Read};
 pub use remote::{Envelope, Remote, RemoteWatch, Reply};
 pub use session::{Completed, Session};
+pub use stats::{Bucket, Count, CountKind, ShardCounters, ShardStats, Stage, StageStats, Stages, count};
 
 use crate::data_dir::NodeFile;
 use crate::error::{AppendError, ReadError, ShardError};
@@ -137,21 +139,6 @@ pub struct PartitionStatus {
     pub fenced: Option<Arc<str>>,
 }
 
-/// Counts that an operator looks at.
-#[derive(Debug, Default)]
-pub struct ShardCounters {
-    /// Requests that were answered for another shard.
-    pub crossings: Cell<u64>,
-    /// Journal entries that became durable.
-    pub commits: Cell<u64>,
-    /// Checkpoints that were begun.
-    pub checkpoints_begun: Cell<u64>,
-    /// Checkpoints that were completed; fewer than were begun while one is under way, or after an error.
-    pub checkpoints: Cell<u64>,
-    /// Times that the shard recovered from an I/O error.
-    pub reopenings: Cell<u64>,
-}
-
 /// The partitions of a shard.
 #[derive(Debug, Default)]
 struct Partitions {
@@ -229,6 +216,7 @@ struct Inner {
     remote: remote::Calls,
     controller: controller::Controller,
     counters: ShardCounters,
+    stages: Stages,
     /// Chunks taken for the append at hand; kept so that it allocates nothing.
     spare_chunks: RefCell<VecDeque<AppendBuffer>>,
     tail_bytes: Cell<usize>,
@@ -269,11 +257,6 @@ impl Shard {
     /// Topics as this shard knows them.
     pub fn catalog(&self) -> Ref<'_, Catalog> {
         self.0.catalog.borrow()
-    }
-
-    /// Counts that an operator looks at.
-    pub fn counters(&self) -> &ShardCounters {
-        &self.0.counters
     }
 
     /// Which shard a partition lives on, if there is such a partition.

@@ -9,7 +9,7 @@
 //!
 //! Nothing here waits or does I/O; the shard's tasks do, and tell the partition what happened.
 
-use super::append::Waiting;
+use super::append::{Asker, Waiting};
 use super::session::Session;
 use crate::limits::PARTITION_BYTES;
 use crate::log::checkpoint::Extent;
@@ -197,10 +197,8 @@ pub(crate) struct Ack {
     pub(crate) base: Offset,
     /// Offset after the last record.
     pub(crate) next: Offset,
-    /// Where to say so.
-    pub(crate) session: Session,
-    /// In whose name.
-    pub(crate) ticket: u64,
+    /// Whom to tell.
+    pub(crate) asker: Asker,
 }
 
 /// A reader that waits for records at or after an offset.
@@ -322,14 +320,16 @@ impl Partition {
         }
     }
 
-    /// Records up to `next` are now as durable as the topic asks: shows them, and tells who waits for them.
-    pub(crate) fn show(&mut self, next: Offset, end: Place) {
+    /// Records up to `next` are now as durable as the topic asks: shows them, and tells who waits for them. `each` is
+    /// called for every append.
+    pub(crate) fn show(&mut self, next: Offset, end: Place, each: impl Fn(&Asker)) {
         assert!(next <= self.next, "what is shown was appended");
         if next > self.visible {
             (self.visible, self.visible_end) = (next, end);
         }
         while let Some(ack) = self.acks.front().filter(|ack| ack.next <= self.visible) {
-            ack.session.appended(ack.ticket, ack.base, ack.next);
+            ack.asker.session.appended(ack.asker.ticket, ack.base, ack.next);
+            each(&ack.asker);
             self.acks.pop_front();
         }
         let visible = self.visible;

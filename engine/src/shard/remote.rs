@@ -4,7 +4,7 @@ use super::controller::{Command, CommandError};
 use super::event::Event;
 use super::parcel::{Parcel, Parcels};
 use super::session::{Completed, Session};
-use super::{Cursor, OffsetQuery, PartitionHandle, PartitionStatus, Read, Shard, boot};
+use super::{Cursor, OffsetQuery, PartitionHandle, PartitionStatus, Read, Shard, ShardStats, boot, count};
 use crate::error::{AppendError, ReadError};
 use crate::metadata::MetadataRecord;
 use crate::model::{Offset, PartitionId, ShardId, Timestamp};
@@ -104,6 +104,8 @@ pub enum Remote {
         /// To where.
         before: Offset,
     },
+    /// Tell what it has counted.
+    Stats,
     /// Change the catalog; for the controller.
     Command(Command),
     /// Take a change of the catalog over; from the controller.
@@ -151,6 +153,8 @@ pub enum Reply {
         /// Which.
         first: Offset,
     },
+    /// What the shard has counted.
+    Stats(Box<ShardStats>),
     /// The catalog was changed, everywhere; or not.
     Command(Result<(), CommandError>),
     /// The change was taken over.
@@ -230,6 +234,20 @@ impl Shard {
                 return reply;
             }
             arrived.await;
+        }
+    }
+
+    /// What any shard has counted. None where it has too much to do to answer, or there is none.
+    pub async fn stats_of(&self, shard: ShardId) -> Option<ShardStats> {
+        if shard == self.id() {
+            return Some(self.stats());
+        }
+        if shard.0 >= self.shards() {
+            return None;
+        }
+        match self.ask(shard, Remote::Stats).await {
+            Reply::Stats(stats) => Some(*stats),
+            _ => None,
         }
     }
 
@@ -315,9 +333,9 @@ impl Shard {
             | Remote::Fetch { partition, .. }
             | Remote::ListOffset { partition, .. }
             | Remote::DeleteRecords { partition, .. } => partition,
-            Remote::Describe { .. } | Remote::Command(_) | Remote::Apply(_) => return,
+            Remote::Describe { .. } | Remote::Stats | Remote::Command(_) | Remote::Apply(_) => return,
         };
-        self.0.counters.crossings.set(self.0.counters.crossings.get() + 1);
+        count(&self.0.counters.crossings, 1);
         if let Some(handle) = self.open(*partition)
             && let Some(partition) = self.0.partitions.borrow_mut().get_mut(handle)
         {
@@ -401,6 +419,7 @@ impl Shard {
                     Err(error) => Reply::ReadRefused(error),
                 },
             },
+            Remote::Stats => Reply::Stats(Box::new(self.stats())),
             Remote::Command(command) => Reply::Command(self.control(command).await),
             Remote::Apply(record) => {
                 self.apply_change(&record);

@@ -186,9 +186,9 @@ impl Shard {
         let Some(partition) = partitions.get_mut(handle) else { return Ok(()) };
         let Some(waiting) = partition.deferred.pop_front() else { return Ok(()) };
         self.0.waiting_bytes.set(self.0.waiting_bytes.get() - waiting.bytes.len());
-        let placed = self.place(handle, partition, &waiting.bytes, &waiting.session, waiting.ticket);
+        let placed = self.place(handle, partition, &waiting.bytes, &waiting.asker);
         if let Err(error) = placed {
-            waiting.session.refused(waiting.ticket, error);
+            waiting.asker.refused(error);
         }
         Ok(())
     }
@@ -204,7 +204,7 @@ impl Shard {
     pub(super) fn refuse_deferred(&self, partition: &mut Partition, error: &AppendError) {
         for waiting in std::mem::take(&mut partition.deferred) {
             self.0.waiting_bytes.set(self.0.waiting_bytes.get() - waiting.bytes.len());
-            waiting.session.refused(waiting.ticket, error.clone());
+            waiting.asker.refused(error.clone());
         }
     }
 

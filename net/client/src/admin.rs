@@ -9,9 +9,11 @@ use crate::report::{
     ClusterInfo, EndpointInfo, FoundOffset, PartitionInfo, SettingInfo, TopicChanges, TopicDescription, TopicFacts,
     TopicInfo,
 };
+use crate::stats::{CountInfo, ShardStats, StageInfo};
 use corelog_wire::{
     AlterTopic, CreateTopic, DeleteRecords, DeleteTopic, DescribeTopic, List, ListOffsets, Metadata, MetadataRequest,
-    Open, Operation, PartitionState, Response, Retry, Selection, Setting, Status, Text, Topic, TopicState, Wire,
+    Open, Operation, PartitionState, Response, Retry, Selection, Setting, StatsRequest, Status, Text, Topic,
+    TopicState, Wire,
 };
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -62,6 +64,7 @@ pub(crate) enum Answer {
     Opened((LinkId, u32)),
     Offset(Option<FoundOffset>),
     First(i64),
+    Stats(ShardStats),
 }
 
 impl Request {
@@ -243,6 +246,13 @@ pub(crate) async fn topics(to: &mut impl Caller) -> Result<Vec<TopicInfo>, Clien
     }
 }
 
+pub(crate) async fn stats(to: &mut impl Caller, shard: u16) -> Result<ShardStats, ClientError> {
+    match to.call(Request::new(Operation::Stats, &StatsRequest { shard })).await? {
+        Answer::Stats(stats) => Ok(stats),
+        answer => Err(odd(&answer)),
+    }
+}
+
 pub(crate) async fn topic(to: &mut impl Caller, topic: &str) -> Result<TopicInfo, ClientError> {
     let names = [text(topic)?];
     let request = MetadataRequest { topics: Selection::Named(List::of(&names)) };
@@ -402,6 +412,7 @@ fn own(response: &Response<'_>, lane: (LinkId, u32), host: &str) -> Answer {
             Answer::Offset((offset >= 0).then_some(FoundOffset { offset, timestamp }))
         }
         Response::DeleteRecords(deleted) => Answer::First(deleted.first),
+        Response::Stats(stats) => Answer::Stats(own_stats(stats)),
         _ => Answer::Done,
     }
 }
@@ -423,6 +434,25 @@ fn own_metadata(metadata: &Metadata<'_>, host: &str) -> Answer {
         Ok(TopicInfo { id: entry.id, name, owners })
     });
     Answer::Metadata { cluster, topics: topics.collect(), more: metadata.more }
+}
+
+fn own_stats(stats: &corelog_wire::ShardStats<'_>) -> ShardStats {
+    let count = |count: corelog_wire::Count<'_>| CountInfo {
+        name: count.name.as_str().to_owned(),
+        total: count.total,
+        value: count.value,
+    };
+    let bucket = |bucket: corelog_wire::Bucket| (Duration::from_nanos(bucket.up_to_ns), bucket.count);
+    let stage = |stage: corelog_wire::StageTimes<'_>| StageInfo {
+        name: stage.name.as_str().to_owned(),
+        sum: Duration::from_nanos(stage.sum_ns),
+        buckets: stage.buckets.iter().map(bucket).collect(),
+    };
+    ShardStats {
+        shard: stats.shard,
+        counts: stats.counts.iter().map(count).collect(),
+        stages: stats.stages.iter().map(stage).collect(),
+    }
 }
 
 fn own_state(state: &TopicState<'_>) -> Answer {

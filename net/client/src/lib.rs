@@ -48,6 +48,7 @@ pub mod protocol;
 mod report;
 mod routes;
 mod start;
+mod stats;
 #[cfg(test)]
 mod tests;
 #[cfg(feature = "tokio")]
@@ -65,3 +66,4 @@ pub use report::{
     ClusterInfo, Delivery, EndpointInfo, FoundOffset, NewRecord, PartitionInfo, ProducerStats, Sent, SettingInfo,
     Stored, TopicChanges, TopicDescription, TopicFacts, TopicInfo,
 };
+pub use stats::{CountInfo, ShardStats, StageInfo};

@@ -13,7 +13,7 @@ use super::unpacking::{self, Turn};
 use corelog_batch::BatchError;
 use corelog_engine::error::AppendError;
 use corelog_engine::reactor::{Chunk, Instant, Outgoing, Sleep, Stream, either};
-use corelog_engine::shard::{Event, Session, Shard};
+use corelog_engine::shard::{Event, Session, Shard, Stage, count};
 use corelog_wire::{FLAG_RESPONSE, Frame, FrameError, FrameTooLarge, Header, Operation, Request, Status};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -85,6 +85,12 @@ impl Connection {
 
     pub(super) fn now(&self) -> Instant {
         self.shard().reactor().now()
+    }
+
+    /// An append that arrived is looked at.
+    pub(super) fn note_received(&self) {
+        let waited = self.shard().reactor().clock().since(self.times.heard.get());
+        self.shard().stages().record(Stage::Receive, waited, 1);
     }
 
     /// Serves the connection to its end.
@@ -277,7 +283,10 @@ impl Connection {
             (Phase::Serving, Ok(Request::Hello(_))) => {
                 state.violate(self, header, Refusal::new(Status::UnexpectedOperation, "hello was said before"));
             }
-            (Phase::Serving, Ok(request)) => state.serve(self, header, request),
+            (Phase::Serving, Ok(request)) => {
+                count(&self.shard().counters().requests, 1);
+                state.serve(self, header, request);
+            }
             (Phase::Serving, Err(error @ FrameError::UnknownOperation(_))) => {
                 state.fail(header.response(), &error.into())
             }
@@ -318,10 +327,13 @@ impl Connection {
         loop {
             self.state.borrow_mut().work(&self);
             if self.take_outgoing(&mut spare) {
-                let bytes = spare.len();
+                let (bytes, acknowledged) = (spare.len(), self.state.borrow_mut().outbox.take_acknowledged());
                 self.times.send_began.set(Some(self.now()));
                 let (sent, back) = self.send(spare).await;
                 self.times.send_began.set(None);
+                if let Some((since, appends)) = acknowledged {
+                    self.shard().stages().record(Stage::Send, self.now().since(since), appends);
+                }
                 spare = back;
                 self.state.borrow_mut().outbox.sent(bytes);
                 self.room.notify();

@@ -15,6 +15,7 @@ mod refusal;
 mod server;
 mod slots;
 mod state;
+mod stats;
 mod subscribe;
 mod topics;
 mod unpacking;

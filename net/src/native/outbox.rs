@@ -1,7 +1,7 @@
 //! From responses to what is sent: small parts are encoded one behind the other into a buffer, records are passed on as the
 //! slices they are stored in.
 
-use corelog_engine::reactor::{AppendBuffer, Outgoing, Pool};
+use corelog_engine::reactor::{AppendBuffer, Instant, Outgoing, Pool};
 use corelog_wire::{Header, Sink, Wire};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -23,6 +23,8 @@ pub(super) struct Outbox {
     /// From here on the parts are not in `pending` yet.
     open: usize,
     pending: Outgoing,
+    /// Since when the first acknowledgement of an append waits to be sent, and how many do.
+    acknowledged: Option<(Instant, u64)>,
     /// Bytes queued or being sent.
     bytes: usize,
     /// The same of all connections of the shard.
@@ -40,7 +42,7 @@ impl Sink for Parts<'_> {
 impl Outbox {
     pub(super) fn new(pool: &Pool, shard_bytes: &Rc<Cell<usize>>) -> Outbox {
         let (pool, shard_bytes) = (pool.clone(), shard_bytes.clone());
-        Outbox { pool, parts: None, open: 0, pending: Outgoing::new(), bytes: 0, shard_bytes }
+        Outbox { pool, parts: None, open: 0, pending: Outgoing::new(), acknowledged: None, bytes: 0, shard_bytes }
     }
 
     /// Bytes that the client has not taken.
@@ -93,6 +95,17 @@ impl Outbox {
         self.close_part();
         std::mem::swap(&mut self.pending, spare);
         !spare.is_empty()
+    }
+
+    /// What was queued last acknowledges an append.
+    pub(super) fn note_acknowledged(&mut self, now: Instant) {
+        let (since, appends) = self.acknowledged.unwrap_or((now, 0));
+        self.acknowledged = Some((since, appends + 1));
+    }
+
+    /// The acknowledgements in what was taken last: since when the first waited, and how many.
+    pub(super) fn take_acknowledged(&mut self) -> Option<(Instant, u64)> {
+        self.acknowledged.take()
     }
 
     /// The client, or the kernel for it, took so many bytes.

@@ -26,6 +26,7 @@ impl State {
         let key = self.begin(Waiting::Produce { header, silent, bytes: batches.len() });
         let begun = match place {
             Place::Here(handle) => {
+                connection.note_received();
                 let appended = connection.shard().append(handle, batches, &connection.session, key.ticket());
                 appended.map_err(Refusal::from)
             }
@@ -72,7 +73,10 @@ impl State {
         let Some(Waiting::Produce { header, silent, .. }) = self.end(connection, key) else { return };
         match outcome {
             Ok(_) if silent => {}
-            Ok(produced) => self.reply(header.response(), &produced),
+            Ok(produced) => {
+                self.reply(header.response(), &produced);
+                self.outbox.note_acknowledged(connection.now());
+            }
             Err(refusal) => self.fail(header.response(), &refusal),
         }
     }

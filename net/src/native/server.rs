@@ -8,7 +8,7 @@ use super::unpacking::Unpacking;
 use crate::limits::Limits;
 use corelog_engine::model::ShardId;
 use corelog_engine::reactor::{Instant, Listener, Stream, Task};
-use corelog_engine::shard::Shard;
+use corelog_engine::shard::{Shard, count};
 use corelog_wire::Status;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
@@ -180,11 +180,15 @@ impl Shared {
             return;
         }
         let connection = Connection::new(self, stream, peer);
+        count(&self.shard.counters().connections_accepted, 1);
+        count(&self.shard.counters().connections, 1);
         let slot = self.connections.borrow_mut().insert(connection.clone());
         let shared = self.clone();
         let serving = async move {
             connection.run().await;
             shared.connections.borrow_mut().try_remove(slot);
+            let open = &shared.shard.counters().connections;
+            open.set(open.get() - 1);
         };
         self.shard.reactor().spawn(serving).detach();
     }

@@ -10,7 +10,7 @@ use super::subscribe::Subscription;
 use corelog_engine::limits::{HANDLE_BYTES, WAITER_BYTES};
 use corelog_engine::model::{Offset, PartitionId, ShardId};
 use corelog_engine::reactor::{Instant, Outgoing};
-use corelog_engine::shard::{Completed, Cursor, PartitionHandle, RemoteWatch, Reply};
+use corelog_engine::shard::{Completed, Cursor, PartitionHandle, RemoteWatch, Reply, Shard, count};
 use corelog_wire::{Detail, Produced};
 use corelog_wire::{
     FEATURES, Header, Hello, Magic, Operation, Records, Request, Status, Text, VERSION_MAX, VERSION_MIN, Welcome, Wire,
@@ -110,6 +110,7 @@ pub(super) enum Work {
 
 /// See the module.
 pub(super) struct State {
+    shard: Shard,
     pub(super) phase: Phase,
     pub(super) opened: Slots<Opened>,
     pub(super) subscriptions: Slots<Subscription>,
@@ -141,6 +142,7 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(shared: &Rc<Shared>) -> State {
         State {
+            shard: shared.shard.clone(),
             phase: Phase::Greeting,
             opened: Slots::new(),
             subscriptions: Slots::new(),
@@ -235,6 +237,7 @@ impl State {
             Request::ListOffsets(query) => self.list_offsets(connection, header, query),
             Request::DeleteRecords(delete) => self.delete_records(connection, header, delete),
             Request::Metadata(request) => self.metadata(connection, header, request),
+            Request::Stats(request) => self.stats(connection, header, request),
             Request::CreateTopic(create) => self.create_topic(connection, header, create),
             Request::DeleteTopic(delete) => self.delete_topic(connection, header, delete),
             Request::AlterTopic(alter) => self.alter_topic(connection, header, alter),
@@ -255,6 +258,7 @@ impl State {
 
     /// Queues a failure.
     pub(super) fn fail(&mut self, header: Header, refusal: &Refusal) {
+        count(&self.shard.counters().refusals, 1);
         if header.operation == Operation::Produce as u8 {
             self.spend(header.handle, refusal);
         }

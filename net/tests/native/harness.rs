@@ -6,6 +6,7 @@ use corelog_engine::model::ShardId;
 use corelog_engine::reactor::sim::{World, WorldOptions};
 use corelog_engine::reactor::{Chunk, Outgoing, Reactor, Stream, mesh};
 use corelog_engine::shard::{Envelope, Shard, ShardConfig};
+use corelog_net::admin::{self, Admin};
 use corelog_net::limits::Limits;
 use corelog_net::native::{Options, Ports, Server, serve};
 use corelog_wire::*;
@@ -17,6 +18,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 const BOOTSTRAP_PORT: u16 = 7092;
+const ADMIN_PORT: u16 = 7093;
 const POOL_BYTES: usize = 64 << 20;
 const CLIENT_POOL_BYTES: usize = 64 << 20;
 /// Of the world's time; a test that needs more hangs.
@@ -63,6 +65,7 @@ pub fn config() -> ShardConfig {
 pub struct Node {
     pub shards: RefCell<Vec<Option<Shard>>>,
     pub servers: RefCell<Vec<Option<Server>>>,
+    admin: RefCell<Option<Admin>>,
     failed: RefCell<Option<String>>,
 }
 
@@ -83,6 +86,7 @@ pub fn run<F: Future<Output = ()> + 'static>(setup: Setup, script: impl FnOnce(C
     let node = Rc::new(Node {
         shards: RefCell::new(vec![None; shards]),
         servers: RefCell::new((0..shards).map(|_| None).collect()),
+        admin: RefCell::default(),
         failed: RefCell::default(),
     });
     let ports = Ports::new(setup.shards);
@@ -130,6 +134,10 @@ async fn run_shard(
     let shared = reactor.listen(SocketAddr::new(host, BOOTSTRAP_PORT)).await.map_err(|error| error.to_string())?;
     let options = Options { host: String::new(), ports, limits: setup.limits };
     let server = serve(shard.clone(), vec![own, shared], options);
+    if number == 0 {
+        let listener = reactor.listen(SocketAddr::new(host, ADMIN_PORT)).await.map_err(|error| error.to_string())?;
+        *node.admin.borrow_mut() = Some(admin::serve(shard.clone(), listener));
+    }
     node.shards.borrow_mut()[number] = Some(shard);
     node.servers.borrow_mut()[number] = Some(server);
     Ok(())
@@ -144,6 +152,17 @@ impl Client {
     async fn dial_port(&self, port: u16) -> Wire {
         let stream = self.reactor.connect(SocketAddr::new(self.host, port)).await.unwrap();
         Wire { reactor: self.reactor.clone(), stream, received: Vec::new(), correlation: 0 }
+    }
+
+    /// What the node answers over HTTP to these bytes, to the end of the connection.
+    pub async fn http(&self, request: &str) -> String {
+        let mut wire = self.dial_port(ADMIN_PORT).await;
+        wire.send(request.as_bytes()).await;
+        let mut answer = Vec::new();
+        while let Ok(Some(chunk)) = wire.stream.receive().await {
+            answer.extend_from_slice(&chunk);
+        }
+        String::from_utf8(answer).unwrap()
     }
 
     /// A connection that was welcomed.

@@ -11,4 +11,5 @@ mod harness;
 mod lifecycle;
 mod produce;
 mod sockets;
+mod stats;
 mod topics;

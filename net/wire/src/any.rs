@@ -7,6 +7,7 @@ use crate::hello::{Hello, Welcome, decode_lenient};
 use crate::metadata::{Metadata, MetadataRequest};
 use crate::partition::{DeleteRecords, DeletedRecords, ListOffsets, ListedOffset, Open, Opened};
 use crate::record::{Batches, Credit, Fetch, Produced, Subscribe, Subscribed};
+use crate::stats::{ShardStats, StatsRequest};
 use crate::topic::{AlterTopic, CreateTopic, DeleteTopic, DescribeTopic, TopicFacts, TopicState};
 use thiserror::Error;
 
@@ -17,6 +18,7 @@ pub enum Request<'a> {
     Hello(Hello<'a>),
     Ping,
     Metadata(MetadataRequest<'a>),
+    Stats(StatsRequest),
     CreateTopic(CreateTopic<'a>),
     DeleteTopic(DeleteTopic<'a>),
     AlterTopic(AlterTopic<'a>),
@@ -42,6 +44,7 @@ pub enum Response<'a> {
     Hello(Welcome<'a>),
     Ping,
     Metadata(Metadata<'a>),
+    Stats(ShardStats<'a>),
     CreateTopic(TopicFacts),
     DeleteTopic(TopicFacts),
     AlterTopic(TopicFacts),
@@ -105,6 +108,7 @@ impl<'a> Request<'a> {
             Operation::Hello => Request::Hello(decode_lenient(body)?),
             Operation::Ping => <()>::decode(body).map(|()| Request::Ping)?,
             Operation::Metadata => Request::Metadata(Wire::decode(body)?),
+            Operation::Stats => Request::Stats(Wire::decode(body)?),
             Operation::CreateTopic => Request::CreateTopic(Wire::decode(body)?),
             Operation::DeleteTopic => Request::DeleteTopic(Wire::decode(body)?),
             Operation::AlterTopic => Request::AlterTopic(Wire::decode(body)?),
@@ -145,6 +149,7 @@ impl<'a> Response<'a> {
             Operation::Hello => Response::Hello(decode_lenient(body)?),
             Operation::Ping => <()>::decode(body).map(|()| Response::Ping)?,
             Operation::Metadata => Response::Metadata(Wire::decode(body)?),
+            Operation::Stats => Response::Stats(Wire::decode(body)?),
             Operation::CreateTopic => Response::CreateTopic(Wire::decode(body)?),
             Operation::DeleteTopic => Response::DeleteTopic(Wire::decode(body)?),
             Operation::AlterTopic => Response::AlterTopic(Wire::decode(body)?),

@@ -170,6 +170,8 @@ operations! {
     Metadata = 3 "metadata",
     /// From the server: why the connection ends.
     Goodbye = 4 "goodbye",
+    /// What a shard has counted.
+    Stats = 5 "stats",
     /// Creates a topic.
     CreateTopic = 16 "create_topic",
     /// Deletes a topic.

@@ -11,6 +11,7 @@ mod hello;
 mod metadata;
 mod partition;
 mod record;
+mod stats;
 mod status;
 mod topic;
 
@@ -24,6 +25,7 @@ pub use hello::{FEATURES, Hello, MAGIC, Magic, VERSION_MAX, VERSION_MIN, Welcome
 pub use metadata::{Endpoint, Metadata, MetadataRequest, Owner, Selection, TopicEntry};
 pub use partition::{DeleteRecords, DeletedRecords, ListOffsets, ListedOffset, Open, Opened};
 pub use record::{Batches, Credit, Fetch, Produced, RECORDS_BYTES, Records, Subscribe, Subscribed};
+pub use stats::{Bucket, Count, ShardStats, StageTimes, StatsRequest};
 pub use status::{Actor, Retry, Status};
 pub use topic::{
     AlterTopic, CreateTopic, DeleteTopic, DescribeTopic, PartitionState, Setting, SettingInForce, Topic, TopicFacts,

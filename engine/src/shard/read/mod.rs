@@ -7,7 +7,7 @@ mod window;
 pub use lookup::OffsetQuery;
 pub(super) use lookup::Rebuilds;
 
-use super::{PartitionHandle, Shard};
+use super::{PartitionHandle, Shard, count};
 use crate::error::ReadError;
 use crate::log::tail::{Place, Tail};
 use crate::model::{Offset, Position};
@@ -181,6 +181,7 @@ impl Shard {
             bytes += taken;
             next = cursor.at.map_or(next, |(next, _)| next);
         }
+        count(&self.0.counters.read_bytes, bytes as u64);
         if bytes == 0 { Ok(Read::OnDisk) } else { Ok(Read::Data { bytes, next, high_watermark }) }
     }
 

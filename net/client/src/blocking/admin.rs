@@ -3,8 +3,8 @@
 use super::sockets::Sockets;
 use crate::admin::{self, AdminCore, Answer, Caller, Request};
 use crate::{
-    ClientError, ClusterInfo, ConnectOptions, FoundOffset, ListOffsets, TopicChanges, TopicDescription, TopicFacts,
-    TopicInfo, start,
+    ClientError, ClusterInfo, ConnectOptions, FoundOffset, ListOffsets, ShardStats, TopicChanges, TopicDescription,
+    TopicFacts, TopicInfo, start,
 };
 use std::future::Future;
 use std::pin::pin;
@@ -61,6 +61,14 @@ impl Admin {
     /// `Unreachable`, `TimedOut`.
     pub fn cluster(&mut self) -> Result<ClusterInfo, ClientError> {
         finish(admin::cluster(&mut self.driver))
+    }
+
+    /// What a shard of the node has counted.
+    ///
+    /// # Errors
+    /// `Refused` where there is no such shard, `Unreachable`, `TimedOut`.
+    pub fn stats(&mut self, shard: u16) -> Result<ShardStats, ClientError> {
+        finish(admin::stats(&mut self.driver, shard))
     }
 
     /// All topics, in the order of their names.

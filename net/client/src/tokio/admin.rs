@@ -3,8 +3,8 @@
 use super::sockets::Sockets;
 use crate::admin::{self, AdminCore, Answer, Caller, Request};
 use crate::{
-    ClientError, ClusterInfo, ConnectOptions, FoundOffset, ListOffsets, TopicChanges, TopicDescription, TopicFacts,
-    TopicInfo, start,
+    ClientError, ClusterInfo, ConnectOptions, FoundOffset, ListOffsets, ShardStats, TopicChanges, TopicDescription,
+    TopicFacts, TopicInfo, start,
 };
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,14 @@ impl Admin {
     /// `Unreachable`, `TimedOut`.
     pub async fn cluster(&mut self) -> Result<ClusterInfo, ClientError> {
         admin::cluster(&mut self.driver).await
+    }
+
+    /// What a shard of the node has counted.
+    ///
+    /// # Errors
+    /// `Refused` where there is no such shard, `Unreachable`, `TimedOut`.
+    pub async fn stats(&mut self, shard: u16) -> Result<ShardStats, ClientError> {
+        admin::stats(&mut self.driver, shard).await
     }
 
     /// All topics, in the order of their names.

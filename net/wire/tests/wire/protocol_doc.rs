@@ -103,9 +103,21 @@ fn examples_are_what_the_code_writes_and_reads() {
     let header = Header { status: 107, ..head(Operation::Goodbye, 0, 0).response() };
     check.response("goodbye", header, &silent, &[], Response::Failed(silent));
 
+    stats(&mut check);
     topics_and_partitions(&mut check);
     records(&mut check);
     assert!(check.0.is_empty(), "examples without a message: {:?}", check.0.keys());
+}
+
+fn stats(check: &mut Check) {
+    let header = head(Operation::Stats, 8, 0);
+    let request = StatsRequest { shard: 1 };
+    check.request("stats", header, &request, &[], Request::Stats(request));
+    let counts = [Count { name: text("appends"), total: true, value: 3 }];
+    let buckets = [Bucket { up_to_ns: 30_143, count: 2 }, Bucket { up_to_ns: 39_999, count: 1 }];
+    let stages = [StageTimes { name: text("flush"), sum_ns: 100_000, buckets: List::of(&buckets) }];
+    let stats = ShardStats { shard: 1, counts: List::of(&counts), stages: List::of(&stages) };
+    check.response("stats-response", header.response(), &stats, &[], Response::Stats(stats));
 }
 
 fn topics_and_partitions(check: &mut Check) {

@@ -56,6 +56,24 @@ proptest! {
     }
 
     #[test]
+    fn stats(
+        shard: u16, counts in prop::collection::vec(("\\PC{0,12}", any::<(bool, u64)>()), 0..5),
+        stages in prop::collection::vec(
+            ("\\PC{0,12}", any::<u64>(), prop::collection::vec(any::<(u64, u64)>(), 0..5)), 0..5),
+    ) {
+        comes_back(&StatsRequest { shard }, &mut Vec::new())?;
+        let counts: Vec<_> =
+            counts.iter().map(|(name, (total, value))| Count { name: text(name), total: *total, value: *value }).collect();
+        let buckets: Vec<Vec<Bucket>> = stages.iter()
+            .map(|stage| stage.2.iter().map(|&(up_to_ns, count)| Bucket { up_to_ns, count }).collect()).collect();
+        let stages: Vec<_> = stages.iter().zip(&buckets)
+            .map(|((name, sum_ns, _), buckets)| StageTimes { name: text(name), sum_ns: *sum_ns, buckets: List::of(buckets) })
+            .collect();
+        let stats = ShardStats { shard, counts: List::of(&counts), stages: List::of(&stages) };
+        comes_back(&stats, &mut Vec::new())?;
+    }
+
+    #[test]
     fn metadata_requests(kind in 0u8..3, names in words()) {
         let names: Vec<Text<'_>> = names.iter().map(|name| text(name)).collect();
         let topics = match kind {
