@@ -13,6 +13,7 @@ mod quantity;
 mod serve;
 mod server;
 mod settings;
+mod stats;
 mod table;
 mod topic;
 mod tune;
@@ -51,6 +52,8 @@ enum Command {
     Produce(produce::Produce),
     /// Write a topic's records to standard output
     Consume(consume::Consume),
+    /// Show what the server's shards have counted, and where the time of appends goes
+    Stats(stats::Stats),
     /// Show or verify the files of a data directory
     DumpLog(dump_log::DumpLog),
     /// Measure throughput and latency beside the machine's own limits
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Topic(args) => topic::run(args),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
+        Command::Stats(args) => stats::run(args),
         Command::DumpLog(args) => dump_log::run(args),
         Command::Bench(args) => bench(&args),
         Command::Tune(args) => tune::run(args),

@@ -8,6 +8,7 @@ use corelog_engine::model::ShardId;
 use corelog_engine::node::{self, NodeConfig, NodeError, ShardStart, Stop};
 use corelog_engine::reactor::Listener;
 use corelog_engine::shard::Shard;
+use corelog_net::admin;
 use corelog_net::limits::Limits;
 use corelog_net::native::{self, Options, Ports};
 use corelog_tuning::ShardPlan;
@@ -31,10 +32,10 @@ pub(crate) fn run(
     let stop = Stop::new();
     // Before any thread begins: they inherit the mask of signals.
     stop.on_signals().map_err(|error| Failure::Failed(format!("cannot wait for signals: {error}")))?;
-    let listen = free_ports(settings, budget.shards)?;
+    let (listen, admin) = free_ports(settings, budget.shards)?;
     say(&start_lines(settings, plan, budget, remarks));
     let (serving, ready) = channel();
-    let address = Address { listen, shard_port: settings.shard_port, ports: Ports::new(budget.shards) };
+    let address = Address { listen, admin, shard_port: settings.shard_port, ports: Ports::new(budget.shards) };
     announce(ready, address.clone(), budget.shards);
     let serve = move |start: ShardStart| serve(start, address.clone(), serving.clone());
     node::run(&config(settings, plan, budget), &stop, serve).map_err(|error| failed(&error))?;
@@ -47,6 +48,8 @@ pub(crate) fn run(
 struct Address {
     /// The address that all shards share.
     listen: SocketAddr,
+    /// Where the first shard serves `/metrics`, if anywhere.
+    admin: Option<SocketAddr>,
     /// The port on which shard 0 is to listen alone, where that is not left to the kernel.
     shard_port: Option<u16>,
     /// Where each listens alone.
@@ -82,11 +85,16 @@ async fn serve(start: ShardStart, address: Address, serving: Sender<()>) -> Resu
     // Clients use the host by which they know the node, as long as there is only one.
     let limits = Limits::within(&budget.pool, connections_max);
     let options = Options { host: String::new(), ports: address.ports, limits };
+    let admin = match address.admin.filter(|_| shard.id() == ShardId(0)) {
+        Some(address) => Some(admin::serve(shard.clone(), listen(&shard, address).await?)),
+        None => None,
+    };
     let server = native::serve(shard, vec![own, shared], options);
     // The one who listens may have ended.
     let _ = serving.send(());
     drop(serving);
     stop.await;
+    drop(admin);
     server.stop().await;
     Ok(())
 }
@@ -123,7 +131,8 @@ fn announce(ready: Receiver<()>, address: Address, shards: u16) {
         // Where a shard did not start, fewer report than there are.
         if ready.iter().take(usize::from(shards)).count() == usize::from(shards) {
             let ports: Vec<String> = address.ports.listening().map(|(_, port)| port.to_string()).collect();
-            say(&format!("shards on ports {}\nlistening on {}\n", ports.join(", "), address.listen));
+            let metrics = address.admin.map(|admin| format!("metrics at http://{admin}/metrics\n")).unwrap_or_default();
+            say(&format!("shards on ports {}\n{metrics}listening on {}\n", ports.join(", "), address.listen));
             say(&next_lines(address.listen));
         }
     });
@@ -145,17 +154,20 @@ fn config(settings: &Settings, plan: &ShardPlan, budget: &MemoryBudget) -> NodeC
 /// How long a port may stay taken after its server was killed: the kernel takes a ring down when it gets to it.
 const PORT_PATIENCE: Duration = Duration::from_secs(3);
 
-/// The address to listen on, with the port that the kernel chose where it was left to it. Shards share their port, so
+/// The addresses to listen on, for clients and for `/metrics`, with the port that the kernel chose where it was left to it. Shards share their port, so
 /// that a second server would be let in and take a part of the connections: this tells it apart first, because a socket
 /// that does not share is refused where any other listens. All are held until the last is known to be free, so that the
 /// kernel chooses none of the others.
-fn free_ports(settings: &Settings, shards: u16) -> Result<SocketAddr, Failure> {
+fn free_ports(settings: &Settings, shards: u16) -> Result<(SocketAddr, Option<SocketAddr>), Failure> {
     let until = Instant::now() + PORT_PATIENCE;
     let own = settings.shard_port.map_or(0..0, |first| u32::from(first)..u32::from(first) + u32::from(shards));
     let own = own.map(|port| SocketAddr::new(settings.listen.ip(), port as u16));
     let _held = own.map(|address| free_port(address, "--shard-port", until)).collect::<Result<Vec<_>, _>>()?;
     let shared = free_port(settings.listen, "--listen", until)?;
-    shared.local_addr().map_err(|error| cannot_listen(settings.listen, &error))
+    let admin = settings.admin_listen.map(|address| free_port(address, "--admin-listen", until)).transpose()?;
+    let chosen = |listener: &TcpListener, asked| listener.local_addr().map_err(|error| cannot_listen(asked, &error));
+    let admin = admin.zip(settings.admin_listen).map(|(listener, asked)| chosen(&listener, asked)).transpose()?;
+    Ok((chosen(&shared, settings.listen)?, admin))
 }
 
 fn free_port(address: SocketAddr, flag: &str, until: Instant) -> Result<TcpListener, Failure> {

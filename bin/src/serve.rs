@@ -28,6 +28,9 @@ pub(crate) struct Serve {
     /// Shard N listens on PORT + N [default: the kernel chooses]
     #[arg(long, value_name = "PORT")]
     shard_port: Option<String>,
+    /// Serve /metrics for Prometheus over HTTP at this address, or off [default: off]
+    #[arg(long, value_name = "HOST:PORT")]
+    admin_listen: Option<String>,
     /// Number of shards, one a core, at most 256 [default: one on every core this process may use]
     #[arg(long, value_name = "N")]
     smp: Option<String>,
@@ -65,6 +68,7 @@ Examples:
   corelog serve
   corelog serve --data-dir /var/lib/corelog --smp 4 --memory 2G
   corelog serve --listen 127.0.0.1:7092 --shard-port 7100
+  corelog serve --admin-listen 127.0.0.1:7093
   corelog serve --config corelog.toml --print-config
 
 SIZE is a number of bytes, or one with K, M, G or T (or KiB and so on): units are powers of 1024.
@@ -78,6 +82,7 @@ impl Serve {
             "data-dir" => self.data_dir.clone(),
             "listen" => self.listen.clone(),
             "shard-port" => self.shard_port.clone(),
+            "admin-listen" => self.admin_listen.clone(),
             "smp" => self.smp.clone(),
             "cpuset" => self.cpuset.clone(),
             "memory" => self.memory.clone(),

@@ -21,6 +21,8 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     /// The own port of shard 0, with those of the others behind it; `None`: as the kernel chooses.
     pub(crate) shard_port: Option<u16>,
+    /// Where `/metrics` is served over HTTP; `None`: nowhere.
+    pub(crate) admin_listen: Option<SocketAddr>,
     /// Number of shards; `None`: as many as the machine suggests.
     pub(crate) smp: Option<usize>,
     /// Cores they may have; `None`: all that this process may use.
@@ -56,10 +58,11 @@ enum Kind {
     Switch,
 }
 
-const TABLE: [Setting; 11] = [
+const TABLE: [Setting; 12] = [
     Setting { name: "data-dir", default: "./corelog-data", kind: Kind::Text },
     Setting { name: "listen", default: "127.0.0.1:7092", kind: Kind::Text },
     Setting { name: "shard-port", default: AUTO, kind: Kind::Number },
+    Setting { name: "admin-listen", default: OFF, kind: Kind::Text },
     Setting { name: "smp", default: AUTO, kind: Kind::Number },
     Setting { name: "cpuset", default: AUTO, kind: Kind::Text },
     Setting { name: "memory", default: AUTO, kind: Kind::Size },
@@ -72,6 +75,9 @@ const TABLE: [Setting; 11] = [
 
 /// The value of a setting that is left to the machine.
 const AUTO: &str = "auto";
+
+/// The value of a setting for something that is not done.
+const OFF: &str = "off";
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,9 +112,9 @@ pub(crate) enum SettingsError {
     #[error("{name} = `{value}` ({source_of}) is not allowed: it must be {allowed}")]
     Value { name: &'static str, value: String, source_of: Source, allowed: String },
     #[error(
-        "listen = `{listen}` ({source_of}) can be reached from other machines, and there is no authentication yet: listen on 127.0.0.1, or say --insecure"
+        "{name} = `{value}` ({source_of}) can be reached from other machines, and there is no authentication yet: listen on 127.0.0.1, or say --insecure"
     )]
-    Reachable { listen: String, source_of: Source },
+    Reachable { name: &'static str, value: String, source_of: Source },
 }
 
 /// Every setting as text, with its source, before it is understood.
@@ -143,6 +149,7 @@ impl Given {
             data_dir: self.read("data-dir", "a path", |text| (!text.is_empty()).then(|| PathBuf::from(text)))?,
             listen: self.read("listen", "HOST:PORT, like 127.0.0.1:7092", address)?,
             shard_port: self.read("shard-port", "auto or a port from 1 to 65535", or_auto(port))?,
+            admin_listen: self.read("admin-listen", "off or HOST:PORT, like 127.0.0.1:7093", or_off(address))?,
             smp: self.read("smp", "auto or a number of shards from 1 to 256", or_auto(shards))?,
             cpuset: self.read("cpuset", "auto or a list of cores like 0-3,8", or_auto(|text| text.parse().ok()))?,
             memory_bytes: self.read("memory", "auto or a size like 512MiB or 4G", or_auto(size))?,
@@ -156,9 +163,12 @@ impl Given {
             spin: self.read("spin", "a duration up to 1s, like 50us", spin)?,
             insecure: self.read("insecure", "true or false", |text| text.parse().ok())?,
         };
-        if !settings.insecure && !settings.listen.ip().is_loopback() {
-            let (listen, source_of) = self.0["listen"].clone();
-            return Err(SettingsError::Reachable { listen, source_of });
+        let listeners = [("listen", Some(settings.listen)), ("admin-listen", settings.admin_listen)];
+        for (name, address) in listeners {
+            if !settings.insecure && address.is_some_and(|address| !address.ip().is_loopback()) {
+                let (value, source_of) = self.0[name].clone();
+                return Err(SettingsError::Reachable { name, value, source_of });
+            }
         }
         Ok(settings)
     }
@@ -264,6 +274,10 @@ fn or_auto<T>(read: impl Fn(&str) -> Option<T>) -> impl Fn(&str) -> Option<Optio
     move |text| if text == AUTO { Some(None) } else { read(text).map(Some) }
 }
 
+fn or_off<T>(read: impl Fn(&str) -> Option<T>) -> impl Fn(&str) -> Option<Option<T>> {
+    move |text| if text == OFF { Some(None) } else { read(text).map(Some) }
+}
+
 /// A name may stand for several addresses; the loopback one is taken where there is one, else the first.
 fn address(text: &str) -> Option<SocketAddr> {
     let found: Vec<SocketAddr> = text.to_socket_addrs().ok()?.collect();
@@ -361,6 +375,7 @@ mod tests {
             data_dir: "./corelog-data".into(),
             listen: "127.0.0.1:7092".parse().unwrap(),
             shard_port: None,
+            admin_listen: None,
             smp: None,
             cpuset: None,
             memory_bytes: None,
@@ -386,6 +401,7 @@ mod tests {
 data-dir = "/flag"               # --data-dir
 listen = "127.0.0.1:7092"        # default
 shard-port = "auto"              # default
+admin-listen = "off"             # default
 smp = 2                          # corelog.toml line 1
 cpuset = "0-1"                   # default: auto
 memory = "2G"                    # CORELOG_MEMORY
@@ -493,6 +509,8 @@ insecure = false                 # default
     fn only_loopback_without_insecure() {
         let text = error(&[("listen", "0.0.0.0:7092")], "");
         assert!(text.starts_with("listen = `0.0.0.0:7092` (--listen) can be reached from other machines"), "{text}");
+        let text = error(&[("admin-listen", "0.0.0.0:7093")], "");
+        assert!(text.starts_with("admin-listen = `0.0.0.0:7093` (--admin-listen) can be reached"), "{text}");
         let open = gather(&[("listen", "0.0.0.0:7092"), ("insecure", "true")], &[], "").unwrap();
         assert!(open.settings().unwrap().insecure);
         for listen in ["127.0.0.1:0", "[::1]:7092", "localhost:7092"] {

@@ -6,12 +6,12 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new<const N: usize>(heading: [&str; N]) -> Table {
-        Table { rows: vec![heading.map(str::to_owned).to_vec()] }
+    pub(crate) fn new<T: Into<String>>(heading: impl IntoIterator<Item = T>) -> Table {
+        Table { rows: vec![heading.into_iter().map(Into::into).collect()] }
     }
 
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.to_vec());
+    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+        self.rows.push(cells.into_iter().collect());
     }
 
     pub(crate) fn text(&self) -> String {
@@ -33,7 +33,7 @@ impl Table {
     }
 
     fn is_numeric(&self, column: usize) -> bool {
-        self.rows.iter().skip(1).all(|row| row[column].parse::<i64>().is_ok())
+        self.rows.iter().skip(1).all(|row| row[column].parse::<f64>().is_ok())
     }
 }
 

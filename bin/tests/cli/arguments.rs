@@ -181,6 +181,7 @@ fn print_config_shows_what_is_in_force_and_why() {
     let expected = r#"data-dir = "./corelog-data"      # default
 listen = "127.0.0.1:0"           # --listen
 shard-port = "auto"              # default
+admin-listen = "off"             # default
 smp = 1                          # CORELOG_SMP
 cpuset = "0"                     # corelog.toml line 2
 memory = "600MiB"                # corelog.toml line 1

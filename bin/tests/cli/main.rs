@@ -6,4 +6,5 @@ mod files;
 mod records;
 mod run;
 mod serving;
+mod stats;
 mod topics;
