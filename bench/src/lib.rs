@@ -4,55 +4,56 @@
 //! figures of a shared or virtual machine mean little by themselves.
 #![forbid(unsafe_code)]
 
-mod bars;
-mod checkpoint;
-mod connection;
-mod consume;
-mod cores;
+mod case;
 mod error;
-mod interrupt;
-mod limits;
 pub mod load;
-mod partitions;
-mod produce;
-mod recovery;
-mod report;
-mod rig;
+mod machine;
+pub mod report;
 mod server;
-mod shard;
+pub mod workload;
 
-pub use bars::{Bar, BarsArgs, BarsReport};
-pub use checkpoint::{CheckpointArgs, CheckpointReport};
-pub use connection::Connection;
-pub use consume::{ConsumeArgs, ConsumeReport};
-pub use cores::{Cores, CpuClock};
+pub use case::bars::{Bar, BarsReport};
 pub use error::BenchError;
-pub use limits::{Limits, LimitsArgs};
-pub use partitions::{PartitionsArgs, PartitionsReport, Point};
-pub use produce::{ProduceArgs, ProduceReport, Side};
-pub use recovery::{RecoveryArgs, RecoveryReport, Restart};
-pub use report::Latency;
-pub use rig::Place;
-pub use server::{Server, ServerOptions, free_address};
+pub use report::diff::DiffArgs;
+pub use server::connection::Connection;
+pub use server::process::{Server, ServerOptions, free_address};
 
+use case::{all, bars, checkpoint, consume, e2e, partitions, produce, recovery};
 use clap::Subcommand;
-use error::Result;
+use error::{Doing, Result};
+use report::{Report, live};
 use serde::Serialize;
+use server::interrupt;
 use std::fmt::Display;
+use std::path::PathBuf;
 
 /// Arguments of `corelog bench`.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  corelog bench limits\n\nExit status: 0 measured, 1 could not be measured, 2 usage, \
-                        3 measured and a bar was not met."
-)]
+#[command(after_help = "Examples:
+  corelog bench limits
+  corelog bench produce --html report.html
+  corelog bench all --json > report.json
+
+Exit status: 0 measured, 1 could not be measured, 2 usage, 3 a bar was not met or something got worse.")]
 pub struct Args {
     /// What to measure.
     #[command(subcommand)]
     pub what: What,
-    /// Print one JSON object instead of tables.
-    #[arg(long, global = true)]
+    /// Print JSON instead of tables.
+    #[arg(long, global = true, conflicts_with = "csv")]
     pub json: bool,
+    /// Print a row of CSV for each run of each figure.
+    #[arg(long, global = true)]
+    pub csv: bool,
+    /// Also write one HTML page with charts, which needs no network.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Say a line a second on standard error although it is no terminal.
+    #[arg(long, global = true, conflicts_with = "quiet")]
+    pub live: bool,
+    /// Say nothing while it runs.
+    #[arg(long, global = true)]
+    pub quiet: bool,
 }
 
 /// A time to measure in: zero would measure nothing.
@@ -65,19 +66,28 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
 #[derive(Debug, Subcommand)]
 pub enum What {
     /// What the machine can do: flush, disk, loopback, checksum, memory.
-    Limits(LimitsArgs),
+    Limits(machine::limits::LimitsArgs),
     /// Producers: throughput, latency and CPU, beside a bare loop under the same load.
-    Produce(ProduceArgs),
+    Produce(produce::ProduceArgs),
     /// Consumers: catching up, following the tail, and the time from send to push.
-    Consume(ConsumeArgs),
+    Consume(consume::ConsumeArgs),
+    /// Producers and consumers: the time from when a record was due to when it was read.
+    E2e(e2e::E2eArgs),
     /// Time from a kill under load to the next acknowledgement.
-    Recovery(RecoveryArgs),
-    /// A commit that spans 1, 16, 128, 1,024 partitions, at the engine.
-    Partitions(PartitionsArgs),
+    Recovery(recovery::RecoveryArgs),
+    /// A commit that spans 1, 16, 128, 1,024, 10,000 partitions, at the engine.
+    Partitions(partitions::PartitionsArgs),
     /// Commits while a checkpoint is under way, and while none is, at the engine.
-    Checkpoint(CheckpointArgs),
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// All of these with their usual loads, in one report.
+    All(all::AllArgs),
     /// All that corelog promises of speed and memory, each with its bar.
-    Bars(BarsArgs),
+    Bars(bars::BarsArgs),
+    /// What changed from one report to another beyond noise.
+    Diff(DiffArgs),
+    /// A process of a load that several make.
+    #[command(hide = true, after_help = "Started by `corelog bench --processes`.")]
+    Worker,
 }
 
 /// How a benchmark that could be run came out.
@@ -85,8 +95,14 @@ pub enum What {
 pub enum Outcome {
     /// There were figures to show, or all bars were met.
     Measured,
-    /// At least one bar was not met: exit status 3.
+    /// At least one bar was not met, or a figure got worse: exit status 3.
     BelowBar,
+}
+
+impl Outcome {
+    fn good(is_good: bool) -> Outcome {
+        if is_good { Outcome::Measured } else { Outcome::BelowBar }
+    }
 }
 
 /// Runs a benchmark and prints its report to standard output.
@@ -94,21 +110,51 @@ pub enum Outcome {
 /// # Errors
 /// When it could not be run.
 pub fn run(args: &Args) -> Result<Outcome> {
+    if args.live || args.quiet {
+        live::want(args.live);
+    }
+    // A page that cannot be written should not be noticed after an hour.
+    if let Some(path) = &args.html {
+        std::fs::write(path, "").doing(&format!("writing {}", path.display()))?;
+    }
     interrupt::watch()?;
-    match &args.what {
-        What::Limits(limits) => show(args.json, &limits::run(limits)?),
-        What::Produce(produce) => show(args.json, &produce::run(produce)?),
-        What::Consume(consume) => show(args.json, &consume::run(consume)?),
-        What::Recovery(recovery) => show(args.json, &recovery::run(recovery)?),
-        What::Partitions(partitions) => show(args.json, &partitions::run(partitions)?),
-        What::Checkpoint(checkpoint) => show(args.json, &checkpoint::run(checkpoint)?),
+    let report = match &args.what {
+        What::Limits(limits) => machine::limits::run(limits)?,
+        What::Produce(produce) => produce::run(produce)?,
+        What::Consume(consume) => consume::run(consume)?,
+        What::E2e(e2e) => e2e::run(e2e)?,
+        What::Recovery(recovery) => recovery::run(recovery)?,
+        What::Partitions(partitions) => partitions::run(partitions)?,
+        What::Checkpoint(checkpoint) => checkpoint::run(checkpoint)?,
+        What::All(all) => all::run(all)?,
         What::Bars(bars) => {
             let report = bars::run(bars)?;
             show(args.json, &report);
-            return Ok(if report.met() { Outcome::Measured } else { Outcome::BelowBar });
+            return Ok(Outcome::good(report.met()));
         }
-    }
+        What::Diff(diff) => {
+            let diff = report::diff::run(diff)?;
+            show(args.json, &diff);
+            return Ok(Outcome::good(!diff.is_worse()));
+        }
+        What::Worker => {
+            load::crew::work()?;
+            return Ok(Outcome::Measured);
+        }
+    };
+    print(args, &report)?;
     Ok(Outcome::Measured)
+}
+
+fn print(args: &Args, report: &Report) -> Result<()> {
+    if let Some(path) = &args.html {
+        std::fs::write(path, report::to_html(report)).doing(&format!("writing {}", path.display()))?;
+    }
+    match args.csv {
+        true => print!("{}", report::to_csv(report)),
+        false => show(args.json, report),
+    }
+    Ok(())
 }
 
 fn show(json: bool, report: &(impl Serialize + Display)) {

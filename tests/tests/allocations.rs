@@ -7,8 +7,8 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that meets what it did not expect should end there")]
 
 use corelog_batch::{BatchBuilder, Codec};
-use corelog_bench::load::{self, Lane, Pace, Span};
-use corelog_bench::{Connection, free_address};
+use corelog_bench::load::{self, Lane, Pace, Plan, Span, Watch};
+use corelog_bench::{BenchError, Connection, free_address};
 use corelog_engine::limits::JOURNAL_BYTES_DEFAULT;
 use corelog_engine::node::{self, NodeConfig, ShardStart, Stop};
 use corelog_net::limits::Limits;
@@ -213,6 +213,15 @@ impl Reader {
     }
 }
 
+/// What the watched threads allocate in the measured time.
+struct Allocations;
+
+impl Watch for Allocations {
+    fn probe(&mut self) -> Result<u64, BenchError> {
+        Ok(allocations())
+    }
+}
+
 /// The load driver for a moment; what its connections cost to be made is not counted.
 fn loaded(node: &Embedded, batch: &[u8]) -> Window {
     let lane = |_| {
@@ -221,7 +230,8 @@ fn loaded(node: &Embedded, batch: &[u8]) -> Window {
     };
     let span = Span { warm_up: Duration::from_millis(20), measured: Duration::from_millis(30) };
     let lanes = (0..8).map(lane).collect();
-    let load = load::run(lanes, batch, Pace::Closed { window: 4 }, span, || Ok(allocations())).expect("loads");
+    let plan = Plan { bodies: &[batch.to_vec()], pace: Pace::Closed { window: 4 }, span, stamped: false };
+    let load = load::run(lanes, plan, &mut Allocations).expect("loads");
     Window { requests: load.requests, allocations: load.probed }
 }
 

@@ -7,12 +7,14 @@
 
 mod checks;
 mod cpuset;
+mod describe;
 mod host;
 mod plan;
 mod storage;
 
 pub use checks::{Check, Verdict, checks, size_text};
 pub use cpuset::{CpuSet, CpuSetError};
+pub use describe::{Fact, describe};
 pub use host::{Host, Limit};
 pub use plan::{PlanError, ShardPlan, plan};
 pub use storage::{DataDir, DataDirError, disk_interrupts};

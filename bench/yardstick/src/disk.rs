@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// Bytes of one piece of a sequential write.
 const PIECE: usize = 1 << 20;
-/// Pieces in flight in a sequential write.
+/// Pieces in flight in a sequential write or read.
 const DEPTH: usize = 8;
 
 /// A zero-filled scratch file without a name, opened for direct I/O, written from warm memory.
@@ -35,7 +35,7 @@ impl Disk {
         assert!(length >= PIECE as u64 && length.is_multiple_of(PIECE as u64), "a scratch file is whole pieces");
         let file = scratch_file(directory)?;
         file.set_len(length)?;
-        let memory = Memory::new(PIECE)?;
+        let memory = Memory::new(DEPTH * PIECE)?;
         let mut disk = Disk { file, length, position: 0, ring: Ring::new(32, SPIN)?, memory };
         disk.sequential_write(length)?;
         disk.file.sync_all()?;
@@ -53,7 +53,7 @@ impl Disk {
         while began.elapsed() < duration {
             let start = Instant::now();
             self.start_write(bytes, libc::RWF_DSYNC)?;
-            self.finish_write(bytes)?;
+            self.finish(bytes)?;
             sample(start.elapsed().as_nanos() as u64);
         }
         Ok(())
@@ -64,35 +64,61 @@ impl Disk {
     /// # Errors
     /// What the disk answers.
     pub fn sequential_write(&mut self, bytes: u64) -> io::Result<f64> {
-        let pieces = usize::try_from(bytes / PIECE as u64).map_err(|_| io::ErrorKind::InvalidInput)?;
         let began = Instant::now();
+        self.sequential(bytes, |disk, _| disk.start_write(PIECE, 0))?;
+        self.file.sync_data()?;
+        Ok(bytes as f64 / began.elapsed().as_secs_f64())
+    }
+
+    /// Reads `bytes` (a multiple of 1 MiB) in pieces of 1 MiB, eight in flight; answers bytes a second.
+    ///
+    /// # Errors
+    /// What the disk answers.
+    pub fn sequential_read(&mut self, bytes: u64) -> io::Result<f64> {
+        let began = Instant::now();
+        self.sequential(bytes, Disk::start_read)?;
+        Ok(bytes as f64 / began.elapsed().as_secs_f64())
+    }
+
+    /// Starts an operation for each piece of so many bytes, some at a time.
+    fn sequential(&mut self, bytes: u64, start: impl Fn(&mut Disk, usize) -> io::Result<()>) -> io::Result<()> {
+        let pieces = usize::try_from(bytes / PIECE as u64).map_err(|_| io::ErrorKind::InvalidInput)?;
         for piece in 0..pieces {
-            self.start_write(PIECE, 0)?;
+            start(self, piece % DEPTH)?;
             if piece >= DEPTH {
-                self.finish_write(PIECE)?;
+                self.finish(PIECE)?;
             }
         }
-        for _ in 0..pieces.min(DEPTH) {
-            self.finish_write(PIECE)?;
-        }
-        self.file.sync_data()?;
-        Ok(pieces as f64 * PIECE as f64 / began.elapsed().as_secs_f64())
+        (0..pieces.min(DEPTH)).try_for_each(|_| self.finish(PIECE))
+    }
+
+    /// Where the next `bytes` begin.
+    fn advance(&mut self, bytes: usize) -> u64 {
+        let at = if self.position + bytes as u64 > self.length { 0 } else { self.position };
+        self.position = at + bytes as u64;
+        at
     }
 
     fn start_write(&mut self, bytes: usize, flags: libc::c_int) -> io::Result<()> {
-        if self.position + bytes as u64 > self.length {
-            self.position = 0;
-        }
+        let at = self.advance(bytes);
         let write = opcode::Write::new(types::Fd(self.file.as_raw_fd()), self.memory.as_ptr(), bytes as u32)
-            .offset(self.position)
+            .offset(at)
             .rw_flags(flags)
             .build();
-        self.position += bytes as u64;
         // SAFETY: the memory and the file live until `drop`, which drains the ring first; nobody writes to the memory.
         unsafe { self.ring.push(&write) }
     }
 
-    fn finish_write(&mut self, bytes: usize) -> io::Result<()> {
+    /// Into the piece of memory of this number: what several reads bring is not looked at, but must not be one cache line.
+    fn start_read(&mut self, slot: usize) -> io::Result<()> {
+        let at = self.advance(PIECE);
+        let into = self.memory[slot * PIECE..].as_mut_ptr();
+        let read = opcode::Read::new(types::Fd(self.file.as_raw_fd()), into, PIECE as u32).offset(at).build();
+        // SAFETY: as for a write; what the kernel reads into the memory nobody looks at.
+        unsafe { self.ring.push(&read) }
+    }
+
+    fn finish(&mut self, bytes: usize) -> io::Result<()> {
         loop {
             if let Some(done) = self.ring.next() {
                 return written(done.result(), bytes);
@@ -138,5 +164,6 @@ mod tests {
         .expect("flushes");
         assert!(samples > 0);
         assert!(disk.sequential_write(32 << 20).expect("writes") > 0.0);
+        assert!(disk.sequential_read(32 << 20).expect("reads") > 0.0);
     }
 }

@@ -1,8 +1,8 @@
 //! The real program as a process of its own: start it, wait until it serves, stop it, kill it.
 
-use crate::connection::Connection;
+use super::connection::Connection;
+use super::interrupt;
 use crate::error::{BenchError, Doing, Result};
-use crate::interrupt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};

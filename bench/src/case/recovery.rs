@@ -1,20 +1,22 @@
 //! `bench recovery`: a log is filled, the server is killed under load, and the time to the next acknowledgement counts.
 
-use crate::connection::Connection;
+use super::produce::CORELOG;
 use crate::error::{BenchError, Result};
-use crate::load::{Pace, Span};
-use crate::rig::{Place, Rig, Shape, Topic, batch};
-use crate::server::{Server, ServerOptions};
+use crate::load::Pace;
+use crate::report::{Better, Machine, Measured, Report};
+use crate::server::connection::Connection;
+use crate::server::process::{Server, ServerOptions};
+use crate::server::rig::{Place, Rig};
+use crate::server::topic::Topic;
+use crate::workload::Workload;
+use crate::workload::batches::Bodies;
 use clap::Args;
 use corelog_wire::{Operation, Produced};
-use serde::Serialize;
-use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const FILL_RECORDS: u32 = 64;
-const RECORD_BYTES: usize = 1024;
 
 /// Arguments of `bench recovery`.
 #[derive(Debug, Clone, Args)]
@@ -33,28 +35,27 @@ pub struct RecoveryArgs {
     pub repeats: usize,
 }
 
-/// One kill and restart.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub struct Restart {
-    /// From the start of the process to the answer to a hello, ms.
-    pub hello_ms: f64,
-    /// To the first acknowledgement of a durable record, ms.
-    pub first_ack_ms: f64,
-    /// To an acknowledgement in every partition, ms.
-    pub all_acks_ms: f64,
+/// One kill and restart, ms from the start of the process.
+struct Restart {
+    /// To the answer to a hello.
+    hello: f64,
+    /// To the first acknowledgement of a durable record.
+    first_ack: f64,
+    /// To an acknowledgement in every partition.
+    all_acks: f64,
 }
 
-/// The report of `bench recovery`.
-#[derive(Debug, Clone, Serialize)]
-pub struct RecoveryReport {
-    /// Bytes of batches in the log at the first kill.
-    pub bytes: u64,
-    /// Each kill and restart.
-    pub restarts: Vec<Restart>,
-}
+pub(crate) const FIRST_ACK: &str = "to the first acknowledgement";
 
 /// Runs `bench recovery`.
-pub(crate) fn run(args: &RecoveryArgs) -> Result<RecoveryReport> {
+pub(crate) fn run(args: &RecoveryArgs) -> Result<Report> {
+    let mut report = Report::new(Machine::this(&args.place.dir));
+    report.results.push(measure(args)?);
+    Ok(report)
+}
+
+/// Fills a log, and kills and restarts its server some times.
+pub(crate) fn measure(args: &RecoveryArgs) -> Result<Measured> {
     if args.place.bootstrap_server.is_some() {
         return Err(BenchError::Usage(
             "a server that is killed has to be started here: leave out --bootstrap-server".into(),
@@ -62,10 +63,19 @@ pub(crate) fn run(args: &RecoveryArgs) -> Result<RecoveryReport> {
     }
     let mut rig = Rig::start(&args.place)?;
     let topic = rig.topic(args.partitions, &[])?;
-    let body = batch(FILL_RECORDS, RECORD_BYTES)?;
-    let bytes = rig.fill(&topic, &body, (args.gigabytes * 1e9) as u64)?;
-    let restarts = (0..args.repeats.max(1)).map(|_| restart(&mut rig, &topic)).collect::<Result<_>>()?;
-    Ok(RecoveryReport { bytes, restarts })
+    let workload = Workload { batch_records: FILL_RECORDS, partitions: args.partitions, ..Workload::default() };
+    let bytes = rig.fill(&topic, &Bodies::of(&workload)?, &workload, (args.gigabytes * 1e9) as u64)?;
+    let restarts: Vec<Restart> = (0..args.repeats.max(1)).map(|_| restart(&mut rig, &topic)).collect::<Result<_>>()?;
+    let load =
+        format!("killed under load with a log of {:.0} GB in {} partitions", bytes as f64 / 1e9, args.partitions);
+    let mut measured = Measured::new("recovery", CORELOG, load);
+    let mut put = |name, of: fn(&Restart) -> f64| {
+        measured.figure(name, "ms", Better::Lower, restarts.iter().map(of).collect());
+    };
+    put("to the answer to a hello", |restart| restart.hello);
+    put(FIRST_ACK, |restart| restart.first_ack);
+    put("to one in every partition", |restart| restart.all_acks);
+    Ok(measured)
 }
 
 fn restart(rig: &mut Rig, topic: &Topic) -> Result<Restart> {
@@ -74,29 +84,30 @@ fn restart(rig: &mut Rig, topic: &Topic) -> Result<Restart> {
     let since = |began: Instant| began.elapsed().as_secs_f64() * 1e3;
     let mut server = Server::spawn(options)?;
     let mut connection = server.wait_ready(PATIENCE)?;
-    let hello_ms = since(began);
-    let record = batch(1, RECORD_BYTES)?;
-    let mut first_ack_ms = 0.0;
-    for partition in 0..topic.partitions {
-        produce_when_open(&mut connection, &topic.name, partition, &record)?;
+    let hello = since(began);
+    let record = Bodies::of(&Workload::default())?.bodies.remove(0);
+    let mut first_ack = 0.0;
+    for partition in 0..topic.0.partitions {
+        produce_when_open(&mut connection, &topic.0.name, partition, &record)?;
         if partition == 0 {
-            first_ack_ms = since(began);
+            first_ack = since(began);
         }
     }
-    let all_acks_ms = since(began);
+    let all_acks = since(began);
     rig.adopt(server);
-    Ok(Restart { hello_ms, first_ack_ms, all_acks_ms })
+    Ok(Restart { hello, first_ack, all_acks })
 }
 
 /// Kills the server in the midst of a load of small records, so that its journal ends in commits of many partitions.
 fn kill_under_load(rig: &mut Rig, topic: &Topic) -> Result<ServerOptions> {
-    let body = batch(1, RECORD_BYTES)?;
-    let span = Span { warm_up: Duration::ZERO, measured: Duration::from_secs(3) };
-    let shape = Shape { connections: 64, pace: Pace::Closed { window: 4 }, span };
+    let pace = Pace::Closed { window: 4 };
+    let partitions = topic.0.partitions;
+    let workload = Workload { pace, partitions, warm_up: 0.0, seconds: 3.0, ..Workload::default() };
+    let bodies = Bodies::of(&workload)?;
     let mut server = rig.take_server()?;
     let rig = &*rig;
     thread::scope(|scope| {
-        let load = scope.spawn(|| rig.load(topic, &body, shape));
+        let load = scope.spawn(|| rig.load(topic, &bodies, &workload, false, None).map(drop));
         thread::sleep(Duration::from_secs(2));
         server.kill()?;
         match load.join() {
@@ -118,20 +129,5 @@ fn produce_when_open(connection: &mut Connection, topic: &str, partition: u32, r
             Err(BenchError::Refused { .. }) if Instant::now() < deadline => thread::sleep(Duration::from_micros(500)),
             produced => return produced.map(drop),
         }
-    }
-}
-
-impl fmt::Display for RecoveryReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "killed (-9) under load with a log of {:.1} GB; ms from the start of the process",
-            self.bytes as f64 / 1e9
-        )?;
-        writeln!(f, "   hello  first ack  all partitions")?;
-        for Restart { hello_ms, first_ack_ms, all_acks_ms } in &self.restarts {
-            writeln!(f, "{hello_ms:8.0} {first_ack_ms:10.0} {all_acks_ms:15.0}")?;
-        }
-        Ok(())
     }
 }

@@ -1,16 +1,18 @@
 //! `bench checkpoint`: what commits feel of checkpoints. At the engine, without network: one commit after the other, told
 //! apart by whether a checkpoint was under way.
 
+use super::produce::CORELOG;
+use super::shard::{Committer, on_a_shard};
 use crate::error::Result;
-use crate::report::{Latency, histogram};
-use crate::rig::batch;
-use crate::shard::{Committer, on_a_shard};
+use crate::report::latency::{histogram, joined};
+use crate::report::{Better, Machine, Measured, Report};
+use crate::workload::batches::Bodies;
+use crate::workload::{Sizes, Workload};
 use clap::Args;
 use corelog_engine::shard::Shard;
 use hdrhistogram::Histogram;
-use serde::Serialize;
-use std::fmt;
 use std::path::PathBuf;
+use std::slice::from_ref;
 use std::time::{Duration, Instant};
 
 /// Arguments of `bench checkpoint`.
@@ -22,7 +24,7 @@ pub struct CheckpointArgs {
     pub dir: PathBuf,
     /// Bytes of the record in each partition.
     #[arg(long, value_name = "N", default_value_t = 1024)]
-    pub record_bytes: usize,
+    pub record_bytes: u32,
     /// Partitions that a commit spans.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub partitions: u32,
@@ -31,43 +33,23 @@ pub struct CheckpointArgs {
     pub seconds: f64,
 }
 
-/// The report of `bench checkpoint`.
-#[derive(Debug, Clone, Serialize)]
-pub struct CheckpointReport {
-    /// Bytes of the record in each partition.
-    pub record_bytes: usize,
-    /// Partitions that a commit spans.
-    pub partitions: u32,
-    /// Checkpoints that were completed.
-    pub checkpoints: u64,
-    /// Commits while none was under way.
-    pub without: Latency,
-    /// Commits that met one.
-    pub beside: Latency,
-    /// All of them.
-    pub all: Latency,
-    /// p99 of all commits to p99 of those without.
-    pub p99_to_without: f64,
-}
-
 /// Runs `bench checkpoint`.
-pub(crate) fn run(args: &CheckpointArgs) -> Result<CheckpointReport> {
-    let (body, partitions) = (batch(1, args.record_bytes)?, args.partitions);
+pub(crate) fn run(args: &CheckpointArgs) -> Result<Report> {
+    let workload = Workload { record_bytes: Sizes::Fixed(args.record_bytes), ..Workload::default() };
+    let (body, partitions) = (Bodies::of(&workload)?.bodies.remove(0), args.partitions);
     let duration = Duration::from_secs_f64(args.seconds);
     let samples = on_a_shard(&args.dir, move |shard| measure(shard, partitions, body.clone(), duration))?;
-    let mut all = samples.without.clone();
-    // Histograms of the same bounds always add up.
-    let _ = all.add(&samples.beside);
-    let (without, beside, all) = (Latency::of(&samples.without), Latency::of(&samples.beside), Latency::of(&all));
-    Ok(CheckpointReport {
-        record_bytes: args.record_bytes,
-        partitions,
-        checkpoints: samples.checkpoints,
-        p99_to_without: all.p99_us / without.p99_us,
-        without,
-        beside,
-        all,
-    })
+    let load = format!("{} B in each of {partitions} partitions, one commit after the other", args.record_bytes);
+    let mut measured = Measured::new("checkpoint", CORELOG, load);
+    measured.figure("checkpoints", "", Better::Neither, vec![samples.checkpoints as f64]);
+    measured.timing("without a checkpoint", from_ref(&samples.without));
+    measured.timing("beside a checkpoint", from_ref(&samples.beside));
+    measured.timing("all commits", &[joined([&samples.without, &samples.beside])]);
+    let (all, without) = (measured.value("all commits p99"), measured.value("without a checkpoint p99"));
+    measured.set_ratio("all commits p99", "that without a checkpoint", all / without);
+    let mut report = Report::new(Machine::this(&args.dir));
+    report.results.push(measured);
+    Ok(report)
 }
 
 struct Samples {
@@ -101,16 +83,4 @@ async fn measure(
     }
     samples.checkpoints = counters.checkpoints.get() - before;
     Ok(samples)
-}
-
-impl fmt::Display for CheckpointReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CheckpointReport { record_bytes, partitions, checkpoints, without, beside, all, p99_to_without } = self;
-        writeln!(f, "durable commits of {record_bytes} B in each of {partitions} partitions, one after the other")?;
-        writeln!(f, "{checkpoints} checkpoints       commits {}", Latency::HEADING)?;
-        for (what, latency) in [("without a checkpoint", without), ("beside a checkpoint", beside), ("all", all)] {
-            writeln!(f, "{what:<22} {:>9} {latency}", latency.count)?;
-        }
-        writeln!(f, "p99 of all to p99 of those without: {p99_to_without:.2}")
-    }
 }

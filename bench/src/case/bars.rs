@@ -1,11 +1,13 @@
 //! `bench bars`: the speed and memory that corelog promises, each measured beside its limit and set against its bar.
 
+use super::produce::{self, ACK, RECORDS};
+use super::{partitions, recovery};
 use crate::error::Result;
-use crate::limits::Meter;
-use crate::produce::{ProduceArgs, ProduceReport, measure};
-use crate::report::median;
-use crate::rig::{Place, Rig};
-use crate::{partitions, recovery};
+use crate::load::Pace;
+use crate::machine::limits::Meter;
+use crate::report::Measured;
+use crate::server::rig::{Place, Rig};
+use crate::workload::{Sizes, Workload};
 use clap::Args;
 use serde::Serialize;
 use std::fmt;
@@ -31,21 +33,23 @@ pub struct BarsArgs {
 #[derive(Debug, Clone, Serialize)]
 pub struct Bar {
     /// What was measured.
-    pub what: &'static str,
+    pub figure: &'static str,
     /// What came out.
-    pub measured: f64,
+    pub ratio: f64,
     /// What it should be.
     pub bar: f64,
     /// Whether `bar` is the least or the most that is allowed.
     pub at_least: bool,
     /// Whether it is met.
     pub met: bool,
-    /// The figures behind it, and what to keep in mind.
-    pub behind: Vec<String>,
+    /// The results behind it.
+    #[serde(skip)]
+    pub behind: Vec<Measured>,
 }
 
-/// The report of `bench bars`.
+/// The report of `bench bars`: as JSON a list.
 #[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
 pub struct BarsReport {
     /// All bars.
     pub bars: Vec<Bar>,
@@ -60,11 +64,11 @@ impl BarsReport {
 
 /// Runs `bench bars`.
 pub(crate) fn run(args: &BarsArgs) -> Result<BarsReport> {
-    let place = Place { bootstrap_server: None, dir: args.dir.clone(), smp: 1 };
+    let place = Place { bootstrap_server: None, dir: args.dir.clone(), smp: 1, serve_args: Vec::new() };
     let mut bars = {
         let rig = Rig::start(&place)?;
         let mut meter = Meter::new(rig.directory.path(), rig.cores)?;
-        let mut loads = Loads { args: args.produce(&place), rig: &rig, meter: &mut meter };
+        let mut loads = Loads { workload: args.workload(), rig: &rig, meter: &mut meter };
         vec![told(loads.throughput()?), told(loads.latency()?), told(loads.spread()?), told(idle_partition(&rig)?)]
     };
     bars.push(told(many_partitions(args)?));
@@ -79,105 +83,96 @@ fn told(bar: Bar) -> Bar {
 }
 
 impl BarsArgs {
-    fn produce(&self, place: &Place) -> ProduceArgs {
-        ProduceArgs {
-            place: place.clone(),
-            connections: 64,
-            window: 1,
-            rate: None,
-            record_bytes: 1024,
-            batch_records: 1,
-            partitions: 1,
-            durability: "flush".into(),
-            seconds: if self.quick { 1.0 } else { 4.0 },
-            warm_up: if self.quick { 0.3 } else { 1.0 },
-            repeats: if self.quick { 3 } else { 5 },
-            no_yardstick: false,
-        }
+    fn workload(&self) -> Workload {
+        let (seconds, warm_up, repeats) = if self.quick { (1.0, 0.3, 3) } else { (4.0, 1.0, 5) };
+        Workload { seconds, warm_up, repeats, ..Workload::default() }
     }
 }
 
 /// The bars that are loads of a server.
 struct Loads<'a> {
-    args: ProduceArgs,
+    workload: Workload,
     rig: &'a Rig,
     meter: &'a mut Meter,
 }
 
 impl Loads<'_> {
-    fn measure(&mut self, args: ProduceArgs) -> Result<ProduceReport> {
-        measure(&args, self.rig, self.meter)
+    fn measure(&mut self, workload: &Workload, with_yardstick: bool) -> Result<Vec<Measured>> {
+        produce::measure("bars", workload, self.rig, self.meter, with_yardstick)
     }
 
     fn throughput(&mut self) -> Result<Bar> {
-        let report = self.measure(self.args.clone())?;
-        let ratio = report.throughput_ratio.unwrap_or(f64::NAN);
+        let results = self.measure(&self.workload.clone(), true)?;
+        let ratio = ratio(&results, RECORDS, "the bare loop");
         let what = "durable 1 KiB, closed loop over 64 connections: records/s to the bare loop";
-        Ok(Bar::at_least(what, ratio, 0.7, vec![report.to_string()]))
+        Ok(Bar::at_least(what, ratio, 0.7, results))
     }
 
     fn latency(&mut self) -> Result<Bar> {
-        let report = self.measure(ProduceArgs { connections: 1, ..self.args.clone() })?;
+        let results = self.measure(&Workload { producers: 1, ..self.workload.clone() }, true)?;
+        let ratio = ratio(&results, &format!("{ACK} p50"), "a raw flush and round trip");
         let what = "durable 1 KiB, one connection: p50 to a raw flush and a raw round trip";
-        Ok(Bar::at_most(what, report.p50_to_limits, 1.3, vec![report.to_string()]))
+        Ok(Bar::at_most(what, ratio, 1.3, results))
     }
 
     fn spread(&mut self) -> Result<Bar> {
-        let small = ProduceArgs { record_bytes: 512, no_yardstick: true, ..self.args.clone() };
+        let small = Workload { record_bytes: Sizes::Fixed(512), ..self.workload.clone() };
         // Of the same connections: a deeper window saturates at a rate that one record at a time never sees.
-        let saturated = self.measure(small.clone())?;
-        let open = ProduceArgs { rate: Some(saturated.corelog.records_per_second / 2.0), ..small };
-        let one = self.measure(open.clone())?;
-        let many = self.measure(ProduceArgs { partitions: SPREAD_PARTITIONS, ..open })?;
-        let ratio = many.corelog.latency.p50_us / one.corelog.latency.p50_us;
+        let saturated = self.measure(&small, false)?;
+        let rate = saturated.first().map_or(f64::NAN, |measured| measured.value(RECORDS)) / 2.0;
+        let open = Workload { pace: Pace::Open { requests_per_second: rate }, ..small };
+        let mut results = self.measure(&open, false)?;
+        results.extend(self.measure(&Workload { partitions: SPREAD_PARTITIONS, ..open }, false)?);
+        let p50 = |place: usize| results.get(place).map_or(f64::NAN, |measured| measured.value(&format!("{ACK} p50")));
         let what = "512 B, open loop at half of saturation: p50 over 1,024 partitions to p50 over one";
-        Ok(Bar::at_most(what, ratio, 1.5, vec![one.to_string(), many.to_string()]))
+        Ok(Bar::at_most(what, p50(1) / p50(0), 1.5, results))
     }
+}
+
+fn ratio(results: &[Measured], figure: &str, of: &str) -> f64 {
+    let limits = results.first().and_then(|measured| measured.get(figure)).map(|figure| &figure.limits);
+    limits.and_then(|limits| limits.iter().find(|limit| limit.of == of)).map_or(f64::NAN, |limit| limit.ratio)
 }
 
 fn idle_partition(rig: &Rig) -> Result<Bar> {
     let before = rig.server_bytes()?;
     let _topic = rig.topic(IDLE_PARTITIONS, &[])?;
-    let after = rig.server_bytes()?;
-    let each = after.saturating_sub(before) as f64 / f64::from(IDLE_PARTITIONS);
-    let behind = format!("resident memory before {IDLE_PARTITIONS} partitions {before}, after {after} bytes");
-    Ok(Bar::at_most("an idle partition, bytes of memory", each, 16384.0, vec![behind]))
+    let each = rig.server_bytes()?.saturating_sub(before) as f64 / f64::from(IDLE_PARTITIONS);
+    Ok(Bar::at_most("an idle partition, bytes of memory", each, 16384.0, vec![]))
 }
 
 fn many_partitions(args: &BarsArgs) -> Result<Bar> {
     let seconds = if args.quick { 3.0 } else { 10.0 };
-    let report = partitions::run(&partitions::PartitionsArgs { dir: args.dir.clone(), record_bytes: 512, seconds })?;
-    let ratio = report.points.last().map_or(f64::NAN, |point| point.to_one);
+    let args =
+        partitions::PartitionsArgs { dir: args.dir.clone(), record_bytes: 512, most: SPREAD_PARTITIONS, seconds };
+    let results = partitions::points(&args)?;
+    let last = results.last().map_or(&[][..], std::slice::from_ref);
+    let ratio = ratio(last, &format!("{} p50", partitions::COMMIT), partitions::OF_ONE);
     let what = "a commit of 512 B in each of 1,024 partitions at the engine: p50 to that of one";
-    Ok(Bar::at_most(what, ratio, 3.0, vec![report.to_string()]))
+    Ok(Bar::at_most(what, ratio, 3.0, results))
 }
 
 fn recovery_time(args: &BarsArgs, place: Place) -> Result<Bar> {
     let gigabytes = if args.quick { 1.0 } else { 10.0 };
-    let report = recovery::run(&recovery::RecoveryArgs { place, gigabytes, partitions: 8, repeats: 3 })?;
-    let middle = median(&report.restarts.iter().map(|restart| restart.first_ack_ms).collect::<Vec<_>>());
-    Ok(Bar::at_most(
-        "recovery after kill -9 to the first acknowledgement, ms, median of three",
-        middle,
-        1000.0,
-        vec![report.to_string()],
-    ))
+    let measured = recovery::measure(&recovery::RecoveryArgs { place, gigabytes, partitions: 8, repeats: 3 })?;
+    let what = "recovery after kill -9 to the first acknowledgement, ms, median of three";
+    Ok(Bar::at_most(what, measured.value(recovery::FIRST_ACK), 1000.0, vec![measured]))
 }
 
 impl Bar {
-    fn at_least(what: &'static str, measured: f64, bar: f64, behind: Vec<String>) -> Bar {
-        Bar { what, measured, bar, at_least: true, met: measured >= bar, behind }
+    fn at_least(figure: &'static str, ratio: f64, bar: f64, behind: Vec<Measured>) -> Bar {
+        Bar { figure, ratio, bar, at_least: true, met: ratio >= bar, behind }
     }
 
-    fn at_most(what: &'static str, measured: f64, bar: f64, behind: Vec<String>) -> Bar {
-        Bar { what, measured, bar, at_least: false, met: measured <= bar, behind }
+    fn at_most(figure: &'static str, ratio: f64, bar: f64, behind: Vec<Measured>) -> Bar {
+        Bar { figure, ratio, bar, at_least: false, met: ratio <= bar, behind }
     }
 }
 
 impl fmt::Display for BarsReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for bar in &self.bars {
-            bar.behind.iter().try_for_each(|report| writeln!(f, "{report}"))?;
+            bar.behind.iter().try_for_each(|measured| writeln!(f, "{measured}"))?;
         }
         writeln!(f, "measured       bar   met")?;
         self.bars.iter().try_for_each(|bar| writeln!(f, "{bar}"))
@@ -186,9 +181,9 @@ impl fmt::Display for BarsReport {
 
 impl fmt::Display for Bar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Bar { what, measured, bar, at_least, met, .. } = self;
+        let Bar { figure, ratio, bar, at_least, met, .. } = self;
         let (sign, met) = (if *at_least { ">=" } else { "<=" }, if *met { "yes" } else { "NO " });
-        write!(f, "{measured:>8.2} {sign} {bar:>6} {met:>5}  {what}")
+        write!(f, "{ratio:>8.2} {sign} {bar:>6} {met:>5}  {figure}")
     }
 }
 

@@ -1,8 +1,8 @@
 //! A shard in this process, without server and network: what the log by itself takes.
 
-use crate::cores::Cores;
 use crate::error::{BenchError, Result};
-use crate::interrupt;
+use crate::machine::cores::Cores;
+use crate::server::interrupt;
 use corelog_engine::error::AppendError;
 use corelog_engine::limits::JOURNAL_BYTES_DEFAULT;
 use corelog_engine::model::PartitionId;
@@ -12,8 +12,9 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Little, so that all of it was touched before long: a first touch of a page is the machine's cost, not the log's.
-const MEMORY: u64 = 512 << 20;
+/// Enough for 10,000 partitions and little more, so that all of it was touched before long: a first touch of a page is the
+/// machine's cost, not the log's.
+const MEMORY: u64 = 700 << 20;
 /// Between two tries of an append that found the shard at a bound.
 const BUSY_PAUSE: Duration = Duration::from_micros(100);
 /// The default of `serve`.

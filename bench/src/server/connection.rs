@@ -18,6 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Connection {
     stream: BufReader<TcpStream>,
     body: Vec<u8>,
+    shards: u16,
 }
 
 impl Connection {
@@ -30,7 +31,8 @@ impl Connection {
         let stream = TcpStream::connect(address).doing(doing)?;
         stream.set_nodelay(true).doing(doing)?;
         stream.set_read_timeout(Some(PATIENCE)).doing(doing)?;
-        let mut connection = Connection { stream: BufReader::with_capacity(RECEIVE_BYTES, stream), body: Vec::new() };
+        let mut connection =
+            Connection { stream: BufReader::with_capacity(RECEIVE_BYTES, stream), body: Vec::new(), shards: 0 };
         let hello = Hello {
             magic: Magic,
             version_min: VERSION_MIN,
@@ -40,8 +42,13 @@ impl Connection {
             client_id: Text::truncated(""),
         };
         connection.call(Operation::Hello, 0, &hello, &[])?;
-        connection.decode::<Welcome<'_>>(Operation::Hello)?;
+        connection.shards = connection.decode::<Welcome<'_>>(Operation::Hello)?.shards;
         Ok(connection)
+    }
+
+    /// Shards of the server's node.
+    pub fn shards(&self) -> u16 {
+        self.shards
     }
 
     /// Sends a request, `extra` behind its body, and waits for the answer; its body is kept for [`Connection::body`].
@@ -152,6 +159,11 @@ impl Connection {
         let open = Open { topic: Topic::Name(Text::truncated(topic)), partition };
         let answer = self.call(Operation::Open, 0, &open, &[])?;
         Ok((answer.handle, self.decode(Operation::Open)?))
+    }
+
+    /// The stream that it goes over.
+    pub(crate) fn stream(&self) -> &TcpStream {
+        self.stream.get_ref()
     }
 
     /// The stream, for a load of its own. Nothing may be on its way from the server.

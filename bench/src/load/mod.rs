@@ -4,11 +4,18 @@
 //! frame with another correlation, sent together with whatever else its connection has to send; an answer is looked up
 //! by its correlation. It speaks to the server and to the bare loop alike.
 
+pub(crate) mod crew;
+mod pace;
+pub(crate) mod reader;
+
+pub use pace::Pace;
+
 use crate::error::{BenchError, Doing, Result};
-use crate::report::histogram;
+use crate::report::latency::{Second, histogram};
 use corelog_wire::{HEADER_BYTES, Header, Operation, Retry, Status};
 use hdrhistogram::Histogram;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -30,23 +37,8 @@ pub struct Lane {
     pub handles: Vec<u32>,
 }
 
-/// When requests are sent.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Pace {
-    /// Each connection keeps so many requests unanswered.
-    Closed {
-        /// How many.
-        window: usize,
-    },
-    /// So many requests a second over all connections, evenly spaced, whatever the answers do.
-    Open {
-        /// How many.
-        requests_per_second: f64,
-    },
-}
-
 /// How long a load runs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
     /// Before anything counts.
     pub warm_up: Duration,
@@ -65,54 +57,100 @@ pub struct Load {
     pub seconds: f64,
     /// From the intended send time to the answer, nanoseconds.
     pub latency: Histogram<u64>,
+    /// The same of each second of the measured time, and of what is left.
+    pub each_second: Vec<Second>,
     /// Part of the time in which the driver had nothing to do. Near 0 the driver was the bottleneck, not what it drove.
     pub idle: f64,
     /// What `probe` answered at the end less what it answered at the beginning of the measured time.
     pub probed: u64,
 }
 
-/// Loads `lanes` with produce requests of `body`. `probe` is asked at the beginning and the end of the measured time,
-/// for a count of the other side such as its CPU time.
+/// What a load consists of.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan<'a> {
+    /// Bodies of produce requests, sent in turn.
+    pub bodies: &'a [Vec<u8>],
+    /// When.
+    pub pace: Pace,
+    /// How long.
+    pub span: Span,
+    /// Whether the batches say when they should have been sent: for who measures to the other end. Their base timestamp
+    /// is that time then, in nanoseconds of CLOCK_MONOTONIC.
+    pub stamped: bool,
+}
+
+/// Who is told of a load while it runs.
+pub trait Watch {
+    /// The measured time begins, or ends: a count of the other side, such as its CPU time.
+    ///
+    /// # Errors
+    /// What ends the load.
+    fn probe(&mut self) -> Result<u64> {
+        Ok(0)
+    }
+
+    /// A second of the measured time is over.
+    fn second(&mut self, _: &Second) {}
+}
+
+/// Nobody.
+impl Watch for () {}
+
+/// Loads `lanes` with produce requests.
 ///
 /// # Errors
 /// When a connection breaks, or a request is refused for good.
-pub fn run(
-    lanes: Vec<Lane>,
-    body: &[u8],
-    pace: Pace,
-    span: Span,
-    mut probe: impl FnMut() -> Result<u64>,
-) -> Result<Load> {
-    let mut driver = Driver::new(lanes, body, pace)?;
+pub fn run(lanes: Vec<Lane>, plan: Plan<'_>, watch: &mut impl Watch) -> Result<Load> {
+    let mut driver = Driver::new(lanes, plan)?;
     driver.start()?;
-    driver.run_until(span.warm_up)?;
+    driver.run_until(plan.span.warm_up)?;
     driver.forget();
-    let (probed_before, began) = (probe()?, driver.now());
-    driver.run_until(Duration::from_nanos(began) + span.measured)?;
+    let (probed_before, began) = (watch.probe()?, driver.now());
+    let mut at = Duration::from_nanos(began);
+    let end = at + plan.span.measured;
+    let mut each_second = Vec::new();
+    while at < end {
+        let next = (at + SECOND).min(end);
+        driver.run_until(next)?;
+        let second = Second::take(&mut driver.second, next - at);
+        watch.second(&second);
+        each_second.push(second);
+        at = next;
+    }
     let took = driver.now() - began;
-    let probed = probe()?.saturating_sub(probed_before);
+    let probed = watch.probe()?.saturating_sub(probed_before);
     Ok(Load {
         requests: driver.acknowledged,
         refused: driver.refused,
         seconds: took as f64 / 1e9,
         latency: driver.latency,
+        each_second,
         idle: driver.idle as f64 / took as f64,
         probed,
     })
 }
 
+const SECOND: Duration = Duration::from_secs(1);
+
 struct Driver {
     connections: Vec<Connection>,
     epoll: Epoll,
-    frame: Vec<u8>,
+    /// Whole requests, of which correlation, handle and perhaps the time are filled in.
+    frames: Vec<Vec<u8>>,
+    next_frame: usize,
     pace: Pace,
+    span: Span,
+    stamped: bool,
     clock: Instant,
+    /// CLOCK_MONOTONIC when `clock` was taken, nanoseconds.
+    clock_began: u64,
     /// Of an open loop: number of the next request, and of the connection it goes to.
     due: u64,
     turn: usize,
     acknowledged: u64,
     refused: u64,
     latency: Histogram<u64>,
+    second: Histogram<u64>,
     /// Nanoseconds in which nothing was to be done.
     idle: u64,
 }
@@ -133,14 +171,18 @@ struct Connection {
 }
 
 impl Driver {
-    fn new(lanes: Vec<Lane>, body: &[u8], pace: Pace) -> Result<Driver> {
+    fn new(lanes: Vec<Lane>, plan: Plan<'_>) -> Result<Driver> {
+        let Plan { bodies, pace, span, stamped } = plan;
         let outstanding = match pace {
             Pace::Closed { window } => window,
-            Pace::Open { .. } => OUTSTANDING_MAX,
+            Pace::Open { .. } | Pace::Bursts { .. } | Pace::Ramp { .. } => OUTSTANDING_MAX,
         };
-        let mut frame = Header::request(Operation::Produce, 0, 0).to_bytes().to_vec();
-        frame[..4].copy_from_slice(&(body.len() as u32).to_le_bytes());
-        frame.extend_from_slice(body);
+        let frame = |body: &Vec<u8>| {
+            let mut frame = Header::request(Operation::Produce, 0, 0).to_bytes().to_vec();
+            frame[..4].copy_from_slice(&(body.len() as u32).to_le_bytes());
+            frame.extend_from_slice(body);
+            frame
+        };
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(io::Error::from).doing("making a poller")?;
         let connections: Vec<Connection> =
             lanes.into_iter().map(|lane| Connection::new(lane, outstanding)).collect::<Result<_>>()?;
@@ -151,14 +193,19 @@ impl Driver {
         Ok(Driver {
             connections,
             epoll,
-            frame,
+            frames: bodies.iter().map(frame).collect(),
+            next_frame: 0,
             pace,
+            span,
+            stamped,
             clock: Instant::now(),
+            clock_began: monotonic()?,
             due: 0,
             turn: 0,
             acknowledged: 0,
             refused: 0,
             latency: histogram(),
+            second: histogram(),
             idle: 0,
         })
     }
@@ -173,16 +220,28 @@ impl Driver {
         let Pace::Closed { window } = self.pace else { return Ok(()) };
         let now = self.now();
         for id in 0..self.connections.len() {
-            (0..window).for_each(|_| self.connections[id].request(&self.frame, now));
+            (0..window).for_each(|_| self.request(id, now));
             self.flush(id)?;
         }
         Ok(())
+    }
+
+    /// Queues the next request at a connection.
+    fn request(&mut self, id: usize, intended: u64) {
+        let count = self.frames.len();
+        let frame = &mut self.frames[self.next_frame];
+        self.next_frame = (self.next_frame + 1) % count;
+        if self.stamped {
+            stamp(&mut frame[HEADER_BYTES..], self.clock_began + intended);
+        }
+        self.connections[id].request(frame, intended);
     }
 
     /// Drops what was measured so far.
     fn forget(&mut self) {
         (self.acknowledged, self.refused, self.idle) = (0, 0, 0);
         self.latency.clear();
+        self.second.clear();
     }
 
     fn run_until(&mut self, end: Duration) -> Result<()> {
@@ -212,16 +271,16 @@ impl Driver {
 
     /// Sends what an open loop should have sent by now, as far as connections can take it. Answers how many it sent.
     fn send_due(&mut self, now: u64) -> Result<usize> {
-        let Pace::Open { requests_per_second } = self.pace else { return Ok(0) };
+        if self.pace.is_closed() {
+            return Ok(0);
+        }
         let mut sent = 0;
         while sent < DUE_AT_ONCE {
-            let intended = (self.due as f64 * 1e9 / requests_per_second) as u64;
-            let connection = &mut self.connections[self.turn];
-            if intended > now || connection.free.is_empty() {
+            let (intended, id) = (self.pace.due(self.due, self.span), self.turn);
+            if intended > now || self.connections[id].free.is_empty() {
                 break;
             }
-            connection.request(&self.frame, intended);
-            let id = self.turn;
+            self.request(id, intended);
             self.turn = (self.turn + 1) % self.connections.len();
             self.due += 1;
             sent += 1;
@@ -238,28 +297,28 @@ impl Driver {
     }
 
     fn receive(&mut self, id: usize) -> Result<()> {
-        let closed = matches!(self.pace, Pace::Closed { .. });
-        let connection = &mut self.connections[id];
-        if !connection.fill()? {
+        let closed = self.pace.is_closed();
+        if !self.connections[id].fill()? {
             return Ok(());
         }
         let now = self.clock.elapsed().as_nanos() as u64;
         let mut at = 0;
-        while let Some((header, end)) = connection.answer(at)? {
+        while let Some((header, end)) = self.connections[id].answer(at)? {
             at = end;
-            let intended = connection.settle(header.correlation)?;
+            let intended = self.connections[id].settle(header.correlation)?;
             if header.status == Status::Ok as u16 {
                 self.acknowledged += 1;
                 self.latency.saturating_record(now - intended);
+                self.second.saturating_record(now - intended);
             } else {
                 may_try_again(header.status)?;
                 self.refused += 1;
             }
             if closed {
-                connection.request(&self.frame, now);
+                self.request(id, now);
             }
         }
-        connection.keep_from(at);
+        self.connections[id].keep_from(at);
         Ok(())
     }
 
@@ -356,6 +415,28 @@ impl Connection {
     }
 }
 
+/// CLOCK_MONOTONIC, nanoseconds: one clock for all processes of a machine.
+pub(crate) fn monotonic() -> Result<u64> {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_err(io::Error::from);
+    let now = Duration::from(now.doing("looking at the clock")?);
+    Ok(now.as_nanos() as u64)
+}
+
+/// Where a batch has its checksum, what that covers, and its base and greatest timestamp.
+const CRC_AT: usize = 17;
+const CHECKED_FROM: usize = 21;
+const BASE_TIMESTAMP_AT: usize = 27;
+const MAX_TIMESTAMP_AT: usize = 35;
+
+/// Makes a batch say that it is from this time.
+fn stamp(batch: &mut [u8], time: u64) {
+    for at in [BASE_TIMESTAMP_AT, MAX_TIMESTAMP_AT] {
+        batch[at..at + 8].copy_from_slice(&time.to_be_bytes());
+    }
+    let crc = corelog_batch::crc32c(&batch[CHECKED_FROM..]);
+    batch[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
+}
+
 fn garbled(why: String) -> BenchError {
     BenchError::Garbled { what: "produce".into(), why }
 }
@@ -399,10 +480,11 @@ mod tests {
     #[test]
     fn a_closed_loop_is_answered_and_counted() {
         let bare = bare(1000);
-        let load = run(lanes(&bare, 4), &[7; 1000], Pace::Closed { window: 3 }, SPAN, || Ok(0));
-        let load = load.expect("runs");
+        let plan = Plan { bodies: &[vec![7; 1000]], pace: Pace::Closed { window: 3 }, span: SPAN, stamped: false };
+        let load = run(lanes(&bare, 4), plan, &mut ()).expect("runs");
         assert!(load.requests > 0);
         assert_eq!(load.requests, load.latency.len());
+        assert_eq!(load.requests, load.each_second.iter().map(|second| second.count()).sum::<u64>());
         assert!(bare.stop().expect("stops").frames >= load.requests);
     }
 
@@ -410,8 +492,19 @@ mod tests {
     fn an_open_loop_keeps_its_rate_and_counts_from_the_intended_time() {
         let bare = bare(100);
         let pace = Pace::Open { requests_per_second: 2000.0 };
-        let load = run(lanes(&bare, 2), &[7; 100], pace, SPAN, || Ok(0)).expect("runs");
+        let plan = Plan { bodies: &[vec![7; 100]], pace, span: SPAN, stamped: false };
+        let load = run(lanes(&bare, 2), plan, &mut ()).expect("runs");
         assert!((100..=240).contains(&load.requests), "2,000 a second for 0.1 s, not {}", load.requests);
+    }
+
+    #[test]
+    fn a_stamped_batch_is_whole_and_says_its_time() {
+        let workload = crate::workload::Workload::default();
+        let mut batch = crate::workload::batches::Bodies::of(&workload).expect("batches").bodies.remove(0);
+        stamp(&mut batch, 123_456_789);
+        let view = corelog_batch::BatchView::first(&batch).expect("a batch");
+        assert_eq!((view.base_timestamp(), view.max_timestamp()), (123_456_789, 123_456_789));
+        assert_eq!(view.crc(), view.computed_crc());
     }
 
     #[test]

@@ -1,0 +1,8 @@
+//! What is measured: a server in a process of its own, its topics, and what it used.
+
+pub(crate) mod connection;
+pub(crate) mod interrupt;
+pub(crate) mod process;
+pub(crate) mod rig;
+pub(crate) mod topic;
+pub(crate) mod usage;
