@@ -174,7 +174,13 @@ impl RingDriver {
                 gather(work, out);
                 let header = &raw const work.header;
                 let target = self.descriptors.target(stream.number());
-                target.entry(|fd| opcode::SendMsg::new(fd, header).flags(SEND_FLAGS).build())
+                match work.pieces[..] {
+                    // Most sends are acknowledgements in one piece: a list would have to be copied and looked through.
+                    [libc::iovec { iov_base, iov_len }] if iov_len <= u32::MAX as usize => target.entry(|fd| {
+                        opcode::Send::new(fd, iov_base.cast(), iov_len as u32).flags(SEND_FLAGS as i32).build()
+                    }),
+                    _ => target.entry(|fd| opcode::SendMsg::new(fd, header).flags(SEND_FLAGS).build()),
+                }
             }
             _ => unreachable!("{op:?} does not go to the ring"),
         }

@@ -4,7 +4,7 @@ use io_uring::{IoUring, Probe, opcode};
 use std::io;
 
 /// Linux 5.15 has all of these; without one of them nothing runs.
-const REQUIRED: [(u8, &str); 14] = [
+const REQUIRED: [(u8, &str); 15] = [
     (opcode::OpenAt::CODE, "openat"),
     (opcode::MkDirAt::CODE, "mkdirat"),
     (opcode::RenameAt::CODE, "renameat"),
@@ -15,6 +15,7 @@ const REQUIRED: [(u8, &str); 14] = [
     (opcode::Fallocate::CODE, "fallocate"),
     (opcode::Accept::CODE, "accept"),
     (opcode::Connect::CODE, "connect"),
+    (opcode::Send::CODE, "send"),
     (opcode::SendMsg::CODE, "sendmsg"),
     (opcode::Recv::CODE, "recv"),
     (opcode::PollAdd::CODE, "poll"),
