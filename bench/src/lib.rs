@@ -18,7 +18,7 @@ pub use report::diff::DiffArgs;
 pub use server::connection::Connection;
 pub use server::process::{Server, ServerOptions, free_address};
 
-use case::{all, bars, checkpoint, consume, e2e, partitions, produce, recovery};
+use case::{all, bars, checkpoint, consume, e2e, partitions, produce, recovery, zerocopy};
 use clap::Subcommand;
 use error::{Doing, Result};
 use report::{Report, live};
@@ -79,6 +79,8 @@ pub enum What {
     Partitions(partitions::PartitionsArgs),
     /// Commits while a checkpoint is under way, and while none is, at the engine.
     Checkpoint(checkpoint::CheckpointArgs),
+    /// A file over TCP in every way there is, from 7 MB to 1 GB, hot and cold.
+    Zerocopy(zerocopy::ZerocopyArgs),
     /// All of these with their usual loads, in one report.
     All(all::AllArgs),
     /// All that corelog promises of speed and memory, each with its bar.
@@ -126,6 +128,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         What::Recovery(recovery) => recovery::run(recovery)?,
         What::Partitions(partitions) => partitions::run(partitions)?,
         What::Checkpoint(checkpoint) => checkpoint::run(checkpoint)?,
+        What::Zerocopy(zerocopy) => zerocopy::run(zerocopy)?,
         What::All(all) => all::run(all)?,
         What::Bars(bars) => {
             let report = bars::run(bars)?;

@@ -9,3 +9,4 @@ pub(crate) mod partitions;
 pub(crate) mod produce;
 pub(crate) mod recovery;
 mod shard;
+pub(crate) mod zerocopy;

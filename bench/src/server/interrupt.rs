@@ -8,11 +8,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{fs, process, thread};
 use tempfile::TempDir;
 
-static LEFT: Mutex<Left> = Mutex::new(Left { servers: Vec::new(), directories: Vec::new() });
+static LEFT: Mutex<Left> = Mutex::new(Left { servers: Vec::new(), directories: Vec::new(), namespaces: Vec::new() });
 
 struct Left {
     servers: Vec<u32>,
     directories: Vec<PathBuf>,
+    namespaces: Vec<String>,
 }
 
 /// Clears up when SIGINT, SIGTERM or SIGHUP comes, and ends the process as the signal would have. To be called before
@@ -44,6 +45,11 @@ pub(crate) fn scratch(parent: &Path) -> Result<TempDir> {
     Ok(made)
 }
 
+/// A network namespace is about to be made.
+pub(crate) fn namespace(name: &str) {
+    left().namespaces.push(name.to_owned());
+}
+
 /// A server runs.
 pub(crate) fn started(pid: u32) {
     left().servers.push(pid);
@@ -58,6 +64,9 @@ fn clear() {
     let left = left();
     for server in &left.servers {
         let _ = kill(Pid::from_raw(server.cast_signed()), Signal::SIGKILL);
+    }
+    for name in &left.namespaces {
+        let _ = process::Command::new("ip").args(["netns", "del", name]).output();
     }
     for directory in &left.directories {
         let _ = fs::remove_dir_all(directory);

@@ -6,3 +6,4 @@ pub(crate) mod process;
 pub(crate) mod rig;
 pub(crate) mod topic;
 pub(crate) mod usage;
+pub(crate) mod veth;

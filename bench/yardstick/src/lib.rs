@@ -5,6 +5,7 @@
 //! - [`disk`]: the raw latency of one durable 4 KiB write and the bandwidth of direct sequential writes.
 //! - [`heap`]: an allocator that counts, to prove that a path does not allocate.
 //! - [`loopback`]: the raw round trip and the bandwidth of sending from memory.
+//! - [`transfer`]: a file over TCP in each of the ways there are.
 //!
 //! Never part of the product. Like the engine's reactor it may hold `unsafe` code, each block with its reason; nothing
 //! else in the workspace may.
@@ -16,6 +17,7 @@ pub mod heap;
 pub mod loopback;
 mod memory;
 mod ring;
+pub mod transfer;
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
