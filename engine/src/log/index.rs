@@ -67,6 +67,16 @@ impl SparseIndex {
         self.max_timestamp = self.max_timestamp.max(max_timestamp);
     }
 
+    /// Adds what another index of the same segment knows of batches behind all that were told here.
+    pub fn join(&mut self, later: &SparseIndex) {
+        for entry in &later.entries {
+            // Before the entry is added: the time of the batches that it leaves behind, not of its own.
+            self.max_timestamp = self.max_timestamp.max(entry.max_timestamp_before);
+            self.note(entry.offset, entry.position, Timestamp(-1));
+        }
+        self.max_timestamp = self.max_timestamp.max(later.max_timestamp);
+    }
+
     fn add(&mut self, entry: Entry) {
         if self.entries.len() == ENTRIES_MAX {
             self.halve();
@@ -308,6 +318,31 @@ mod tests {
             match index.lookup_time(Timestamp(time)) {
                 Some((offset, _)) => prop_assert!(first.is_none_or(|first| offset <= first.0)),
                 None => prop_assert_eq!(first, None),
+            }
+        }
+
+        /// What a start leaves: one index of the batches before it, and one of those after. Times rise, as they mostly do.
+        #[test]
+        fn joined_it_passes_over_nothing_either(batches in any_batches(), at in any::<Index>(), wanted in any::<Index>()) {
+            let rising = |(number, (records, bytes, time)): (usize, &Batch)| (*records, *bytes, number as i64 * 9 + time % 9);
+            let batches: Vec<Batch> = batches.iter().enumerate().map(rising).collect();
+            let (_, all, _) = indexed(&batches);
+            let at = at.index(batches.len() + 1);
+            let (mut index, mut later) = (SparseIndex::new(BASE), SparseIndex::new(BASE));
+            let mut max_timestamp = Timestamp(-1);
+            for (number, (offset, position, time)) in all.iter().enumerate() {
+                max_timestamp = max_timestamp.max(Timestamp(*time));
+                let of = if number < at { &mut index } else { &mut later };
+                of.note(*offset, *position, max_timestamp);
+            }
+            index.join(&later);
+            prop_assert_eq!(index.max_timestamp, max_timestamp);
+            prop_assert!(index.entries.len() <= ENTRIES_MAX);
+            if let Some(first) = all.get(wanted.index(all.len() + 1)) {
+                prop_assert!(index.lookup(first.0).0 <= first.0);
+                let earliest = all.iter().find(|batch| batch.2 >= first.2);
+                let found = index.lookup_time(Timestamp(first.2));
+                prop_assert!(found.zip(earliest).is_some_and(|(found, earliest)| found.0 <= earliest.0));
             }
         }
 

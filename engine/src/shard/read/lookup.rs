@@ -179,9 +179,7 @@ impl Shard {
         let partition = partitions.get_mut(handle).ok_or(ReadError::UnknownPartition)?;
         let active = partition.active.as_mut().filter(|active| active.base == base && active.indexed_from.0 > 0);
         if let Some(active) = active {
-            for entry in active.index.entries() {
-                index.note(entry.offset, entry.position, entry.max_timestamp_before);
-            }
+            index.join(&active.index);
             (active.index, active.indexed_from) = (index, Position(0));
         }
         Ok(())
