@@ -3,7 +3,7 @@ use crate::data_dir::LOCK;
 use crate::log::checkpoint::{CheckpointState, FileHeader, JournalFrom, PartitionState, snapshot};
 use crate::log::frame::{Checksum, Nonce, Sequence};
 use crate::log::index::{Identity, SparseIndex};
-use crate::log::journal::{AppendSection, EntryHeader, EntryWriter};
+use crate::log::journal::{AppendSection, EntryHeader, EntryWriter, Start};
 use crate::log::testing::{golden, partition as id};
 use crate::metadata::{MetadataRecord, TopicInfo, TopicName, TopicSettings};
 use crate::model::{LeaderEpoch, PartitionId, Position, ShardId, Timestamp, TopicId};
@@ -168,12 +168,16 @@ impl DataDir {
     }
 
     fn entry(&mut self, append: &AppendSection, inline: &[u8]) {
+        self.entry_of(|entry| entry.append(append).unwrap().copy_from_slice(inline));
+    }
+
+    fn entry_of(&mut self, sections: impl FnOnce(&mut EntryWriter<'_>)) {
         let Expected { nonce, sequence, position, previous } = self.next;
         let durable = Sequence(sequence.0.saturating_sub(2));
         let at = position.0 as usize;
         let header = EntryHeader { nonce, sequence, position, previous, durable };
         let mut entry = EntryWriter::new(&mut self.journal[at..], header);
-        entry.append(append).unwrap().copy_from_slice(inline);
+        sections(&mut entry);
         let finished = entry.finish();
         self.next = Expected {
             nonce,
@@ -300,6 +304,18 @@ fn missing_and_short_segments_are_found() {
     dir.edit(&dir.sealed(), |bytes| bytes.truncate(4096));
     let finding = dir.finds(Severity::Error, &dir.sealed(), "from offset 11 to 39");
     assert_eq!(finding.at, Some(11 * 370));
+}
+
+#[test]
+fn a_segment_removed_after_the_checkpoint_is_not_missed() {
+    let mut dir = DataDir::new();
+    let first = Offset(40);
+    dir.entry_of(|entry| entry.start(&Start { partition: partition(), first }).unwrap());
+    dir.write_journal();
+    fs::remove_file(dir.sealed()).unwrap();
+    fs::remove_file(paths::index(dir.root(), partition(), Offset(0))).unwrap();
+    let (findings, summary) = dir.verify();
+    assert!(summary.is_sound(), "{findings:#?}");
 }
 
 #[test]
