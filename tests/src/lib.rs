@@ -1,5 +1,5 @@
 //! The simulated world: the engine that is shipped, on disks and networks that fail, with clients that remember what
-//! they were told. And the real program as a process of its own.
+//! they were told. And the real program as a process of its own, on disks whose power is cut.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::expect_used,
@@ -8,11 +8,14 @@
     reason = "all of this is for tests: what is broken is to stop one"
 )]
 
+pub mod chance;
 pub mod clients;
+pub mod disk;
 pub mod fuzz;
 pub mod invariants;
 pub mod kept;
 pub mod native;
+pub mod powercut;
 pub mod process;
 pub mod records;
 pub mod run;

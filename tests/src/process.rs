@@ -118,8 +118,10 @@ pub fn program() -> &'static Path {
     })
 }
 
-/// `target/<profile>`: this executable is in its `deps`.
+/// `target/<profile>`: this executable is there, or a test in its `deps`.
 fn profile_directory() -> PathBuf {
-    let executable = current_exe().expect("the path of this test");
-    executable.parent().and_then(Path::parent).expect("a build directory").to_owned()
+    let executable = current_exe().expect("the path of this program");
+    let directory = executable.parent().expect("a build directory");
+    let directory = if directory.ends_with("deps") { directory.parent() } else { Some(directory) };
+    directory.expect("a build directory").to_owned()
 }

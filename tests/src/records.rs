@@ -27,7 +27,8 @@ pub fn batch(append: u64, count: u32, value_bytes: usize, timestamp: i64, codec:
     builder.build().unwrap_or_default()
 }
 
-fn fill(value: &mut [u8], id: RecordId) {
+/// Writes into a value (at least 16 bytes) which record it is.
+pub fn fill(value: &mut [u8], id: RecordId) {
     value[..8].copy_from_slice(&id.append.to_le_bytes());
     value[8..12].copy_from_slice(&id.index.to_le_bytes());
     let length = value.len() as u32;
@@ -75,7 +76,8 @@ fn seen(batch: BatchView<'_>) -> Result<SeenBatch, String> {
     Ok(SeenBatch { base: batch.base_offset(), next: batch.next_offset(), records })
 }
 
-fn identify(value: &[u8]) -> Option<RecordId> {
+/// Which record a value is; None if any byte of it is not as it was made.
+pub fn identify(value: &[u8]) -> Option<RecordId> {
     let append = u64::from_le_bytes(*value.first_chunk()?);
     let index = u32::from_le_bytes(*value.get(8..)?.first_chunk()?);
     let length = u32::from_le_bytes(*value.get(12..)?.first_chunk()?);

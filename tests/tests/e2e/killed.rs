@@ -7,10 +7,11 @@
 //! - a partition steps back at most once for each kill;
 //! - per key, what comes out equals the file.
 
-use super::logfile::{Chance, key_of, number_of, seed, write_access_log};
+use super::logfile::{key_of, number_of, write_access_log};
 use super::{consume_all, create_topic};
 use corelog_client::blocking::Producer;
 use corelog_client::{Delivery, NewRecord, ProducerOptions, RetryUnknown};
+use corelog_tests::chance::{Chance, seed};
 use corelog_tests::process::{Node, scratch};
 use std::collections::HashMap;
 use std::fs::File;

@@ -1,33 +1,8 @@
 //! An access log as servers write them: made from a seed, every line different, a client's address as its key.
 
+use corelog_tests::chance::Chance;
 use std::io::{BufWriter, Write};
 use std::path::Path;
-
-/// Numbers from a seed: SplitMix64.
-pub(crate) struct Chance(pub(crate) u64);
-
-impl Chance {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
-
-/// The seed from `CORELOG_SEED`, or one of the time; printed, so that a run can be had again.
-pub(crate) fn seed() -> u64 {
-    let given = std::env::var("CORELOG_SEED").ok().and_then(|text| text.parse().ok());
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let seed = given.unwrap_or(now.as_nanos() as u64);
-    println!("CORELOG_SEED={seed}");
-    seed
-}
 
 /// Writes lines until there are at least `bytes`. Answers how many lines.
 pub(crate) fn write_access_log(path: &Path, seed: u64, bytes: u64) -> std::io::Result<u64> {
