@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 /// The tail alone and the tail beside a reader far behind take turns of this length, to see the same minute of the machine.
 const TURN: Duration = Duration::from_millis(500);
 const SENT_TO_PUSHED: &str = "send to push";
-const BESIDE: &str = "beside a reader far behind";
+pub(crate) const BESIDE: &str = "beside a reader far behind";
 
 /// Arguments of `bench consume`.
 #[derive(Debug, Args)]
@@ -113,7 +113,7 @@ fn catching_up(case: &str, readers: usize, bytes: u64, workload: &Workload) -> (
 
 /// Reads all there is from the beginning, so many readers at once: bytes a second of all together, and CPU seconds of the
 /// server for each GB.
-fn catch_up(rig: &Rig, topic: &Topic, readers: usize) -> Result<(f64, Option<f64>)> {
+pub(crate) fn catch_up(rig: &Rig, topic: &Topic, readers: usize) -> Result<(f64, Option<f64>)> {
     let owner = topic.0.owner(0)?;
     let process = || rig.pid().map(Process::of).transpose();
     let (before, began) = (process()?, Instant::now());
@@ -179,7 +179,7 @@ fn tail(rig: &Rig, topic: &Topic, bodies: &Bodies, workload: &Workload, send: f6
 }
 
 /// From send to push, one record at a time: with nobody else there, and beside a reader that is far behind.
-fn soon(rig: &Rig, topic: &Topic, workload: &Workload, meter: &mut Meter) -> Result<Measured> {
+pub(crate) fn soon(rig: &Rig, topic: &Topic, workload: &Workload, meter: &mut Meter) -> Result<Measured> {
     let one = Bodies::of(&Workload { batch_records: 1, ..workload.clone() })?;
     let (mut alone, mut beside, mut rates) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..workload.repeats {

@@ -61,7 +61,7 @@ pub(crate) fn run(args: &ZerocopyArgs) -> Result<Report> {
 }
 
 /// Bytes that no file system can leave out or compress.
-fn write_file(path: &Path, bytes: u64) -> Result<()> {
+pub(crate) fn write_file(path: &Path, bytes: u64) -> Result<()> {
     let doing = "writing the file to be sent";
     let (mut noise, mut piece) = (0x9e37_79b9_7f4a_7c15_u64, vec![0; MB as usize]);
     let mut file = File::create(path).doing(doing)?;

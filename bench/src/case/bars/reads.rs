@@ -1,0 +1,102 @@
+//! Bars of readers.
+
+use super::{Bar, Bench, ratio};
+use crate::case::consume;
+use crate::case::e2e::{self, Audience, END_TO_END};
+use crate::error::{Doing, Result};
+use crate::machine::limits::{Meter, SEND};
+use crate::report::{Measured, median_ratio};
+use crate::server::rig::Rig;
+use crate::workload::Workload;
+use crate::workload::batches::Bodies;
+use corelog_yardstick::transfer::{Net, Way, transfer};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::slice::from_ref;
+use std::time::Duration;
+
+/// What all tails of a server with the usual memory hold.
+const IN_MEMORY: u64 = 48 << 20;
+
+pub(super) fn reading(bench: &Bench<'_>) -> Result<Vec<Bar>> {
+    let (rig, _) = bench.rig()?;
+    let backlog = bench.or_quick(2 << 30, 256 << 20);
+    let (tail, send) = tail_fetch(bench, &rig)?;
+    let (ours, best) = catch_up(bench, &rig, backlog)?;
+    Ok(vec![
+        Bar::at_least(
+            "tail fetch, one consumer: bytes/s to loopback send from memory",
+            median_ratio(&tail, &send),
+            0.8,
+            &[],
+        ),
+        Bar::at_least(
+            "catch-up fetch: bytes/s to the best raw path of `bench zerocopy`",
+            median_ratio(&ours, &best),
+            0.9,
+            &[],
+        ),
+    ])
+}
+
+/// Rates of reading what is in memory, and of the machine's own sends beside each.
+fn tail_fetch(bench: &Bench<'_>, rig: &Rig) -> Result<(Vec<f64>, Vec<f64>)> {
+    let workload = Workload { batch_records: 64, ..bench.workload() };
+    let topic = rig.topic(1, &[])?;
+    rig.fill(&topic, &Bodies::of(&workload)?, &workload, IN_MEMORY)?;
+    let (mut ours, mut limits) = (Vec::new(), Vec::new());
+    for _ in 0..workload.repeats {
+        let mut beside = Meter::new(rig.directory.path(), rig.cores)?;
+        beside.slice(Duration::from_millis(800))?;
+        limits.push(beside.limit(SEND));
+        ours.push(consume::catch_up(rig, &topic, 1)?.0);
+    }
+    Ok((ours, limits))
+}
+
+/// Rates of reading a backlog, and of the best way to send a file that no cache holds.
+fn catch_up(bench: &Bench<'_>, rig: &Rig, bytes: u64) -> Result<(Vec<f64>, Vec<f64>)> {
+    let workload = Workload { batch_records: 64, ..bench.workload() };
+    let topic = rig.topic(1, &[])?;
+    rig.fill(&topic, &Bodies::of(&workload)?, &workload, bytes)?;
+    let path = rig.directory.path().join("raw");
+    crate::case::zerocopy::write_file(&path, bytes)?;
+    let (mut ours, mut best) = (Vec::new(), Vec::new());
+    for _ in 0..workload.repeats.min(3) {
+        best.push(best_raw(&path, bytes)?);
+        ours.push(consume::catch_up(rig, &topic, 1)?.0);
+    }
+    Ok((ours, best))
+}
+
+fn best_raw(path: &Path, bytes: u64) -> Result<f64> {
+    let net = Net { receiver: IpAddr::V4(Ipv4Addr::LOCALHOST), namespaces: None };
+    let mut best = 0.0_f64;
+    for way in Way::ALL.into_iter().filter(|way| *way != Way::Memory) {
+        let took = transfer(&net, path, bytes, way, false).doing("sending a file")?;
+        best = best.max(bytes as f64 / took.time.as_secs_f64());
+    }
+    Ok(best)
+}
+
+pub(super) fn beside(bench: &Bench<'_>) -> Result<Vec<Bar>> {
+    let (rig, mut meter) = bench.rig()?;
+    let workload = Workload { batch_records: 64, repeats: bench.or_quick(3, 1), ..bench.workload() };
+    let topic = rig.topic(1, &[])?;
+    rig.fill(&topic, &Bodies::of(&workload)?, &workload, bench.or_quick(10_000_000_000, 1_000_000_000))?;
+    let measured = consume::soon(&rig, &topic, &workload, &mut meter)?;
+    let p99 = ratio(from_ref(&measured), &format!("{} p99", consume::BESIDE), "that without it");
+    let what = "durable produce and its push while another reads 10 GB from the start: p99 to that without";
+    Ok(vec![Bar::at_most(what, p99, 2.0, &[measured])])
+}
+
+pub(super) fn end_to_end(bench: &Bench<'_>) -> Result<Vec<Bar>> {
+    let (rig, mut meter) = bench.rig()?;
+    let Workload { seconds, warm_up, repeats, .. } = bench.workload();
+    let workload = Workload { seconds, warm_up, repeats, ..e2e::default_workload() };
+    let audience = Audience { groups: 1, consumers: 1 };
+    let measured: Vec<Measured> = vec![e2e::measure("bars, e2e", &workload, audience, &rig, &mut meter)?];
+    let p99 = ratio(&measured, &format!("{END_TO_END} p99"), "a raw flush and two round trips");
+    let what = "end to end, 1 MB/s paced, durable: p99 to a raw flush and two round trips";
+    Ok(vec![Bar::at_most(what, p99, 1.5, &measured)])
+}
