@@ -5,8 +5,8 @@
 pub struct Chance(pub u64);
 
 impl Chance {
-    /// The next number.
-    pub fn next(&mut self) -> u64 {
+    /// A number.
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -16,7 +16,7 @@ impl Chance {
 
     /// One below `bound`, which is not zero.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.draw() % bound
     }
 
     /// True once in `times`.
@@ -27,7 +27,7 @@ impl Chance {
     /// A generator of its own for part `number` of the run, whatever is drawn here before or after.
     pub fn part(&self, number: u64) -> Chance {
         let mut part = Chance(self.0 ^ number.wrapping_mul(0xd6e8_feb8_6659_fd93));
-        part.next();
+        part.draw();
         part
     }
 }

@@ -11,6 +11,7 @@
 pub mod chance;
 pub mod clients;
 pub mod disk;
+pub mod disks;
 pub mod fuzz;
 pub mod invariants;
 pub mod kept;

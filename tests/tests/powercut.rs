@@ -2,6 +2,7 @@
 //!
 //! `proof powercut` does as many as one likes (docs/durability.md).
 #![forbid(unsafe_code)]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test that meets what it did not expect should end there")]
 
 use corelog_tests::chance::seed;
 use corelog_tests::disk::{self, image::FileSystem};

@@ -43,7 +43,7 @@ pub(super) fn found(fs: FileSystem, job: &Job) -> Result<Option<Found>> {
     let mut chance = Chance(job.cut.seed).part(2);
     let begun = jobs::begun(&recording)?;
     let point = begun + 1 + chance.below((recording.log.entries().len() - begun) as u64) as usize;
-    jobs::repeat(&recording, &job.directory, Subject::Promise, Cut { point, seed: chance.next() })
+    jobs::repeat(&recording, &job.directory, Subject::Promise, Cut { point, seed: chance.draw() })
 }
 
 /// Writes down what was known, starts a server, and makes what it serves now known as well.

@@ -178,7 +178,7 @@ impl<'a> Cutting<'a> {
         while points.len() < count.min(end - self.from) {
             points.insert(self.from + 1 + chance.below((end - self.from) as u64) as usize);
         }
-        points.into_iter().map(|point| Cut { point, seed: chance.next() }).collect()
+        points.into_iter().map(|point| Cut { point, seed: chance.draw() }).collect()
     }
 
     fn job(&mut self, cut: Cut, again: bool) -> Result<Job> {

@@ -111,7 +111,7 @@ fn cut_one_recording(
 ) -> Result<()> {
     let began = Instant::now();
     let directory = room()?;
-    let seed = chance.next();
+    let seed = chance.draw();
     let recording = recording::record(directory.path(), plan.fs, plan.subject.durability(), seed)?;
     let recorded = began.elapsed();
     report.met.add(&recording.met);

@@ -3,7 +3,7 @@
 use super::book::What;
 use super::met::{Met, Segments};
 use super::teller::{Stream, Teller};
-use super::workload::{Clients, streams};
+use super::workload::{Clients, Phase, streams};
 use super::{PATIENCE, server_options};
 use crate::chance::Chance;
 use crate::disk::image::{self, FileSystem};
@@ -20,8 +20,13 @@ use std::time::Duration;
 
 /// Size of the journals: the least that is allowed, so that they are gone around soon.
 const JOURNAL_BYTES: u64 = 32 << 20;
-/// How long the clients work before the server is killed, before it is stopped, and at last.
-const PHASES: [Duration; 3] = [Duration::from_millis(2500), Duration::from_millis(1500), Duration::from_millis(700)];
+/// What the clients do before the server is killed, before it is stopped, and at last. The first is enough to go around the
+/// journal however slow the machine is: two of the producers' records are too small to go past it.
+const PHASES: [Phase; 3] = [
+    Phase { time: Duration::from_millis(2500), bytes: 20 << 20 },
+    Phase { time: Duration::from_millis(1500), bytes: 0 },
+    Phase { time: Duration::from_millis(700), bytes: 0 },
+];
 /// How often segment files are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 

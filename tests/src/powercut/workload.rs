@@ -42,6 +42,13 @@ pub(super) fn streams(durability: &'static str) -> Vec<Stream> {
     ]
 }
 
+/// How long clients work, and how much each producer sends at least.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Phase {
+    pub(super) time: Duration,
+    pub(super) bytes: u64,
+}
+
 /// The clients of one server.
 pub(super) struct Clients<'a> {
     pub(super) bootstrap: String,
@@ -67,18 +74,19 @@ impl Clients<'_> {
         Ok(Admin::connect(&self.bootstrap, ConnectOptions::default())?)
     }
 
-    /// All of them at once for so long. When this returns, all that was sent was acknowledged.
-    pub(super) fn run(&mut self, streams: &[Stream], time: Duration) -> Result<()> {
-        let until = Instant::now() + time;
+    /// All of them at once for so long, and until each producer has sent so many bytes. When this returns, all that was
+    /// sent was acknowledged.
+    pub(super) fn run(&mut self, streams: &[Stream], phase: Phase) -> Result<()> {
+        let until = Instant::now() + phase.time;
         let over = AtomicBool::new(false);
         let (bootstrap, teller, chance) = (self.bootstrap.clone(), self.teller, self.chance.clone());
-        self.chance.next();
+        self.chance.draw();
         thread::scope(|scope| {
             let producers: Vec<_> = streams
                 .iter()
                 .map(|stream| {
                     let (bootstrap, chance) = (&bootstrap, chance.part(stream.number.into()));
-                    scope.spawn(move || produce(bootstrap, teller, stream, chance, until))
+                    scope.spawn(move || produce(bootstrap, teller, stream, chance, (until, phase.bytes)))
                 })
                 .collect();
             let reader = scope.spawn(|| follow(&bootstrap, teller, &streams[0], &over));
@@ -171,17 +179,23 @@ pub(super) fn send(producer: &Producer, stream: &Stream, partition: u32, offset:
     Ok(producer.send(NewRecord::new(&value).partition(partition)).map(drop)?)
 }
 
-fn produce(bootstrap: &str, teller: &Arc<Teller>, stream: &Stream, mut chance: Chance, until: Instant) -> Result<()> {
+fn produce(
+    bootstrap: &str,
+    teller: &Arc<Teller>,
+    stream: &Stream,
+    mut chance: Chance,
+    (until, bytes_least): (Instant, u64),
+) -> Result<()> {
     let producer = producer(bootstrap, teller, stream)?;
     let mut next: Vec<i64> = (0..stream.partitions).map(|partition| teller.told(stream, partition)).collect();
-    let (mut left, (least, most)) = (PHASE_BYTES, stream.bytes);
-    while Instant::now() < until && left > 0 {
+    let (mut sent, (least, most)) = (0, stream.bytes);
+    while (Instant::now() < until || sent < bytes_least) && sent < PHASE_BYTES {
         let partition = chance.below(stream.partitions.into()) as u32;
         let bytes = least + chance.below(most - least);
         let offset = &mut next[partition as usize];
         send(&producer, stream, partition, *offset, bytes)?;
         *offset += 1;
-        left = left.saturating_sub(bytes);
+        sent += bytes;
         if chance.one_in(200) {
             thread::sleep(Duration::from_millis(chance.below(10)));
         }
@@ -194,10 +208,10 @@ fn follow(bootstrap: &str, teller: &Teller, stream: &Stream, over: &AtomicBool) 
     let options = ConsumerOptions { out_of_range: OutOfRange::Beginning, ..ConsumerOptions::default() };
     let mut consumer = Consumer::connect(bootstrap, &stream.topic, options)?;
     while !over.load(Ordering::Relaxed) {
-        if let Some(fetched) = consumer.poll(Duration::from_millis(50))? {
-            if fetched.next() > teller.told(stream, fetched.partition()) {
-                teller.tell(What::Told, stream, fetched.partition(), fetched.next());
-            }
+        if let Some(fetched) = consumer.poll(Duration::from_millis(50))?
+            && fetched.next() > teller.told(stream, fetched.partition())
+        {
+            teller.tell(What::Told, stream, fetched.partition(), fetched.next());
         }
     }
     Ok(())

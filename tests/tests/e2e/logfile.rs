@@ -29,7 +29,7 @@ pub(crate) fn write_access_log(path: &Path, seed: u64, bytes: u64) -> std::io::R
             chance.below(1 << 32),
             chance.below(100_000),
             chance.below(1 << 20),
-            chance.next(),
+            chance.draw(),
         )?;
         out.write_all(&line)?;
         lines += 1;

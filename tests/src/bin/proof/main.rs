@@ -1,6 +1,7 @@
 //! `proof`: what the tests prove, for longer than a test run can take.
 #![forbid(unsafe_code)]
 
+mod disks;
 mod powercut;
 
 use clap::{Parser, Subcommand};
@@ -22,6 +23,8 @@ struct Arguments {
 enum Command {
     /// Cuts the power of a real server's disk, as often as asked.
     Powercut(powercut::Arguments),
+    /// Tells the stories of disks that misbehave.
+    Disks(disks::Arguments),
 }
 
 /// How a proof came out.
@@ -34,6 +37,7 @@ enum Outcome {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Powercut(arguments) => powercut::run(&arguments),
+        Command::Disks(arguments) => disks::run(&arguments),
     };
     match outcome {
         Ok(Outcome::Held) => ExitCode::SUCCESS,

@@ -1,0 +1,50 @@
+//! `proof disks`.
+
+use crate::Outcome;
+use clap::Args;
+use corelog_tests::disk::{Result, image::FileSystem};
+use corelog_tests::disks::{STORIES, hang, tell};
+use std::time::Duration;
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  proof disks
+  proof disks --hang 30 --only hangs
+
+It needs root, /dev/fuse, loop devices and what tests/run installs.")]
+pub(crate) struct Arguments {
+    /// How long the disk hangs, seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    hang: u64,
+    /// Only stories whose name contains this
+    #[arg(long, value_name = "WORD", default_value = "")]
+    only: String,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+    let mut failed = 0;
+    for fs in FileSystem::ALL {
+        for (name, story) in STORIES {
+            failed += usize::from(!told(arguments, fs, name, || tell(story, fs)));
+        }
+        let time = Duration::from_secs(arguments.hang);
+        failed += usize::from(!told(arguments, fs, "a disk that hangs", || tell(|fs| hang(fs, time), fs)));
+    }
+    println!("{failed} stories went wrong");
+    Ok(if failed == 0 { Outcome::Held } else { Outcome::Broken })
+}
+
+fn told(arguments: &Arguments, fs: FileSystem, name: &str, story: impl FnOnce() -> Result<String>) -> bool {
+    if !name.contains(&arguments.only) {
+        return true;
+    }
+    match story() {
+        Ok(told) => println!("{fs}: {name}: {told}"),
+        Err(error) => {
+            println!("{fs}: {name}: WRONG: {error}");
+            return false;
+        }
+    }
+    true
+}
