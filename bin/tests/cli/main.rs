@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets what it did not expect should end there")]
 
 mod arguments;
+mod bench;
 mod files;
 mod records;
 mod run;

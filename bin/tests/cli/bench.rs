@@ -1,0 +1,107 @@
+//! `bench`: reports in each of their forms, loads from files and from several processes, and what changed between two.
+
+use crate::run::{Ended, corelog, run, run_with};
+use std::path::Path;
+
+/// A short run of a server of its own, in a directory that takes direct I/O.
+fn bench(arguments: &[&str]) -> Ended {
+    let mut command = corelog(&[&["bench"][..], arguments].concat());
+    command.args(["--dir", env!("CARGO_TARGET_TMPDIR")]);
+    run_with(command, b"")
+}
+
+const SHORT: [&str; 8] = ["--seconds", "0.2", "--warm-up", "0.1", "--repeats", "2", "--serve-arg", "--memory=512MiB"];
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn a_load_from_a_file_by_two_processes_is_one_report_in_every_form() {
+    let dir = tempfile::tempdir().unwrap();
+    let (workload, page) = (dir.path().join("load.toml"), dir.path().join("report.html"));
+    std::fs::write(&workload, "record-bytes = \"100..2000\"\nkeys = 10\npartitions = 3\nproducers = 8\nrate = 99999\n")
+        .unwrap();
+    let (workload, html) = (workload.to_str().unwrap(), page.to_str().unwrap());
+    let flags = ["produce", "--workload", workload, "--rate", "500", "--processes", "2", "--json", "--html", html];
+    let report = json(&bench(&[&flags[..], &SHORT].concat()).ok());
+    let result = &report["results"][0];
+    let load = "open loop, 500 records/s, 8 producers, 100..2000 B records, 1 a batch, 10 keys, 3 partitions, durability \
+                flush, from 2 processes";
+    assert_eq!((&result["subject"], &result["load"]), (&"corelog".into(), &load.into()));
+    let figure = |name: &str| {
+        let figures = result["figures"].as_array().unwrap();
+        figures.iter().find(|figure| figure["name"] == name).unwrap_or_else(|| panic!("{name} in {result}")).clone()
+    };
+    assert_eq!(figure("records")["runs"].as_array().unwrap().len(), 2);
+    assert!(figure("records")["value"].as_f64().unwrap() > 100.0, "{result}");
+    assert!(figure("acknowledgement p99")["value"].as_f64().unwrap() > 0.0);
+    assert_eq!(result["budget"].as_array().unwrap().len(), 6, "every stage of an append");
+    assert!(report["machine"]["facts"].to_string().contains("kernel"));
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.starts_with("<!doctype html>") && page.contains(load), "the page has the data");
+}
+
+#[test]
+fn end_to_end_receives_what_was_sent() {
+    let rows =
+        bench(&[&["e2e", "--rate", "200", "--consumers", "2", "--partitions", "2", "--csv"][..], &SHORT].concat());
+    let rows = rows.ok();
+    let value = |figure: &str| -> f64 {
+        let row = rows.lines().find(|row| row.contains(&format!(",{figure},")) && row.contains(",all,"));
+        row.unwrap_or_else(|| panic!("{figure} in {rows}")).rsplit_once(',').unwrap().1.parse().unwrap()
+    };
+    assert!(value("records received") > 50.0, "{rows}");
+    assert!(value("end to end p50") >= value("acknowledgement p50") / 2.0, "{rows}");
+}
+
+fn report(path: &Path, records: [f64; 5]) {
+    let figure = serde_json::json!({
+        "name": "records", "unit": "1/s", "better": "higher", "value": records[2], "runs": records, "limits": [],
+    });
+    let result = serde_json::json!({
+        "case": "produce", "subject": "corelog", "load": "a load", "load_bound": false, "figures": [figure],
+        "timings": [], "each_second": [], "budget": [], "notes": [],
+    });
+    let program = serde_json::json!({ "version": "0", "commit": "0", "command": [], "began": 0 });
+    let report = serde_json::json!({
+        "format": 1, "program": program, "machine": { "facts": [] }, "limits": [], "results": [result], "notes": [],
+    });
+    std::fs::write(path, report.to_string()).unwrap();
+}
+
+#[test]
+fn a_regression_is_told_from_noise_and_ends_with_3() {
+    let dir = tempfile::tempdir().unwrap();
+    let [before, slower, alike] = ["before", "slower", "alike"].map(|name| dir.path().join(name));
+    report(&before, [100.0, 101.0, 102.0, 103.0, 104.0]);
+    report(&slower, [80.0, 81.0, 82.0, 83.0, 84.0]);
+    report(&alike, [60.0, 99.0, 103.0, 105.0, 130.0]);
+    let diff = |after: &Path| run(&["bench", "diff", before.to_str().unwrap(), after.to_str().unwrap()]);
+    let worse = diff(&slower);
+    assert_eq!((worse.status, worse.text().contains("-19.6 %  p 0.008  WORSE")), (Some(3), true), "{}", worse.text());
+    let same = diff(&alike).ok();
+    assert!(same.contains("1 of 1 figures are the same within noise"), "{same}");
+    let ended = run(&["bench", "diff", "/nowhere", "/nowhere"]);
+    assert_eq!(ended.status, Some(1));
+    std::fs::write(&alike, "{}").unwrap();
+    let ended = diff(&alike);
+    assert_eq!(ended.status, Some(2));
+    assert!(ended.stderr.contains("is no report of `bench --json`"), "{}", ended.stderr);
+}
+
+#[test]
+fn what_cannot_be_loaded_is_refused_by_name() {
+    let refused = |arguments: &[&str]| {
+        let ended = run(&[&["bench", "produce"][..], arguments].concat());
+        assert_eq!(ended.status, Some(2), "{}", ended.stderr);
+        ended.stderr
+    };
+    assert!(refused(&["--record-bytes", "big"]).contains("a range like 100..2000"));
+    assert!(refused(&["--producers", "0"]).contains("producers is 0; it must be at least 1"));
+    assert!(refused(&["--ramp", "5..1"]).contains("two rates"));
+    assert!(refused(&["--rate", "0"]).contains("above 0"));
+    let ended = run(&["bench", "produce", "--workload", "/nowhere.toml"]);
+    assert_eq!(ended.status, Some(1));
+    assert!(ended.stderr.contains("reading the workload /nowhere.toml"), "{}", ended.stderr);
+}
