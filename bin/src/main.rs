@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod consume;
+mod doctor;
 mod dump_log;
 mod failure;
 mod format;
@@ -56,6 +57,8 @@ enum Command {
     Stats(stats::Stats),
     /// Show or verify the files of a data directory
     DumpLog(dump_log::DumpLog),
+    /// Examine a stopped server's data directory, and say what can be done about damage
+    Doctor(doctor::Doctor),
     /// Measure throughput and latency beside the machine's own limits
     Bench(corelog_bench::Args),
     /// Check whether this machine suits corelog
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Command::Consume(args) => consume::run(args),
         Command::Stats(args) => stats::run(args),
         Command::DumpLog(args) => dump_log::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench(&args),
         Command::Tune(args) => tune::run(args),
     };

@@ -25,6 +25,7 @@ fn every_command_has_help_with_an_example() {
         &["topic", "delete-records"],
         &["produce"],
         &["consume"],
+        &["doctor"],
         &["dump-log"],
         &["tune"],
         &["tune", "check"],

@@ -70,6 +70,44 @@ fn a_flipped_bit_is_found() {
 }
 
 #[test]
+fn doctor_says_what_is_wrong_and_what_to_do() {
+    let dir = written(|server| assert_eq!(server.stop().0, Some(0)));
+    let root = dir.path().to_str().unwrap();
+    let healthy = run(&["doctor", root]).ok();
+    assert!(healthy.starts_with(&format!("{root} is healthy: ")), "{healthy}");
+    let path = segment(dir.path());
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let ended = run(&["doctor", root]);
+    let text = ended.text();
+    assert_eq!(ended.status, Some(3), "{text}{}", ended.stderr);
+    for line in [
+        format!("  file     {}, byte 0", path.display()),
+        "  topic    t, partition 0".into(),
+        "  records  lost, unless there is a copy".into(),
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
+    }
+    assert!(text.contains("  do       The server serves what lies before the damage"), "{text}");
+    assert!(text.contains(&format!("{root} is damaged, with acknowledged records lost")), "{text}");
+    let json = run(&["doctor", root, "--json"]);
+    let lines: Vec<serde_json::Value> = json.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((json.status, &lines[0]["topic"], &lines[0]["risk"]), (Some(3), &"t".into(), &"lost".into()));
+    assert_eq!(lines.last().unwrap()["errors"], 1);
+}
+
+#[test]
+fn doctor_examines_data_directories_of_stopped_servers() {
+    let dir = tempfile::tempdir().unwrap();
+    let sentence = format!("corelog: {} is no data directory of corelog: it has no node file", dir.path().display());
+    run(&["doctor", dir.path().to_str().unwrap()]).fails(2, &sentence);
+    let _server = Server::start(dir.path());
+    let sentence = format!("corelog: {} is in use by a server: stop that first", dir.path().display());
+    run(&["doctor", dir.path().to_str().unwrap()]).fails(1, &sentence);
+}
+
+#[test]
 fn what_is_not_ours_or_in_use_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let ended = dump(dir.path(), &[]);

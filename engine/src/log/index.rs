@@ -229,6 +229,18 @@ pub fn decode(file: &[u8]) -> Result<(Identity, SparseIndex), IndexFault> {
     Ok((identity, index))
 }
 
+/// Whether a crash can have left this of a file: it is written into fresh blocks, and a sector that did not get its bytes is
+/// zeros. Of what cannot be decoded this tells the half-written from the damaged.
+pub fn is_cut_short(file: &[u8]) -> bool {
+    const SECTOR_BYTES: usize = 512;
+    let count = Fields::of(file.get(28..).unwrap_or_default()).u32().unwrap_or(0) as usize;
+    let used = HEADER_BYTES + count.min(ENTRIES_MAX) * ENTRY_BYTES;
+    let last = file.len().saturating_sub(SECTOR_BYTES);
+    let has_bytes = |at: usize| at < used || at == last;
+    let sectors = (0..).step_by(SECTOR_BYTES).zip(file.chunks(SECTOR_BYTES));
+    file.is_empty() || sectors.into_iter().any(|(at, sector)| has_bytes(at) && sector.iter().all(|byte| *byte == 0))
+}
+
 fn take(covered: &[u8]) -> Option<(Identity, SparseIndex)> {
     let mut fields = Fields::of(&covered[6..]);
     if usize::from(fields.u16()?) != HEADER_BYTES {
@@ -416,6 +428,18 @@ mod tests {
                 Ok(read) => prop_assert!(read == (identity, index) || read == (was, old)),
                 Err(fault) => prop_assert!(matches!(fault, IndexFault::NotAnIndex | IndexFault::Checksum), "{}", fault),
             }
+        }
+
+        #[test]
+        fn what_a_crash_cuts_short_is_told_from_damage(batches in any_batches(), kept in any_arrival(), bit: Index) {
+            let (index, _, identity) = indexed(&batches);
+            let whole = encoded(&index, &identity);
+            let half = torn(&vec![0; whole.len()], &whole, |at| kept[at % kept.len()]);
+            prop_assert_eq!(decode(&half).is_err(), is_cut_short(&half));
+            let mut damaged = whole;
+            let bit = bit.index(damaged.len() * 8);
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(!is_cut_short(&damaged));
         }
 
         #[test]

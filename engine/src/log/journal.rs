@@ -440,6 +440,20 @@ pub fn parse<'a>(bytes: &'a [u8], expected: &Expected) -> Result<Entry<'a>, Entr
     Ok(Entry { head: entry_head(frame.head), frame })
 }
 
+/// Whether an entry was begun where the expected one cannot be read for this fault, so that it was torn, or is damaged. Else
+/// there are zeros, or any part of an earlier lap, and the journal ends before. `block` is what lies there.
+pub fn is_begun(block: &[u8], expected: &Expected, fault: EntryFault) -> bool {
+    match fault {
+        EntryFault::HeaderChecksum | EntryFault::BodyChecksum | EntryFault::ChainBroken => true,
+        // Its magic may be what is damaged: behind that, nothing but the entry itself has nonce and sequence there.
+        EntryFault::NotAFrame => {
+            let mut fields = Fields::of(block.get(8..).unwrap_or_default());
+            (fields.u64(), fields.u64()) == (Some(expected.nonce.0), Some(expected.sequence.0))
+        }
+        _ => false,
+    }
+}
+
 /// Where an entry was found that says what was durable when it was built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proof {

@@ -162,8 +162,11 @@ impl Start {
         let (me, shards) = (self.id(), self.reactor.shards());
         for old in (0..node.shards).filter(|old| old % shards == me.0) {
             let path = paths::shard(&self.config.data_dir, node.generation, ShardId(old));
-            let Found { recovery, checkpoint: number, damaged, entries: read } =
+            let Found { recovery, checkpoint: number, damaged, entries: read, torn } =
                 Reader::new(&self.reactor, &self.memory, &self.config, path.clone()).read(true).await?;
+            if let Some(torn) = torn {
+                eprintln!("corelog: shard {me}: {torn}");
+            }
             if damaged {
                 self.keep_damaged_journal(&path).await?;
                 self.damaged.push(ShardId(old));

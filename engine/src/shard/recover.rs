@@ -37,6 +37,8 @@ pub(super) struct Found {
     pub(super) damaged: bool,
     /// How many entries were replayed.
     pub(super) entries: u64,
+    /// What was cut off at the journal's end: an entry that nothing says was acknowledged.
+    pub(super) torn: Option<String>,
 }
 
 /// Reads a shard's directory.
@@ -59,7 +61,8 @@ struct Journal<'a> {
 
 enum Next {
     Entry,
-    Torn,
+    /// With what was begun there, if anything.
+    Torn(Option<String>),
     Damaged(String),
 }
 
@@ -79,10 +82,15 @@ impl<'a> Reader<'a> {
             if must_exist {
                 return Err(self.damaged(&self.directory, "its checkpoint file is missing".into()));
             }
-            return Ok(Found { recovery: Recovery::default(), checkpoint: 0, damaged: false, entries: 0 });
+            return Ok(Found { recovery: Recovery::default(), checkpoint: 0, damaged: false, entries: 0, torn: None });
         };
-        let mut found =
-            Found { recovery: Recovery::new(&checkpoint.state), checkpoint: number, damaged: false, entries: 0 };
+        let mut found = Found {
+            recovery: Recovery::new(&checkpoint.state),
+            checkpoint: number,
+            damaged: false,
+            entries: 0,
+            torn: None,
+        };
         self.read_journal(&checkpoint.state, &mut found).await?;
         Ok(found)
     }
@@ -125,7 +133,10 @@ impl<'a> Reader<'a> {
         loop {
             match self.take_entry(&mut journal, &mut expected, found, start).await? {
                 Next::Entry => found.entries += 1,
-                Next::Torn => return Ok(()),
+                Next::Torn(begun) => {
+                    found.torn = begun;
+                    return Ok(());
+                }
                 Next::Damaged(why) => {
                     found.damaged = true;
                     found.recovery.fence_all(&why);
@@ -154,7 +165,7 @@ impl<'a> Reader<'a> {
         start: JournalPosition,
     ) -> Result<Next, ShardError> {
         if expected.position.0 - start.0 >= journal.size {
-            return Ok(Next::Torn);
+            return Ok(Next::Torn(None));
         }
         journal.forget_before(expected.position);
         let length = match journal::inspect(journal.bytes(expected.position, BLOCK as usize).await?) {
@@ -179,7 +190,16 @@ impl<'a> Reader<'a> {
         for append in &appends {
             match self.direct_blocks(append).await? {
                 Some(read) => blocks.push(read),
-                None => return Ok(Next::Torn),
+                None => {
+                    let segment = paths::segment(&self.config.data_dir, append.partition, append.segment_base);
+                    let why =
+                        format!("what it wrote to {} at byte {} is not there", segment.display(), append.direct_from);
+                    return Ok(Next::Torn(Some(self.torn(
+                        journal.size,
+                        &Expected { position: here, ..*expected },
+                        &why,
+                    ))));
+                }
             }
         }
         let mut blocks = blocks.into_iter();
@@ -208,8 +228,12 @@ impl<'a> Reader<'a> {
         }
         match self.proven(journal, expected, 0).await? {
             None if planted::active(Bug::TornTakenForDamaged) => Ok(Next::Damaged(fault.to_string())),
-            Some(_) if planted::active(Bug::DamagedTakenForTorn) => Ok(Next::Torn),
-            None => Ok(Next::Torn),
+            Some(_) if planted::active(Bug::DamagedTakenForTorn) => Ok(Next::Torn(None)),
+            None => {
+                let block = journal.bytes(expected.position, BLOCK as usize).await?;
+                let is_begun = journal::is_begun(block, expected, fault);
+                Ok(Next::Torn(is_begun.then(|| self.torn(journal.size, expected, &fault.to_string()))))
+            }
             Some(by) => Ok(Next::Damaged(format!(
                 "{} at byte {}: entry {} was acknowledged (entry {} says so) and is damaged: {fault}",
                 self.directory.join(paths::JOURNAL).display(),
@@ -218,6 +242,16 @@ impl<'a> Reader<'a> {
                 by.0
             ))),
         }
+    }
+
+    /// Says what is cut off, for an operator who knows of no crash: then it is damage.
+    fn torn(&self, size: u64, expected: &Expected, why: &str) -> String {
+        let path = self.directory.join(paths::JOURNAL);
+        let (at, sequence) = (expected.position.0 % size, expected.sequence.0);
+        format!(
+            "{} at byte {at}: entry {sequence}, which nothing says was acknowledged, is cut off: {why}",
+            path.display()
+        )
     }
 
     /// The entry, behind the first `skip` bytes from the expected one on, that says the expected one was durable.

@@ -395,6 +395,35 @@ fn blocks_that_an_entry_left_to_the_segment_are_looked_at() {
 }
 
 #[test]
+fn an_index_that_was_not_written_whole_is_no_damage() {
+    let dir = DataDir::new();
+    let path = paths::index(dir.root(), partition(), Offset(0));
+    let length = fs::metadata(&path).unwrap().len() as usize;
+    for short in [0, length] {
+        fs::write(&path, vec![0; short]).unwrap();
+        dir.finds(Severity::Note, &path, "a crash cut its writing short");
+    }
+}
+
+#[test]
+fn a_segment_of_which_all_records_were_deleted_need_not_be_there() {
+    let dir = DataDir::new();
+    let metadata = dir.metadata(&[MetadataRecord::TopicCreated(topic())]);
+    let end = batches(40, 2, 100).concat().len() as u64;
+    fs::remove_file(dir.sealed()).unwrap();
+    fs::remove_file(paths::index(dir.root(), partition(), Offset(0))).unwrap();
+    for (first, severity) in [(40, None), (39, Some(Severity::Error))] {
+        let mut clicks = state(40, 42, end);
+        clicks.extent.first = Offset(first);
+        let sealed = Sealed { last: Offset(39), end: Position(40 * 370), max_timestamp: Timestamp(1_700_000_000_039) };
+        clicks.sealed.insert(Offset(0), sealed);
+        dir.checkpoint(BTreeMap::from([(METADATA, metadata.clone()), (partition(), clicks)]));
+        let found = dir.verify().0;
+        assert_eq!(found.first().map(|finding| finding.severity), severity, "{found:#?}");
+    }
+}
+
+#[test]
 fn what_nobody_knows_is_a_note() {
     let dir = DataDir::new();
     let stray = paths::segment(dir.root(), partition(), Offset(99));

@@ -2,6 +2,7 @@
 //! what checkpoint and journal say of it, every index against its segment.
 
 use super::files::{Content, JournalFile, Overlay, SegmentFile, Walked};
+use super::finding::{Finding, Remedy, Severity, Summary, partition_of, restore_segment};
 use super::{
     DumpError, Kind, RECORDS_BYTES_MAX, base_of, itself, list, newest_checkpoint, read_checkpoint, read_index,
     read_node, recognise,
@@ -11,7 +12,7 @@ use crate::data_dir::{LOCK, NODE};
 use crate::log::BLOCK;
 use crate::log::checkpoint::{self, CheckpointState, PartitionState, Tail};
 use crate::log::frame::{Checksum, Sequence};
-use crate::log::index::{self, SparseIndex};
+use crate::log::index::{self, IndexFault, SparseIndex};
 use crate::log::journal::{self, AppendSection, Entry, EntryFault, Expected, JournalPosition, Section};
 use crate::log::paths;
 use crate::log::recovery::{Recovered, Recovery};
@@ -19,120 +20,17 @@ use crate::log::segment::{ANY_EPOCH, BatchRef, Stop};
 use crate::metadata::{Catalog, Replay};
 use crate::model::{LeaderEpoch, Offset, PartitionId, PartitionIndex, Position, Timestamp, TopicId};
 use corelog_batch::{BatchError, BatchView, Codec};
-use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Severity {
-    /// What a crash leaves behind, and the next start clears away.
-    Note,
-    /// Not as it should be; the server helps itself.
-    Warning,
-    /// Something that was acknowledged is lost, or the server will refuse to use it.
-    Error,
-}
-
-/// Something that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// In which file or directory.
-    pub path: PathBuf,
-    /// At which byte of it.
-    pub at: Option<u64>,
-    /// How bad it is.
-    pub severity: Severity,
-    /// What is wrong.
-    pub what: String,
-    /// What to do.
-    pub advice: &'static str,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let severity = match self.severity {
-            Severity::Note => "note",
-            Severity::Warning => "warning",
-            Severity::Error => "error",
-        };
-        write!(f, "{severity}: {}", self.path.display())?;
-        if let Some(at) = self.at {
-            write!(f, " at byte {at}")?;
-        }
-        write!(f, ": {}; {}", self.what, self.advice)
-    }
-}
-
-/// How much was looked at, and found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Summary {
-    /// Partitions that checkpoint and journal know.
-    pub partitions: u64,
-    /// Segments read.
-    pub segments: u64,
-    /// Batches in them that verified.
-    pub batches: u64,
-    /// Bytes of those batches.
-    pub batch_bytes: u64,
-    /// Index files that verified.
-    pub indexes: u64,
-    /// Journal entries that verified.
-    pub journal_entries: u64,
-    /// Checkpoint groups that verified.
-    pub checkpoint_groups: u64,
-    /// Findings of severity note.
-    pub notes: u64,
-    /// Findings of severity warning.
-    pub warnings: u64,
-    /// Findings of severity error.
-    pub errors: u64,
-}
-
-impl Summary {
-    /// Nothing worse than what a crash leaves behind.
-    pub fn is_sound(&self) -> bool {
-        self.warnings == 0 && self.errors == 0
-    }
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} partitions, {} segments, {} batches of {} bytes, {} indexes, {} journal entries, {} checkpoint groups: \
-             {} errors, {} warnings, {} notes",
-            self.partitions,
-            self.segments,
-            self.batches,
-            self.batch_bytes,
-            self.indexes,
-            self.journal_entries,
-            self.checkpoint_groups,
-            self.errors,
-            self.warnings,
-            self.notes
-        )
-    }
-}
+use std::path::Path;
 
 /// The metadata log's one partition.
 const METADATA: PartitionId = PartitionId { topic: TopicId::METADATA, index: PartitionIndex(0) };
 /// Its batches are not compressed; this is only a bound.
 const METADATA_BATCH_BYTES_MAX: usize = 64 << 20;
-
-const RESTORE: &str = "restore it from a backup or another replica; a server fences what it cannot read";
-const NEXT_START: &str = "the next start clears it away";
-const FOREIGN: &str = "a server leaves it alone: remove it if nobody needs it";
-const AHEAD: &str = "a server writes over it when a segment begins there";
-const REBUILD: &str = "remove the index file: it is built again from its segment";
-const READ_ON: &str = "readers stop there: have them go on behind it";
-const NEWER: &str = "use the newer corelog that wrote it";
 
 /// Verifies a data directory, or a part of one. A part is held against the rest of its data directory where it lies in
 /// one, which is read as far as needed.
@@ -159,6 +57,21 @@ fn keep_servers_out(root: &Path) -> Result<Option<File>, DumpError> {
         Err(TryLockError::WouldBlock) => Err(DumpError::InUse { path: root.to_owned() }),
         Err(TryLockError::Error(source)) => Err(DumpError::Io { path, source }),
     }
+}
+
+/// The names of the topics of a data directory, as far as its metadata log can be read; of a stopped server.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn topic_names(root: &Path) -> Result<BTreeMap<TopicId, String>, DumpError> {
+    let mut silent = |_| Ok(());
+    let mut verify =
+        Verify { root: Some(root), report: &mut silent, summary: Summary::default(), known: BTreeMap::new() };
+    verify.shards(root)?;
+    let known = std::mem::take(&mut verify.known);
+    let catalog = verify.catalog(root, known.get(&METADATA))?;
+    let topics = catalog.iter().flat_map(Catalog::topics);
+    Ok(topics.map(|topic| (topic.id, topic.name.as_str().to_owned())).collect())
 }
 
 struct Verify<'a> {
@@ -189,14 +102,17 @@ impl Verify<'_> {
         path: &Path,
         at: Option<u64>,
         what: impl fmt::Display,
-        advice: &'static str,
+        remedy: Remedy,
     ) -> Result<(), DumpError> {
-        *match severity {
+        self.tell(Finding::new(severity, path, at, what, remedy))
+    }
+
+    fn tell(&mut self, finding: Finding) -> Result<(), DumpError> {
+        *match finding.severity {
             Severity::Note => &mut self.summary.notes,
             Severity::Warning => &mut self.summary.warnings,
             Severity::Error => &mut self.summary.errors,
         } += 1;
-        let finding = Finding { path: path.to_owned(), at, severity, what: what.to_string(), advice };
         (self.report)(finding).map_err(DumpError::Output)
     }
 
@@ -209,15 +125,15 @@ impl Verify<'_> {
         for (id, recovered) in &known {
             let directory = paths::partition(root, *id);
             if *id != METADATA && catalog.as_ref().is_some_and(|catalog| catalog.topic(id.topic).is_none()) {
-                self.find(Severity::Note, &directory, None, "its topic was deleted", NEXT_START)?;
+                self.find(Severity::Note, &directory, None, "its topic was deleted", Remedy::NextStart)?;
             } else {
                 self.partition(*id, recovered, &directory, None)?;
             }
         }
         for directory in partition_directories(root)?.into_iter().filter(|_| is_whole) {
-            if id_of(&directory).is_none_or(|id| !known.contains_key(&id)) && !list(&directory)?.is_empty() {
+            if partition_of(&directory).is_none_or(|id| !known.contains_key(&id)) && !list(&directory)?.is_empty() {
                 let what = "no shard knows this partition: its topic was deleted, or nothing was ever acknowledged";
-                self.find(Severity::Note, &directory, None, what, NEXT_START)?;
+                self.find(Severity::Note, &directory, None, what, Remedy::NextStart)?;
             }
         }
         Ok(())
@@ -248,7 +164,7 @@ impl Verify<'_> {
         };
         match finished {
             Ok(catalog) => Ok(catalog),
-            Err(why) => self.find(Severity::Error, &directory, None, why, RESTORE).map(|()| None),
+            Err(why) => self.find(Severity::Error, &directory, None, why, Remedy::RestoreMetadata).map(|()| None),
         }
     }
 
@@ -256,7 +172,7 @@ impl Verify<'_> {
     fn shards(&mut self, root: &Path) -> Result<(), DumpError> {
         let node = match read_node(root)? {
             Ok(node) => node,
-            Err(why) => return self.find(Severity::Error, &root.join(NODE), None, why, RESTORE),
+            Err(why) => return self.find(Severity::Error, &root.join(NODE), None, why, Remedy::RestoreNode),
         };
         let in_force = paths::shards(root, node.generation);
         for directory in shard_directories(root)? {
@@ -264,7 +180,7 @@ impl Verify<'_> {
                 self.shard(&directory)?;
             } else {
                 let what = "it is of a generation that is not in force";
-                self.find(Severity::Note, &directory, None, what, NEXT_START)?;
+                self.find(Severity::Note, &directory, None, what, Remedy::NextStart)?;
             }
         }
         Ok(())
@@ -272,7 +188,7 @@ impl Verify<'_> {
 
     fn shard(&mut self, directory: &Path) -> Result<(), DumpError> {
         let Some(newest) = newest_checkpoint(directory)? else {
-            return self.find(Severity::Error, directory, None, "it has no checkpoint file", RESTORE);
+            return self.find(Severity::Error, directory, None, "it has no checkpoint file", Remedy::RestoreShard);
         };
         let Some(state) = self.checkpoint(&newest)? else { return Ok(()) };
         let journal = directory.join(paths::JOURNAL);
@@ -280,11 +196,13 @@ impl Verify<'_> {
         self.summary.partitions += recovery.partitions.len() as u64;
         for (id, recovered) in recovery.partitions {
             if let Some(why) = &recovered.fenced {
-                self.find(Severity::Error, &journal, None, format_args!("partition {id}: {why}"), RESTORE)?;
+                let what = format_args!("partition {id}: {why}");
+                let finding = Finding::new(Severity::Error, &journal, None, what, Remedy::Fenced);
+                self.tell(Finding { partition: Some(id), ..finding })?;
             }
             if self.known.insert(id, recovered).is_some() {
                 let what = format_args!("partition {id} is also in another shard's checkpoint");
-                self.find(Severity::Error, directory, None, what, RESTORE)?;
+                self.find(Severity::Error, directory, None, what, Remedy::RestoreShard)?;
             }
         }
         Ok(())
@@ -299,11 +217,11 @@ impl Verify<'_> {
             Ok(replayed) => {
                 if let Tail::Torn(fault) = replayed.tail {
                     let what = format_args!("a checkpoint was cut short by a crash ({fault})");
-                    self.find(Severity::Note, path, Some(replayed.next.position), what, NEXT_START)?;
+                    self.find(Severity::Note, path, Some(replayed.next.position), what, Remedy::NextStart)?;
                 }
                 Ok(Some(replayed.state))
             }
-            Err(error) => self.find(Severity::Error, path, None, error, RESTORE).map(|()| None),
+            Err(error) => self.find(Severity::Error, path, None, error, Remedy::RestoreShard).map(|()| None),
         }
     }
 
@@ -313,7 +231,7 @@ impl Verify<'_> {
         let file = match JournalFile::open(path) {
             Ok(file) => file,
             Err(error) => {
-                self.find(Severity::Error, path, None, error, RESTORE)?;
+                self.find(Severity::Error, path, None, error, Remedy::RestoreShard)?;
                 return Ok(recovery);
             }
         };
@@ -323,15 +241,9 @@ impl Verify<'_> {
             let begins = (expected.sequence == Sequence(1) && file.size > 0).then(|| file.head(expected.position));
             match begins.transpose().map_err(DumpError::io(path))? {
                 Some(head) if head.as_ref().map_or(true, |head| head.header.nonce != expected.nonce) => {
-                    self.find(
-                        Severity::Warning,
-                        path,
-                        None,
-                        what,
-                        "nothing was written to it: it was being made anew",
-                    )?;
+                    self.find(Severity::Warning, path, None, what, Remedy::MadeAnew)?;
                 }
-                _ => self.find(Severity::Error, path, None, what, RESTORE)?,
+                _ => self.find(Severity::Error, path, None, what, Remedy::RestoreJournal)?,
             }
             return Ok(recovery);
         }
@@ -365,24 +277,22 @@ impl Verify<'_> {
     ) -> Result<(), DumpError> {
         let at = Some(expected.position.0 % file.size);
         if fault.is_foreign() {
-            return self.find(Severity::Error, path, at, fault, NEWER);
+            return self.find(Severity::Error, path, at, fault, Remedy::Newer);
         }
         let sequence = expected.sequence.0;
         if let Some(proof) = file.proof_of_damage(expected).map_err(DumpError::io(path))? {
             let by = proof.head.header.sequence.0;
             let what = format_args!("entry {sequence} was acknowledged (entry {by} says so) and is damaged: {fault}");
-            return self.find(Severity::Error, path, at, what, RESTORE);
+            return self.find(Severity::Error, path, at, what, Remedy::RestoreJournal);
         }
-        match fault {
-            EntryFault::HeaderChecksum | EntryFault::BodyChecksum | EntryFault::ChainBroken => {
-                let what = format_args!(
-                    "entry {sequence} was cut short by a crash ({fault}); nothing says that it was acknowledged"
-                );
-                self.find(Severity::Note, path, at, what, NEXT_START)
-            }
-            // Zeros, or any part of an earlier lap: the end.
-            _ => Ok(()),
+        // Else zeros, or any part of an earlier lap: the end.
+        let block = file.bytes(expected.position, BLOCK).map_err(DumpError::io(path))?;
+        if !journal::is_begun(&block, expected, fault) {
+            return Ok(());
         }
+        let what =
+            format_args!("entry {sequence} was cut short by a crash ({fault}); nothing says that it was acknowledged");
+        self.find(Severity::Note, path, at, what, Remedy::CutOff)
     }
 
     /// Whether what an entry left to the segments is there. If not, the entry counts as torn or damaged itself.
@@ -413,8 +323,8 @@ impl Verify<'_> {
             let at = Some(append.direct_from.0);
             let what = format_args!("what journal entry {} wrote here is not here", here.sequence.0);
             match proof {
-                Some(_) => self.find(Severity::Error, &segment, at, what, RESTORE)?,
-                None => self.find(Severity::Note, &segment, at, what, NEXT_START)?,
+                Some(_) => self.find(Severity::Error, &segment, at, what, Remedy::RestoreSegment)?,
+                None => self.find(Severity::Note, &segment, at, what, Remedy::CutOff)?,
             }
             return Ok(false);
         }
@@ -431,7 +341,7 @@ impl Verify<'_> {
             return self.journal(path, &state).map(drop);
         }
         let what = "without its checkpoint nobody knows which of its entries count";
-        self.find(Severity::Warning, path, None, what, "verify it where it belongs")?;
+        self.find(Severity::Warning, path, None, what, Remedy::VerifyJournalInPlace)?;
         let file = JournalFile::open(path).map_err(DumpError::io(path))?;
         let mut at = 0;
         while at < file.size {
@@ -450,7 +360,7 @@ impl Verify<'_> {
 
     /// What is known of the partition that a file or directory is of.
     fn known_of(&mut self, directory: &Path) -> Result<Option<(PartitionId, Recovered)>, DumpError> {
-        let (Some(root), Some(id)) = (self.root, id_of(directory)) else { return Ok(None) };
+        let (Some(root), Some(id)) = (self.root, partition_of(directory)) else { return Ok(None) };
         // Only what concerns the part that was asked for is to be reported and counted.
         let mut silent = |_| Ok(());
         let mut all =
@@ -459,7 +369,7 @@ impl Verify<'_> {
         let (errors, known) = (all.summary.errors, all.known.remove(&id));
         if errors > 0 {
             let what = format_args!("{errors} errors in checkpoints and journals of its data directory may concern it");
-            self.find(Severity::Error, directory, None, what, "verify the whole data directory")?;
+            self.find(Severity::Error, directory, None, what, Remedy::VerifyWhole)?;
         }
         Ok(known.map(|recovered| (id, recovered)))
     }
@@ -471,7 +381,7 @@ impl Verify<'_> {
             return self.partition(id, &recovered, directory, None);
         }
         let what = "no checkpoint says what it must hold: only what is there is checked";
-        self.find(Severity::Note, directory, None, what, "verify it in its data directory")?;
+        self.find(Severity::Note, directory, None, what, Remedy::VerifyInPlace)?;
         for name in list(directory)? {
             let path = directory.join(&name);
             if paths::parse_segment_name(&name).is_some() {
@@ -500,13 +410,21 @@ impl Verify<'_> {
     }
 
     fn unknown_index(&mut self, path: &Path) -> Result<(), DumpError> {
-        match index::decode(&read_index(path)?) {
+        let file = read_index(path)?;
+        match index::decode(&file) {
             Ok(_) => {
                 self.summary.indexes += 1;
                 Ok(())
             }
-            Err(fault) => self.find(Severity::Warning, path, None, fault, REBUILD),
+            Err(fault) => self.index_fault(path, &file, fault),
         }
+    }
+
+    fn index_fault(&mut self, path: &Path, file: &[u8], fault: IndexFault) -> Result<(), DumpError> {
+        if index::is_cut_short(file) {
+            return self.find(Severity::Note, path, None, "a crash cut its writing short", Remedy::WhenNeeded);
+        }
+        self.find(Severity::Warning, path, None, fault, Remedy::Rebuild)
     }
 
     /// A segment of which nobody says where it ends.
@@ -515,11 +433,7 @@ impl Verify<'_> {
         let walked = self.walk(path, Vec::new(), &content, |_| {})?;
         match walked.stop {
             Stop::End | Stop::Zeros => Ok(()),
-            stop => {
-                let advice =
-                    "verify the whole data directory: only its checkpoint and journal say where a segment ends";
-                self.find(Severity::Warning, path, Some(walked.position.0), stop, advice)
-            }
+            stop => self.find(Severity::Warning, path, Some(walked.position.0), stop, Remedy::VerifyEnd),
         }
     }
 
@@ -546,7 +460,7 @@ impl Verify<'_> {
         for (batch, error) in unreadable {
             let what =
                 format_args!("offsets {} to {} are as they were sent and unreadable: {error}", batch.base, batch.last);
-            self.find(Severity::Error, path, Some(batch.position.0), what, READ_ON)?;
+            self.find(Severity::Error, path, Some(batch.position.0), what, Remedy::ReadOn)?;
         }
         walked.map_err(DumpError::io(path))
     }
@@ -562,19 +476,21 @@ impl Verify<'_> {
         let state = &recovered.state;
         let segments = expected_segments(state);
         for segment in segments.iter().filter(|segment| only.is_none_or(|base| base == segment.base)) {
-            self.segment(id, directory, segment, state.extent.first, recovered.overlays(segment.base))?;
+            self.segment(id, directory, segment, recovered.overlays(segment.base))?;
         }
         for name in list(directory)? {
             let base = paths::parse_segment_name(&name).or_else(|| paths::parse_index_name(&name));
             let is_known = base.is_some_and(|base| segments.iter().any(|segment| segment.base == base));
             if !is_known && only.is_none_or(|only| base == Some(only)) && base != Some(state.extent.segment_base) {
                 let first = segments.first().map_or(state.extent.segment_base, |segment| segment.base);
-                let (what, advice) = match base {
-                    None => ("it is none of corelog's files", FOREIGN),
-                    Some(base) if base < first => ("checkpoint and journal do not know it", NEXT_START),
-                    Some(_) => ("checkpoint and journal do not know it", AHEAD),
+                let (what, remedy) = match base {
+                    None => ("it is none of corelog's files", Remedy::Foreign),
+                    Some(base) if base < first => {
+                        ("checkpoint and journal do not know it, or its records were deleted", Remedy::NextStart)
+                    }
+                    Some(_) => ("checkpoint and journal do not know it", Remedy::Ahead),
                 };
-                self.find(Severity::Note, &directory.join(name), None, what, advice)?;
+                self.find(Severity::Note, &directory.join(name), None, what, remedy)?;
             }
         }
         Ok(())
@@ -585,16 +501,20 @@ impl Verify<'_> {
         id: PartitionId,
         directory: &Path,
         segment: &Expect,
-        first: Offset,
         overlays: Vec<Overlay>,
     ) -> Result<(), DumpError> {
         let path = directory.join(paths::segment_name(segment.base));
         if !path.exists() {
-            // Removed since the checkpoint: a later entry of the journal has moved the first offset past it.
-            if segment.next <= first {
-                return Ok(());
-            }
-            return self.find(Severity::Error, &path, None, "it is missing", RESTORE);
+            return match is_carried(&overlays, segment.end) {
+                true => self.find(
+                    Severity::Note,
+                    &path,
+                    None,
+                    "it is missing; the journal has all of it",
+                    Remedy::NextStart,
+                ),
+                false => self.find(Severity::Error, &path, None, "it is missing", restore_segment(directory)),
+            };
         }
         let mut index = self.index_of(id, directory, segment)?;
         let mut max_timestamp = Timestamp(-1);
@@ -610,21 +530,28 @@ impl Verify<'_> {
         } else if max_timestamp > segment.max_timestamp {
             let what =
                 format_args!("a batch has time {max_timestamp}, its checkpoint says at most {}", segment.max_timestamp);
-            self.find(Severity::Warning, &path, None, what, "retention by time may come early")?;
+            self.find(Severity::Warning, &path, None, what, Remedy::EarlyRetention)?;
         }
         let Some(index) = index else { return Ok(()) };
         if index.agrees() || !is_whole {
             self.summary.indexes += 1;
             return Ok(());
         }
-        self.find(Severity::Error, &directory.join(paths::index_name(segment.base)), None, "it leads astray", REBUILD)
+        self.find(
+            Severity::Error,
+            &directory.join(paths::index_name(segment.base)),
+            None,
+            "it leads astray",
+            Remedy::Misleading,
+        )
     }
 
     fn segment_stop(&mut self, path: &Path, segment: &Expect, walked: &Walked) -> Result<(), DumpError> {
+        let restore = restore_segment(path.parent().unwrap_or(Path::new(".")));
         let at = Some(walked.position.0);
         if walked.position == segment.end {
             let what = format_args!("its batches end at offset {}, its checkpoint says {}", walked.next, segment.next);
-            return self.find(Severity::Error, path, at, what, RESTORE);
+            return self.find(Severity::Error, path, at, what, restore);
         }
         let (end, next) = (segment.end, segment.next);
         let what = format_args!(
@@ -633,7 +560,7 @@ impl Verify<'_> {
             next.0 - 1,
             walked.stop
         );
-        self.find(Severity::Error, path, at, what, RESTORE)
+        self.find(Severity::Error, path, at, what, restore)
     }
 
     /// The index of a sealed segment. An active one has none that must be right.
@@ -647,16 +574,17 @@ impl Verify<'_> {
         if !path.exists() {
             return Ok(None);
         }
-        let (identity, index) = match index::decode(&read_index(&path)?) {
+        let file = read_index(&path)?;
+        let (identity, index) = match index::decode(&file) {
             Ok(decoded) => decoded,
-            Err(fault) => return self.find(Severity::Warning, &path, None, fault, REBUILD).map(|()| None),
+            Err(fault) => return self.index_fault(&path, &file, fault).map(|()| None),
         };
         if identity.partition != id || identity.base != segment.base || identity.end > segment.end {
             let what = format_args!(
                 "it is of partition {}, base offset {}, end {}",
                 identity.partition, identity.base, identity.end
             );
-            return self.find(Severity::Warning, &path, None, what, REBUILD).map(|()| None);
+            return self.find(Severity::Warning, &path, None, what, Remedy::Rebuild).map(|()| None);
         }
         Ok(Some(Agreement { index, met: 0, passed: false }))
     }
@@ -683,6 +611,15 @@ impl Recovered {
         let pieces = self.pieces.iter().filter(|piece| piece.segment == segment);
         pieces.map(|piece| Overlay { from: piece.from, bytes: piece.bytes.clone() }).collect()
     }
+}
+
+/// Whether the journal has a segment from its first byte to `end`: then the next start makes the file anew.
+fn is_carried(overlays: &[Overlay], end: Position) -> bool {
+    let reached = overlays.iter().fold(0, |reached, overlay| match overlay.from.0 <= reached {
+        true => reached.max(overlay.from.0 + overlay.bytes.len() as u64),
+        false => reached,
+    });
+    reached >= end.0
 }
 
 /// Whether a reader can unpack a compressed batch. What the checksum covers can be wrong since it was sent.
@@ -726,7 +663,9 @@ fn expected_segments(state: &PartitionState) -> Vec<Expect> {
         max_timestamp: extent.max_timestamp,
         leader_epoch,
     };
-    // An active segment without a byte may have no file yet.
+    // A sealed one of which all records were deleted has no file any more, or will not for long; an active one without a
+    // byte may have none yet.
+    let sealed = sealed.filter(|segment| segment.next > extent.first);
     sealed.chain((extent.end > Position(0)).then_some(active)).collect()
 }
 
@@ -751,12 +690,6 @@ impl Agreement {
     fn agrees(&self) -> bool {
         !self.passed && self.met == self.index.entries().len()
     }
-}
-
-fn id_of(directory: &Path) -> Option<PartitionId> {
-    let index = paths::parse_partition_name(directory.file_name()?.to_str()?)?;
-    let topic = paths::parse_topic_name(directory.parent()?.file_name()?.to_str()?)?;
-    Some(PartitionId { topic, index })
 }
 
 /// A segment that is not there at all is told where its partition is verified, if it should be.
