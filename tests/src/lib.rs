@@ -8,8 +8,12 @@
     reason = "all of this is for tests: what is broken is to stop one"
 )]
 
+#[cfg(feature = "planted")]
+pub mod boundaries;
+pub mod campaign;
 pub mod chance;
 pub mod clients;
+pub mod damage;
 pub mod disk;
 pub mod disks;
 pub mod fuzz;

@@ -76,6 +76,10 @@ pub struct Report {
     pub read: u64,
     /// Events of the world.
     pub events: u64,
+    /// How long it took in the world's own time.
+    pub simulated: Duration,
+    /// Crashes, errors, stray and slow operations of the disk, connections broken, and other trouble.
+    pub faults: u64,
 }
 
 /// A topic to make: its name, how many partitions, its settings.
@@ -88,6 +92,8 @@ struct Run {
     /// What the network does to the native clients.
     network: Random,
     trouble: Trouble,
+    /// Times that the disk was full, hung or damaged.
+    troubles: u64,
     shards: u16,
 }
 
@@ -115,7 +121,7 @@ pub fn run(seed: u64) -> Report {
         net.small_piece = 20_000 << network.below(4);
         net.reset = [0, 100, 2000][network.below(3) as usize];
     }
-    let mut run = Run { server, random, network, trouble, shards };
+    let mut run = Run { server, random, network, trouble, troubles: 0, shards };
     let broken = run.go().err().or_else(|| run.server.shared.observer.broken());
     Report {
         broken,
@@ -123,6 +129,8 @@ pub fn run(seed: u64) -> Report {
         acknowledged: run.server.shared.acknowledged.get(),
         read: run.server.shared.records_read.get(),
         events: run.server.world.events(),
+        simulated: Duration::from_nanos(run.server.world.now().nanos()),
+        faults: run.faults(),
     }
 }
 
@@ -262,9 +270,17 @@ impl Run {
         result.take()
     }
 
+    fn faults(&self) -> u64 {
+        let counters = self.server.world.counters(self.server.node);
+        let disk = counters.errors + counters.strays + counters.slowed;
+        disk + counters.kills + counters.power_cuts + self.server.world.resets() + self.troubles
+    }
+
     // Trouble ------------------------------------------------------------------------------------------------------
 
     fn meet_trouble(&mut self) -> Result<(), String> {
+        // Crashes and errors are counted where they happen.
+        self.troubles += u64::from(!matches!(self.trouble, Trouble::None | Trouble::Crashes | Trouble::DiskErrors));
         match self.trouble {
             Trouble::None => Ok(()),
             Trouble::Crashes => self.crash_and_restart(),

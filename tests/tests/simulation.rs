@@ -7,47 +7,13 @@
 //! ```
 #![allow(clippy::panic, clippy::unwrap_used, reason = "all of this is a test: what is broken is to stop it")]
 
+use corelog_tests::campaign::{never, run_all};
 use corelog_tests::kept;
-use corelog_tests::run::{Report, run};
-use corelog_tests::sometimes;
+use corelog_tests::run::run;
 use std::collections::BTreeSet;
-use std::panic::catch_unwind;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 /// Seeds that the integration server runs.
 const SEEDS_DEFAULT: u64 = 21;
-
-/// What a set of runs must have met at least once.
-const RARE: [&str; 26] = [
-    "a checkpoint was taken",
-    "a large batch was appended",
-    "a native client opened a partition of another shard",
-    "a native client's connection broke with requests under way",
-    "a native client's records were acknowledged",
-    "a reader fell out of the log",
-    "a reader met damage",
-    "a reader went to the disk",
-    "a segment or an index was damaged",
-    "a shard reopened its log",
-    "a start was cut short",
-    "a subscription came to the end of its log",
-    "a topic was created",
-    "a topic was deleted",
-    "a waiting reader was woken",
-    "a write to a segment was lost or went astray",
-    "an append crossed to another shard",
-    "an append met a bound",
-    "an append met a full disk",
-    "an append met a partition that is gone",
-    "an append met a shard that recovers",
-    "records were deleted",
-    "records were pushed to a native client",
-    "the number of shards changed",
-    "the power was cut",
-    "the process was killed",
-];
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
@@ -62,70 +28,18 @@ fn seeds() -> BTreeSet<u64> {
     let from = number("CORELOG_SEEDS_FROM").unwrap_or(0);
     match number("CORELOG_SEEDS") {
         Some(count) => (from..from + count).collect(),
-        None => (0..SEEDS_DEFAULT).chain(kept::SEEDS.iter().map(|(seed, _)| *seed)).collect(),
+        None => (0..SEEDS_DEFAULT).chain(kept::seeds().into_keys()).collect(),
     }
-}
-
-/// A run, or what it panicked with: our own assertions count as findings.
-fn run_caught(seed: u64) -> Result<Report, String> {
-    let report = catch_unwind(|| run(seed)).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
-    })?;
-    match report.broken.clone() {
-        Some(broken) => Err(broken),
-        None => Ok(report),
-    }
-}
-
-/// Runs seeds on all cores; what went wrong, by seed, is said at once and returned.
-fn run_all(seeds: &BTreeSet<u64>) -> Vec<(u64, String)> {
-    let (next, failures) = (Mutex::new(seeds.iter().copied()), Mutex::new(Vec::new()));
-    let totals = [const { AtomicU64::new(0) }; 3];
-    let began = Instant::now();
-    let work = || {
-        loop {
-            let Some(seed) = next.lock().unwrap().next() else { return };
-            match run_caught(seed) {
-                Ok(report) => {
-                    for (total, count) in totals.iter().zip([report.acknowledged, report.read, report.events]) {
-                        total.fetch_add(count, Ordering::Relaxed);
-                    }
-                }
-                Err(broken) => {
-                    println!("seed {seed}: {broken}");
-                    failures.lock().unwrap().push((seed, broken));
-                }
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(work);
-        }
-    });
-    let [acknowledged, read, events] = totals.map(AtomicU64::into_inner);
-    let (count, took) = (seeds.len(), began.elapsed().as_secs_f64());
-    println!("{count} seeds in {took:.1} s: {acknowledged} records acknowledged, {read} read, {events} events");
-    let mut failures = failures.into_inner().unwrap();
-    failures.sort();
-    failures
 }
 
 #[test]
 fn every_seed_keeps_the_promises() {
     let seeds = seeds();
-    let failures = run_all(&seeds);
-    for (seed, broken) in &failures {
-        println!("seed {seed}: {broken}");
-        println!("  CORELOG_SEED={seed} cargo test --profile proof -p corelog-tests --test simulation -- --nocapture");
-    }
-    assert!(failures.is_empty(), "{} of {} seeds failed", failures.len(), seeds.len());
-    for (what, count) in sometimes::counts() {
-        println!("{count:>9} {what}");
-    }
-    let never = sometimes::never(&RARE);
-    assert!(never.is_empty() || (seeds.len() as u64) < SEEDS_DEFAULT, "never met: {never:?}");
+    let (mut next, count) = (seeds.iter().copied(), seeds.len() as u64);
+    let outcome = run_all(|| next.next());
+    println!("{outcome}");
+    assert!(outcome.failures.is_empty(), "{} of {count} seeds failed", outcome.failures.len());
+    assert!(never().is_empty() || count < SEEDS_DEFAULT, "never met: {:?}", never());
 }
 
 #[test]
@@ -139,8 +53,9 @@ fn a_seed_gives_one_run_and_another_seed_another() {
 /// Bugs on purpose: each must be found within the seeds that are run anyway.
 #[cfg(feature = "planted")]
 mod planted {
-    use super::{number, run_caught};
+    use super::number;
     use corelog_engine::planted::{Bug, plant};
+    use corelog_tests::campaign::run_caught;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// Seeds that are tried for a bug; most need a few.

@@ -3,9 +3,10 @@
 //! `queue` is the two queues shared with the kernel, `operations` turns the front's operations into entries,
 //! `sockets` does receives and accepts, `descriptors` knows what is open, `device` how a disk makes a
 //! write durable, `provided` lends receive buffers, `helper` is the thread for what blocks, `probe` finds out what the
-//! kernel can do, `start` puts all together and runs it.
+//! kernel can do, `start` puts all together and runs it, `boundary` ends the process at a chosen operation for tests.
 #![allow(unsafe_code)]
 
+mod boundary;
 mod descriptors;
 mod device;
 mod helper;
@@ -18,6 +19,8 @@ mod start;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "planted")]
+pub use boundary::{Boundary, Side, end_at, handed_over};
 pub use device::DurableWrites;
 pub use probe::{Avoid, CannotRun, Features, probe};
 pub(crate) use provided::Provided;
@@ -216,6 +219,7 @@ impl RingDriver {
     fn op_completed(&mut self, ops: &mut Ops, completion: Completion) {
         let slot = completion.token.index as usize;
         let Some(id) = self.work[slot].id else { unreachable!("a completion of no operation") };
+        self.after_completion(id);
         match self.advance(id, ops.op(id), completion.result) {
             // At the end nobody waits for what a peer has not taken yet.
             Next::Again if self.draining && matches!(ops.op(id), Op::Send { .. }) => self.finish(ops, id, Err(ended())),
@@ -233,6 +237,7 @@ impl RingDriver {
     fn rung(&mut self, ops: &mut Ops) {
         self.bell_armed = false;
         while let Some((id, answer)) = self.helper.answer() {
+            self.after_completion(id);
             let result = answer.map(|answer| self.answered(ops.op(id), answer));
             self.in_flight -= 1;
             ops.complete(id, result);

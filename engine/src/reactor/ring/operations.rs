@@ -83,6 +83,7 @@ impl RingDriver {
             Op::Truncate { file, length } => Job::Truncate(self.descriptors.raw_fd(file.number()), *length),
             _ => return self.prepare(id, op).err().map(Err),
         };
+        self.before_handing_over(id, op);
         self.in_flight += 1;
         self.helper.ask(Some(id), job);
         None
@@ -119,6 +120,7 @@ impl RingDriver {
 
     /// Issues what is left of an operation.
     pub(super) fn issue(&mut self, id: OpId, op: &mut Op) {
+        self.before_handing_over(id, op);
         let entry = self.entry(id.slot as usize, op);
         // SAFETY: the entry points into the op's buffers and into the slot's boxed work. The front keeps the op, and
         // `work` keeps the box, until the completion was taken in; neither is touched in between but by `entry`.

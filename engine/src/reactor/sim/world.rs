@@ -1,6 +1,6 @@
 //! The world: its nodes, its time and its events.
 
-use super::disk::{Create, Disk};
+use super::disk::{BLOCK, Create, Disk};
 use super::driver::{SimDriver, disk_op};
 use super::event::{Event, ReactorKey, Schedule, Trace};
 use super::faults::{DiskOp, Fault, Faults, NodeCounters};
@@ -13,6 +13,7 @@ use crate::reactor::ops::{Op, OpId};
 use crate::reactor::{Instant, Pool, Reactor, Task, Turn};
 use std::cell::{RefCell, RefMut};
 use std::future::Future;
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::rc::Rc;
@@ -346,6 +347,25 @@ impl World {
         disk.read(file, 0, &mut bytes);
         disk.close(file);
         Some(bytes)
+    }
+
+    /// Puts a file on the node's disk as if it had always been there, with the directories that it lies in.
+    ///
+    /// # Errors
+    /// When the disk is full, or a part of the path is something else.
+    pub fn put_file(&self, node: NodeId, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let disk = &mut self.state.borrow_mut().nodes[node.0].disk;
+        let above: Vec<&Path> = path.ancestors().skip(1).filter(|above| above.parent().is_some()).collect();
+        above.into_iter().rev().try_for_each(|above| disk.create_dir(above))?;
+        let file = disk.open(path, Create::Allowed)?;
+        let mut blocks = bytes.to_vec();
+        blocks.resize(bytes.len().next_multiple_of(BLOCK), 0);
+        disk.truncate(file, 0);
+        let written = disk.write(file, 0, &blocks, true);
+        disk.truncate(file, bytes.len() as u64);
+        disk.close(file);
+        let mark = disk.mark();
+        written.and_then(|()| disk.sync_fs(mark))
     }
 
     /// Names in a directory of the node and whether they are directories, sorted; nothing if it is not there.

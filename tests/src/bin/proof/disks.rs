@@ -1,6 +1,6 @@
 //! `proof disks`.
 
-use crate::Outcome;
+use crate::failure::Failure;
 use clap::Args;
 use corelog_tests::disk::{Result, image::FileSystem};
 use corelog_tests::disks::{STORIES, hang, tell};
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
     only: String,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
+pub(crate) fn run(arguments: &Arguments) -> std::result::Result<(), Failure> {
     let mut failed = 0;
     for fs in FileSystem::ALL {
         for (name, story) in STORIES {
@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Outcome> {
         failed += usize::from(!told(arguments, fs, "a disk that hangs", || tell(|fs| hang(fs, time), fs)));
     }
     println!("{failed} stories went wrong");
-    Ok(if failed == 0 { Outcome::Held } else { Outcome::Broken })
+    if failed == 0 { Ok(()) } else { Err(Failure::Found) }
 }
 
 fn told(arguments: &Arguments, fs: FileSystem, name: &str, story: impl FnOnce() -> Result<String>) -> bool {

@@ -1,50 +1,59 @@
-//! `proof`: what the tests prove, for longer than a test run can take.
+//! Long proofs, for a night or for one case again: each is a test of this crate with as much time as it is given.
 #![forbid(unsafe_code)]
 
+mod boundaries;
+mod damage;
 mod disks;
+mod failure;
 mod powercut;
+mod quiet;
+mod simulate;
 
 use clap::{Parser, Subcommand};
+use failure::Failure;
 use std::process::ExitCode;
 
-/// Proves corelog's promises at length, with the machinery of its tests.
+/// Proofs that take longer than a test run: power cuts, failing disks, kills at every I/O boundary, damage of every bit, a
+/// long simulation
 #[derive(Parser)]
-#[command(
-    name = "proof",
-    after_help = "Example:\n  cargo run --profile proof -p corelog-tests --bin proof -- powercut --fs ext4 --cuts 100 --seed 7\n\n\
-                  Exit status: 0 all held, 1 could not be run, 2 usage, 3 something did not hold."
-)]
-struct Arguments {
+#[command(name = "proof", version, after_help = EXAMPLES)]
+struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  cargo run --locked --profile proof -p corelog-tests --bin proof -- powercut --fs ext4 --cuts 100 --seed 7
+  cargo run --locked --profile proof -p corelog-tests --features planted --bin proof -- boundaries --seed 7
+
+Exit status: 0 all held, 1 could not be run, 2 asked for wrongly, 3 something did not hold.";
+
 #[derive(Subcommand)]
 enum Command {
-    /// Cuts the power of a real server's disk, as often as asked.
+    /// Cut the power of a real server's disk, as often as asked
     Powercut(powercut::Arguments),
-    /// Tells the stories of disks that misbehave.
+    /// Tell the stories of disks that misbehave
     Disks(disks::Arguments),
-}
-
-/// How a proof came out.
-enum Outcome {
-    Held,
-    /// Exit status 3.
-    Broken,
+    /// Kill the server before and after each operation that changes the disk
+    Boundaries(boundaries::Boundaries),
+    /// Flip every bit of a small data directory, and cut every file at every block
+    Damage(damage::Damage),
+    /// Run random seeds of the simulation on all cores for a time, and keep those that fail
+    Simulate(simulate::Simulate),
+    /// The server that `boundaries` kills
+    #[command(hide = true)]
+    ServeUntil(boundaries::ServeUntil),
 }
 
 fn main() -> ExitCode {
-    let outcome = match Arguments::parse().command {
-        Command::Powercut(arguments) => powercut::run(&arguments),
-        Command::Disks(arguments) => disks::run(&arguments),
+    let outcome = match Cli::parse().command {
+        Command::Powercut(args) => powercut::run(&args),
+        Command::Disks(args) => disks::run(&args),
+        Command::Boundaries(args) => boundaries::run(&args),
+        Command::Damage(args) => damage::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
+        Command::ServeUntil(args) => boundaries::serve_until(&args),
     };
-    match outcome {
-        Ok(Outcome::Held) => ExitCode::SUCCESS,
-        Ok(Outcome::Broken) => ExitCode::from(3),
-        Err(error) => {
-            eprintln!("proof: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    outcome.map_or_else(Failure::exit, |()| ExitCode::SUCCESS)
 }
