@@ -3,7 +3,7 @@
 use super::Report;
 
 const PAGE: &str = include_str!("page.html");
-const SCRIPT: &str = include_str!("page.js");
+const SCRIPT: &str = concat!(include_str!("plot.js"), include_str!("charts.js"), include_str!("page.js"));
 const STYLE: &str = include_str!("page.css");
 
 /// The page.
