@@ -237,11 +237,11 @@ impl Driver {
         self.connections[id].request(frame, intended);
     }
 
-    /// Drops what was measured so far.
+    /// Drops what was measured so far. `clear` would keep a histogram's maximum, and with it that of the warm-up.
     fn forget(&mut self) {
         (self.acknowledged, self.refused, self.idle) = (0, 0, 0);
-        self.latency.clear();
-        self.second.clear();
+        self.latency.reset();
+        self.second.reset();
     }
 
     fn run_until(&mut self, end: Duration) -> Result<()> {
@@ -486,6 +486,16 @@ mod tests {
         assert_eq!(load.requests, load.latency.len());
         assert_eq!(load.requests, load.each_second.iter().map(|second| second.count()).sum::<u64>());
         assert!(bare.stop().expect("stops").frames >= load.requests);
+    }
+
+    #[test]
+    fn of_the_warm_up_nothing_is_left_not_even_its_maximum() {
+        let bare = bare(100);
+        let plan = Plan { bodies: &[vec![7; 100]], pace: Pace::Closed { window: 1 }, span: SPAN, stamped: false };
+        let mut driver = Driver::new(lanes(&bare, 1), plan).expect("prepared");
+        driver.latency.saturating_record(9_000_000_000);
+        driver.forget();
+        assert_eq!((driver.latency.len(), driver.latency.max()), (0, 0));
     }
 
     #[test]

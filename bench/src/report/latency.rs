@@ -73,7 +73,7 @@ impl Second {
     /// What the histogram holds, and empties it.
     pub(crate) fn take(histogram: &mut Histogram<u64>, length: Duration) -> Second {
         let counts = counts(histogram);
-        histogram.clear();
+        histogram.reset();
         Second { seconds: length.as_secs_f64(), counts }
     }
 
