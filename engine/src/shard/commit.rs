@@ -194,7 +194,10 @@ impl Shard {
                     }
                     self.0.commits.settled.notify();
                 }
-                Built::Nothing if self.is_stopping() => return self.0.checkpoints.wanted.notify(),
+                // Appends that wait for their segment come to a lane yet, also after the shard was told to stop.
+                Built::Nothing if self.is_stopping() && self.0.waiting_bytes.get() == 0 => {
+                    return self.0.checkpoints.wanted.notify();
+                }
                 Built::Nothing => work.await,
                 Built::JournalFull => {
                     self.0.checkpoints.request();
@@ -207,9 +210,10 @@ impl Shard {
         }
     }
 
-    /// Whether a lane has something to do or is doing it.
+    /// Whether a lane has something to do, is doing it, or will have.
     pub(super) fn is_committing(&self) -> bool {
-        self.0.commits.under_way.get() > 0 || !self.0.commits.pending.borrow().is_empty()
+        let commits = &self.0.commits;
+        commits.under_way.get() > 0 || !commits.pending.borrow().is_empty() || self.0.waiting_bytes.get() > 0
     }
 
     /// Waits until every entry before `sequence` is durable. False if the shard fails meanwhile.

@@ -189,6 +189,8 @@ impl Shard {
         let placed = self.place(handle, partition, &waiting.bytes, &waiting.asker);
         if let Err(error) = placed {
             waiting.asker.refused(error);
+            // The lanes of a shard that stops wait for as long as anything waits here.
+            self.0.commits.work.notify();
         }
         Ok(())
     }
@@ -206,6 +208,7 @@ impl Shard {
             self.0.waiting_bytes.set(self.0.waiting_bytes.get() - waiting.bytes.len());
             waiting.asker.refused(error.clone());
         }
+        self.0.commits.work.notify();
     }
 
     /// Seals the active segment, if there is one, and begins the next.

@@ -40,6 +40,7 @@ cases! {
     appended_is_read_back: append_and_read;
     acknowledged_survives_a_kill: append_some, read_some;
     a_clean_stop_keeps_everything: append_and_stop, read_some;
+    a_stop_waits_for_what_waits_for_its_segment: append_and_stop_at_once, read_what_came_last;
     one_commit_covers_many_partitions: commit_many;
     large_batches_go_to_the_segment: append_large, read_large;
     a_tail_block_is_written_again: append_between_checkpoints, read_between_checkpoints;
@@ -203,6 +204,19 @@ async fn append_some(shard: Shard) {
 async fn append_and_stop(shard: Shard) {
     append_some(shard.clone()).await;
     shard.stop().await;
+}
+
+async fn append_and_stop_at_once(shard: Shard) {
+    create(&shard, "t", 1, &[]).await;
+    let session = Session::new(1);
+    // The partition has no segment yet.
+    shard.append(partition(&shard, "t", 0), &batch(&[b"last"], 5), &session, 1).expect("it is taken");
+    shard.stop().await;
+    outcome(&session).await.expect("it is durable");
+}
+
+async fn read_what_came_last(shard: Shard) {
+    assert_eq!(read_all(&shard, partition(&shard, "t", 0), Offset(0)).await, [b"last".to_vec()]);
 }
 
 async fn read_some(shard: Shard) {

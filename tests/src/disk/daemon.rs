@@ -1,6 +1,6 @@
 //! QEMU's storage daemon: an image as a file through FUSE, with a log of all that is asked of it.
 
-use super::{IMAGE_BYTES, LOG_BYTES, Result, log};
+use super::{IMAGE_BYTES, LOG_BYTES, Result, log, run};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
@@ -78,8 +78,15 @@ impl Daemon {
         &self.export
     }
 
-    /// Ends it in order: its log is complete.
+    /// Ends it in order: its log is complete, and its export unmounted.
     pub(super) fn end(mut self) -> Result<()> {
+        self.terminate()
+    }
+
+    fn terminate(&mut self) -> Result<()> {
+        if self.child.try_wait()?.is_some() {
+            return Ok(());
+        }
         kill(self.pid(), Signal::SIGTERM)?;
         let deadline = Instant::now() + PATIENCE;
         while self.child.try_wait()?.is_none() {
@@ -94,7 +101,12 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        if self.terminate().is_ok() {
+            return;
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Nobody else lets go of the export then, and its directory could not be removed.
+        let _ = run("umount", ["--lazy".as_ref(), self.export.as_os_str()]);
     }
 }
