@@ -19,9 +19,9 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Enough for some thousands.
-const TIME: Duration = Duration::from_secs(45);
+const TIME: Duration = Duration::from_secs(30);
 /// Damage of each kind that the real program is given, beside each file's removal.
-const WITH_PROGRAM: usize = 8;
+const WITH_PROGRAM: usize = 4;
 
 #[test]
 fn damage_is_harmless_or_mended_or_told() {
