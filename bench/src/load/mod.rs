@@ -495,7 +495,8 @@ mod tests {
         let mut driver = Driver::new(lanes(&bare, 1), plan).expect("prepared");
         driver.latency.saturating_record(9_000_000_000);
         driver.forget();
-        assert_eq!((driver.latency.len(), driver.latency.max()), (0, 0));
+        // An empty histogram has the end of its first step as its maximum, which is below the 1 us where it begins.
+        assert!(driver.latency.is_empty() && driver.latency.max() < 1_000, "{}", driver.latency.max());
     }
 
     #[test]
