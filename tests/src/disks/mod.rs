@@ -125,7 +125,7 @@ fn errors_of_reads(fs: FileSystem) -> Result<String> {
     rig.serve()?;
     rig.admin()?.create_topic("other", 1, &[])?;
     let segments = rig.segments(TOPIC)?;
-    rig.disk.break_down(Fault::Read(place_of(&segments[0], 512 << 10)?))?;
+    rig.disk.break_down(Fault::Read(place_of(&segments[0], 2 << 20)?))?;
     rig.disk.forget_reads()?;
     let mut consumer = Consumer::connect(&rig.bootstrap(), TOPIC, ConsumerOptions::default())?;
     let other = Writer::start(&rig.bootstrap(), "other", 2_000)?;

@@ -41,7 +41,7 @@ impl Rig {
         let options = server_options(disk.root(), more)?;
         let mut rig = Rig { server: None, options, disk, _directory: directory };
         rig.serve()?;
-        rig.admin()?.create_topic(TOPIC, 1, &[("segment.bytes", "1048576")])?;
+        rig.admin()?.create_topic(TOPIC, 1, &[])?;
         Ok(rig)
     }
 
