@@ -11,6 +11,7 @@ use corelog_bench::load::{self, Lane, Pace, Plan, Span, Watch};
 use corelog_bench::{BenchError, Connection, free_address};
 use corelog_engine::limits::JOURNAL_BYTES_DEFAULT;
 use corelog_engine::node::{self, NodeConfig, ShardStart, Stop};
+use corelog_engine::shard::FetchPath;
 use corelog_net::limits::Limits;
 use corelog_net::native::{self, Options, Ports};
 use corelog_tests::process::scratch;
@@ -107,6 +108,7 @@ impl Embedded {
             journal_bytes: JOURNAL_BYTES_DEFAULT,
             disk_reserve_bytes: 0,
             retention_interval: Duration::from_secs(60),
+            fetch_path: FetchPath::default(),
             spin: Duration::from_micros(50),
         };
         let stopping = stop.clone();

@@ -7,7 +7,7 @@ use corelog_engine::error::AppendError;
 use corelog_engine::limits::JOURNAL_BYTES_DEFAULT;
 use corelog_engine::model::PartitionId;
 use corelog_engine::node::{self, NodeConfig, Stop};
-use corelog_engine::shard::{Command, Completed, PartitionHandle, Session, Shard};
+use corelog_engine::shard::{Command, Completed, FetchPath, PartitionHandle, Session, Shard};
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -35,6 +35,7 @@ where
         journal_bytes: JOURNAL_BYTES_DEFAULT,
         disk_reserve_bytes: 0,
         retention_interval: Duration::from_secs(60),
+        fetch_path: FetchPath::default(),
         spin: SPIN,
     };
     let (tell, told) = mpsc::channel();

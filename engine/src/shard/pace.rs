@@ -59,7 +59,7 @@ impl Pace {
     }
 
     /// Bytes of a turn beside the commits that come; None if none do.
-    fn turn_bytes(&self, now: Instant) -> Option<usize> {
+    pub(super) fn turn_bytes(&self, now: Instant) -> Option<usize> {
         let (at, bytes) = self.last_commit.get()?;
         // As much as a commit: behind producers that fill the disk, a checkpoint keeps up and a reader gets his half.
         (now < at.plus(RECENT)).then(|| bytes.max(BACKGROUND_BYTES).next_multiple_of(BLOCK as usize))
