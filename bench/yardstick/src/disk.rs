@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const PIECE: usize = 1 << 20;
 /// Pieces in flight in a sequential write or read.
 const DEPTH: usize = 8;
+/// How much later than asked a sleep may end.
+const OVERSLEPT: Duration = Duration::from_micros(150);
 
 /// A zero-filled scratch file without a name, opened for direct I/O, written from warm memory.
 pub struct Disk {
@@ -55,6 +57,38 @@ impl Disk {
             self.start_write(bytes, libc::RWF_DSYNC)?;
             self.finish(bytes)?;
             sample(start.elapsed().as_nanos() as u64);
+        }
+        Ok(())
+    }
+
+    /// As [`Disk::flush`], in an open loop: a request is due `every` so often, and one write covers all that were due when it
+    /// began. Calls `sample` for each request with the nanoseconds from when it was due until it was durable.
+    ///
+    /// A core or a disk that had nothing to do answers later than a busy one; a load with pauses is to be compared with this.
+    ///
+    /// # Errors
+    /// What the disk answers.
+    pub fn flush_paced(
+        &mut self,
+        bytes: usize,
+        every: Duration,
+        duration: Duration,
+        mut sample: impl FnMut(u64),
+    ) -> io::Result<()> {
+        assert!(bytes.is_multiple_of(4096) && bytes <= PIECE, "direct writes are whole blocks of the warm piece");
+        assert!(!every.is_zero(), "requests come one after the other");
+        let mut due = Instant::now();
+        let end = due + duration;
+        while due < end {
+            wait_until(due)?;
+            let start = Instant::now();
+            self.start_write(bytes, libc::RWF_DSYNC)?;
+            self.finish(bytes)?;
+            let durable = Instant::now();
+            while due <= start {
+                sample((durable - due).as_nanos() as u64);
+                due += every;
+            }
         }
         Ok(())
     }
@@ -128,6 +162,18 @@ impl Disk {
     }
 }
 
+/// Sleeps, and looks at the clock for the end of it: a sleep ends some time after it should.
+fn wait_until(due: Instant) -> io::Result<()> {
+    loop {
+        let left = due.saturating_duration_since(Instant::now());
+        match left.checked_sub(OVERSLEPT) {
+            _ if left.is_zero() => return Ok(()),
+            Some(left) => std::thread::sleep(left),
+            None => nix::sched::sched_yield()?,
+        }
+    }
+}
+
 impl Drop for Disk {
     fn drop(&mut self) {
         // A ring that cannot be drained leaves the kernel reading memory that is about to be unmapped: better to end.
@@ -165,5 +211,16 @@ mod tests {
         assert!(samples > 0);
         assert!(disk.sequential_write(32 << 20).expect("writes") > 0.0);
         assert!(disk.sequential_read(32 << 20).expect("reads") > 0.0);
+    }
+
+    /// Each request that was due has one sample, however long the disk took; and no more than were due.
+    #[test]
+    fn a_paced_flush_counts_each_request_once() {
+        let mut disk = Disk::new(Path::new(env!("CARGO_MANIFEST_DIR")), 1 << 20).expect("a scratch file");
+        let (every, duration) = (Duration::from_millis(2), Duration::from_millis(41));
+        let (began, mut samples) = (Instant::now(), 0);
+        disk.flush_paced(4096, every, duration, |_| samples += 1).expect("it is written");
+        let due_at_most = began.elapsed().as_millis() / 2 + 1;
+        assert!((21..=due_at_most).contains(&samples), "{samples} of 21 to {due_at_most}");
     }
 }
