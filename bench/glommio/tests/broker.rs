@@ -94,7 +94,9 @@ fn what_is_acknowledged_is_in_the_file(durable: &str) {
         streams.iter_mut().enumerate().for_each(|(at, stream)| send(stream, number(round, at)));
         streams.iter_mut().enumerate().for_each(|(at, stream)| expect_ack(stream, number(round, at)));
         let mut there = bodies(&fs::read(&path).expect("the file"));
+        // The padding of a write holds what was in its memory before: a body may be there twice.
         there.sort_unstable();
+        there.dedup();
         assert_eq!(there, (1..=(round + 1) * CONNECTIONS).collect::<Vec<_>>(), "after round {round}");
     }
     drop(broker.0.stdin.take());
@@ -115,6 +117,8 @@ fn what_is_acknowledged_is_in_the_file_with_o_dsync() {
 fn a_frame_of_another_size_ends_it_with_an_error() {
     let directory = tempfile::tempdir_in(".").expect("a directory");
     let mut broker = Broker::start(&directory.path().join("file"), "flush");
+    // Waiting would close its input, which ends it as well.
+    let _input = broker.0.stdin.take();
     broker.connect().write_all(&[0xff; FRAME_BYTES]).expect("sends");
     assert_eq!(broker.0.wait().expect("ends").code(), Some(1));
 }
