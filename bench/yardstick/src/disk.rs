@@ -7,7 +7,7 @@ use io_uring::{opcode, types};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -184,6 +184,26 @@ impl Drop for Disk {
 /// Opens a file without a name, for direct I/O, on the file system of `directory`.
 pub(crate) fn scratch_file(directory: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(libc::O_TMPFILE | libc::O_DIRECT).open(directory)
+}
+
+/// Makes a file of `bytes` zeros (a multiple of 2 MiB) at `path`, in the place of what is there.
+///
+/// # Errors
+/// What the file system answers; tmpfs and others refuse direct I/O.
+pub fn zero_filled(path: &Path, bytes: u64) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(libc::O_DIRECT).open(path)?;
+    zero_fill(&file, bytes)
+}
+
+/// Written once and synced: a write into such blocks needs nothing of the file system but the data itself.
+pub(crate) fn zero_fill(file: &File, bytes: u64) -> io::Result<()> {
+    let zeros = Memory::new(2 << 20)?;
+    let mut position = 0;
+    while position < bytes {
+        file.write_all_at(&zeros, position)?;
+        position += zeros.len() as u64;
+    }
+    file.sync_all()
 }
 
 /// Turns a write's completion into a result: a short write of a direct file is an error here.
