@@ -28,6 +28,8 @@ impl Glommio {
         command.args(["--frame-bytes", &options.frame_bytes.to_string()]);
         command.args(["--ack-bytes", &options.ack_bytes.to_string()]);
         command.args(["--gather-bytes", &options.gather_bytes.to_string()]);
+        // As long as a shard looks for work before it sleeps, by default.
+        command.args(["--spin-us", "50"]);
         command.args(["--durable", if options.durable == Durable::Dsync { "dsync" } else { "flush" }]);
         command.args(options.cpu.iter().flat_map(|cpu| ["--cpu".to_owned(), cpu.to_string()]));
         let doing = format!("starting {}, which `bash bench/reactors` builds", program.display());
