@@ -3,7 +3,7 @@
 
 use super::descriptors::{OpenFile, What, check};
 use super::helper::{Answer, Job};
-use super::queue::{Kind, Token};
+use super::queue::{Kind, Order, Token};
 use super::sockets::{listen_on, tcp_socket};
 use super::{RingDriver, ended};
 use crate::reactor::buffers::PAGE;
@@ -128,9 +128,10 @@ impl RingDriver {
     pub(super) fn issue(&mut self, id: OpId, op: &mut Op) {
         self.before_handing_over(id, op);
         let entry = self.entry(id.slot as usize, op);
+        let order = self.work[id.slot as usize].order(op);
         // SAFETY: the entry points into the op's buffers and into the slot's boxed work. The front keeps the op, and
         // `work` keeps the box, until the completion was taken in; neither is touched in between but by `entry`.
-        unsafe { self.queue.push(entry, Token::new(Kind::Op, id.slot)) };
+        unsafe { self.queue.push(order, entry, Token::new(Kind::Op, id.slot)) };
     }
 
     fn entry(&mut self, slot: usize, op: &mut Op) -> Entry {
@@ -309,6 +310,15 @@ const ERESTARTSYS: i32 = 512;
 const SEND_FLAGS: u32 = (libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32;
 
 impl Work {
+    /// What a disk is asked goes before what a socket is: the disk works while the sockets are served.
+    fn order(&self, op: &Op) -> Order {
+        match op {
+            Op::Read { .. } | Op::Write { .. } | Op::SyncData { .. } => Order::First,
+            Op::Splice { .. } if self.piped == 0 => Order::First,
+            _ => Order::InTurn,
+        }
+    }
+
     /// Less than asked for is the end of the file. Only buffered reads may stop within a block elsewhere.
     fn after_read(&mut self, read: usize, wanted: usize, direct: bool) -> Next {
         self.done += read;
