@@ -18,7 +18,7 @@ pub use report::diff::DiffArgs;
 pub use server::connection::Connection;
 pub use server::process::{Server, ServerOptions, free_address};
 
-use case::{all, bars, checkpoint, consume, e2e, partitions, produce, recovery, zerocopy};
+use case::{all, bars, checkpoint, consume, e2e, partitions, produce, reactors, recovery, zerocopy};
 use clap::Subcommand;
 use error::{Doing, Result};
 use report::{Report, live};
@@ -69,6 +69,8 @@ pub enum What {
     Limits(machine::limits::LimitsArgs),
     /// Producers: throughput, latency and CPU, beside a bare loop under the same load.
     Produce(produce::ProduceArgs),
+    /// A mini broker on the engine's reactor and on glommio, beside the bare loop and all of corelog.
+    Reactors(reactors::ReactorsArgs),
     /// Consumers: catching up, following the tail, and the time from send to push.
     Consume(consume::ConsumeArgs),
     /// Producers and consumers: the time from when a record was due to when it was read.
@@ -123,6 +125,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     let report = match &args.what {
         What::Limits(limits) => machine::limits::run(limits)?,
         What::Produce(produce) => produce::run(produce)?,
+        What::Reactors(reactors) => reactors::run(reactors)?,
         What::Consume(consume) => consume::run(consume)?,
         What::E2e(e2e) => e2e::run(e2e)?,
         What::Recovery(recovery) => recovery::run(recovery)?,

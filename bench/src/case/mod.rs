@@ -7,6 +7,7 @@ pub(crate) mod consume;
 pub(crate) mod e2e;
 pub(crate) mod partitions;
 pub(crate) mod produce;
+pub(crate) mod reactors;
 pub(crate) mod recovery;
 mod shard;
 pub(crate) mod zerocopy;

@@ -85,7 +85,7 @@ pub(crate) fn measure(
     }
     let mut results = vec![corelog(case, workload, &bodies, &ours)];
     if with_yardstick {
-        results.push(yardstick(case, workload, &bodies, &bare));
+        results.push(yardstick(case, BARE, workload, &bodies, &bare));
     }
     compare(&mut results, meter);
     Ok(results)
@@ -100,9 +100,16 @@ pub(crate) fn corelog(case: &str, workload: &Workload, bodies: &Bodies, runs: &[
     measured
 }
 
-fn yardstick(case: &str, workload: &Workload, bodies: &Bodies, runs: &[Run<u64>]) -> Measured {
+/// What a run of a yardstick is.
+pub(crate) fn yardstick(
+    case: &str,
+    subject: &str,
+    workload: &Workload,
+    bodies: &Bodies,
+    runs: &[Run<u64>],
+) -> Measured {
     let loads: Vec<&Load> = runs.iter().map(|run| &run.load).collect();
-    let mut measured = of_loads(case, BARE, workload, bodies, &loads);
+    let mut measured = of_loads(case, subject, workload, bodies, &loads);
     let cpu = |run: &Run<u64>| run.after.saturating_sub(run.before) as f64 / 1e3 / records(&run.load, workload);
     measured.figure(CPU, "us", Better::Lower, runs.iter().map(cpu).collect());
     measured
@@ -251,17 +258,9 @@ fn add_budget(measured: &mut Measured, runs: &[Run<Usage>]) {
 
 /// Sets corelog against the bare loop of the same runs and against the machine.
 fn compare(results: &mut [Measured], meter: &Meter) {
-    let (Some(ours), bare) = (match results {
-        [] => (None, None),
-        [ours, rest @ ..] => (Some(ours), rest.first()),
-    }) else {
-        return;
-    };
-    for name in [RECORDS, CPU, &format!("{ACK} p50"), &format!("{ACK} p99"), &format!("{ACK} p99.9")] {
-        let runs = |measured: &Measured| measured.get(name).map(|figure| figure.runs.clone());
-        if let (Some(our_runs), Some(their_runs)) = (runs(ours), bare.and_then(runs)) {
-            ours.set_ratio(name, "the bare loop", median_ratio(&our_runs, &their_runs));
-        }
+    let [ours, rest @ ..] = results else { return };
+    if let Some(bare) = rest.first() {
+        set_against(ours, bare);
     }
     let p50 = format!("{ACK} p50");
     ours.set_ratio(&p50, "a raw flush and round trip", ours.value(&p50) / meter.flush_and_round_trip_us());
@@ -270,4 +269,15 @@ fn compare(results: &mut [Measured], meter: &Meter) {
         "the disk's sequential write",
         ours.value("keys and values") / meter.limit(limits::WRITE),
     );
+}
+
+/// Notes what figures are to those of a yardstick in the same runs.
+pub(crate) fn set_against(ours: &mut Measured, yardstick: &Measured) {
+    for name in [RECORDS, CPU, &format!("{ACK} p50"), &format!("{ACK} p99"), &format!("{ACK} p99.9")] {
+        let runs = |measured: &Measured| measured.get(name).map(|figure| figure.runs.clone());
+        if let (Some(our_runs), Some(their_runs)) = (runs(ours), runs(yardstick)) {
+            let of = format!("the {}", yardstick.subject);
+            ours.set_ratio(name, &of, median_ratio(&our_runs, &their_runs));
+        }
+    }
 }

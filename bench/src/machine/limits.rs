@@ -103,6 +103,14 @@ impl Meter {
         Ok(())
     }
 
+    /// A flush in an open loop, a request `every` so often, for `duration`: nanoseconds from when each was due.
+    pub(crate) fn paced_flush(&mut self, every: Duration, duration: Duration) -> Result<Histogram<u64>> {
+        let mut flush = histogram();
+        let sample = |ns| flush.saturating_record(ns);
+        self.disk.flush_paced(FLUSH_BYTES, every, duration, sample).doing("measuring the flush")?;
+        Ok(flush)
+    }
+
     /// What was measured so far, by name: percentiles over all slices, medians of the rates.
     pub(crate) fn figures(&self) -> Vec<Figure> {
         self.measured().figures

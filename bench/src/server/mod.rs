@@ -1,7 +1,9 @@
 //! What is measured: a server in a process of its own, its topics, and what it used.
 
 pub(crate) mod connection;
+pub(crate) mod glommio;
 pub(crate) mod interrupt;
+pub(crate) mod mini;
 pub(crate) mod process;
 pub(crate) mod rig;
 pub(crate) mod topic;

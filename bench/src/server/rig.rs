@@ -1,10 +1,12 @@
 //! What a load runs against: a server, started here or already there, and the yardstick on the same disk and core.
 
 use super::connection::Connection;
+use super::glommio::Glommio;
 use super::interrupt;
+use super::mini::Mini;
 use super::process::{Server, ServerOptions, free_address};
 use super::topic::{Topic, TopicName};
-use super::usage::Usage;
+use super::usage::{Process, Usage};
 use crate::error::{BenchError, Doing, Result};
 use crate::load::Pace;
 use crate::load::crew::{Crew, Edge, Job, Run, Target};
@@ -15,7 +17,7 @@ use crate::workload::Workload;
 use crate::workload::batches::Bodies;
 use clap::Args;
 use corelog_wire::HEADER_BYTES;
-use corelog_yardstick::bare::{self, Durable};
+use corelog_yardstick::bare::{self, Bare, Durable};
 use corelog_yardstick::pin;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -208,39 +210,74 @@ fn server_options(directory: &Path, place: &Place, cores: Cores) -> Result<Serve
     Ok(ServerOptions { program, data_dir: directory.join("data"), smp: place.smp, listen: free_address()?, more })
 }
 
-/// Loads the bare loop with the workload's requests: in both of its ways to make a write durable. The better one is the
-/// limit. Beside the load stands the CPU time of its thread.
+/// Loads the bare loop with the workload's requests. Beside the load stands the CPU time of its thread.
 pub(crate) fn load_bare(rig: &Rig, bodies: &Bodies, workload: &Workload) -> Result<Run<u64>> {
-    let dsync = load_bare_once(rig, bodies, workload, Durable::Dsync)?;
-    let flush = load_bare_once(rig, bodies, workload, Durable::Flush)?;
+    better_of(workload, |durable| {
+        let bare = Bare::start(yardstick_options(rig, bodies, workload, durable)).doing("starting the yardstick")?;
+        let clock = CpuClock(bare.thread_id());
+        let run = load_yardstick(rig, bodies, workload, bare.address(), || clock.nanoseconds())?;
+        bare.stop().doing("running the yardstick")?;
+        Ok(run)
+    })
+}
+
+/// The same for the mini broker on the engine's reactor.
+pub(crate) fn load_mini(rig: &Rig, bodies: &Bodies, workload: &Workload) -> Result<Run<u64>> {
+    better_of(workload, |durable| {
+        let mini = Mini::start(yardstick_options(rig, bodies, workload, durable)).doing("starting the mini broker")?;
+        let clock = CpuClock(mini.thread_id);
+        let run = load_yardstick(rig, bodies, workload, mini.address, || clock.nanoseconds())?;
+        mini.stop().doing("running the mini broker")?;
+        Ok(run)
+    })
+}
+
+/// The same for the mini broker on glommio, whose program this is. Beside the load stands the CPU time of its process.
+pub(crate) fn load_glommio(rig: &Rig, bodies: &Bodies, workload: &Workload, program: &Path) -> Result<Run<u64>> {
+    better_of(workload, |durable| {
+        let glommio = Glommio::start(program, &yardstick_options(rig, bodies, workload, durable))?;
+        let cpu = || Ok(Process::of(glommio.pid())?.cpu);
+        load_yardstick(rig, bodies, workload, glommio.address, cpu)
+    })
+}
+
+/// Runs a yardstick in both of its ways to make a write durable: which is better depends on device, kernel and which cores
+/// are busy. The better one counts.
+fn better_of(workload: &Workload, run: impl Fn(Durable) -> Result<Run<u64>>) -> Result<Run<u64>> {
+    let (dsync, flush) = (run(Durable::Dsync)?, run(Durable::Flush)?);
     let p50 = |run: &Run<u64>| run.load.latency.value_at_quantile(0.5);
     let rate = |run: &Run<u64>| run.load.requests as f64 / run.load.seconds;
     let is_better = if workload.pace.is_closed() { rate(&dsync) >= rate(&flush) } else { p50(&dsync) <= p50(&flush) };
     Ok(if is_better { dsync } else { flush })
 }
 
-fn load_bare_once(rig: &Rig, bodies: &Bodies, workload: &Workload, durable: Durable) -> Result<Run<u64>> {
+fn load_yardstick(
+    rig: &Rig,
+    bodies: &Bodies,
+    workload: &Workload,
+    address: SocketAddr,
+    mut cpu: impl FnMut() -> Result<u64>,
+) -> Result<Run<u64>> {
+    let job = job(Target::Bare(address), bodies, workload, false, rig.cores);
+    Crew::gather(&job, None)?.go(|_| cpu())
+}
+
+fn yardstick_options(rig: &Rig, bodies: &Bodies, workload: &Workload, durable: Durable) -> bare::Options {
     let frame_bytes = HEADER_BYTES + bodies.longest();
     let outstanding = match workload.pace {
         Pace::Closed { window } => workload.producers * window,
         Pace::Open { .. } | Pace::Bursts { .. } | Pace::Ramp { .. } => OPEN_OUTSTANDING,
     };
     let gather_bytes = outstanding * frame_bytes;
-    let options = bare::Options {
+    bare::Options {
         directory: rig.directory.path().to_owned(),
-        file_bytes: (4 * gather_bytes as u64).max(128 << 20),
+        file_bytes: (4 * gather_bytes as u64).max(128 << 20).next_multiple_of(2 << 20),
         frame_bytes,
         ack_bytes: ACK_BYTES,
         gather_bytes,
         cpu: rig.cores.server,
         durable,
-    };
-    let bare = bare::Bare::start(options).doing("starting the yardstick")?;
-    let clock = CpuClock(bare.thread_id());
-    let job = job(Target::Bare(bare.address()), bodies, workload, false, rig.cores);
-    let run = Crew::gather(&job, None)?.go(|_| clock.nanoseconds())?;
-    bare.stop().doing("running the yardstick")?;
-    Ok(run)
+    }
 }
 
 /// Runs `work` on a thread pinned to `core`; the threads of this process are left where they are.

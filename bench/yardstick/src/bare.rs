@@ -2,10 +2,10 @@
 //!
 //! It receives frames of one fixed size, gathers all that arrived into one buffer, writes that directly and durably
 //! ([`Durable`]) to a zero-filled file, and then acknowledges every frame of it. One write is under way while the next is
-//! gathered. The frames have the native protocol's 16-byte header, so that one load driver serves both: little-endian
-//! length of what follows and correlation, of which the answer repeats the latter. There is no hello.
+//! gathered. What it speaks is in [`crate::frame`].
 
-use crate::disk::{scratch_file, written};
+use crate::disk::{scratch_file, written, zero_fill};
+use crate::frame::{gather, push_ack, take_frames};
 use crate::memory::Memory;
 use crate::ring::Ring;
 use crate::{SPIN, pin};
@@ -16,15 +16,12 @@ use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-
-/// Bytes of a frame's header.
-pub const HEADER_BYTES: usize = 16;
 
 const CHUNK_BYTES: usize = 16 << 10;
 const CHUNKS: u16 = 512;
@@ -183,9 +180,11 @@ impl Server {
     fn new(listener: TcpListener, options: &Options) -> io::Result<Server> {
         let ring = Ring::new(1024, SPIN)?;
         let chunks = Chunks::register(&ring)?;
+        let file = scratch_file(&options.directory)?;
+        zero_fill(&file, options.file_bytes)?;
         Ok(Server {
             listener,
-            file: zero_filled(&options.directory, options.file_bytes)?,
+            file,
             file_bytes: options.file_bytes,
             position: 0,
             frame_bytes: options.frame_bytes,
@@ -262,7 +261,8 @@ impl Server {
                 let chunk = cqueue::buffer_select(done.flags()).ok_or(io::ErrorKind::InvalidData)?;
                 let arrived = &self.chunks.memory[usize::from(chunk) * CHUNK_BYTES..][..bytes as usize];
                 let partial = &mut self.connections[id].partial;
-                take_frames(arrived, partial, self.frame_bytes, |frame| self.gathering.add(id as u32, frame))?;
+                let add = |correlation, body: &[u8]| self.gathering.add(id as u32, correlation, body);
+                take_frames(arrived, partial, self.frame_bytes, add)?;
                 self.chunks.give_back(chunk);
             }
             // The ring ran out of chunks for a moment; receiving again is all there is to do.
@@ -313,7 +313,7 @@ impl Server {
         self.writing_bytes = 0;
         // Everybody's acknowledgements first, then the sends: each connection gets one.
         for (id, correlation) in &self.writing.acks {
-            self.connections[*id as usize].acknowledge(*correlation, self.ack_bytes);
+            push_ack(&mut self.connections[*id as usize].pending, *correlation, self.ack_bytes);
         }
         for at in 0..self.writing.acks.len() {
             self.start_send(self.writing.acks[at].0 as usize)?;
@@ -362,72 +362,11 @@ impl Gathered {
         Ok(Gathered { memory: Memory::new(bytes)?, filled: 0, acks: Vec::with_capacity(4096) })
     }
 
-    fn add(&mut self, connection: u32, frame: &[u8]) -> io::Result<()> {
-        let body = &frame[HEADER_BYTES..];
-        if u32_at(frame, 0) as usize != body.len() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a frame is not of the agreed size"));
-        }
-        if self.memory.len() - self.filled < body.len() {
-            return Err(io::Error::other("more requests are outstanding than one write may gather"));
-        }
-        self.memory[self.filled..][..body.len()].copy_from_slice(body);
-        self.filled += body.len();
-        self.acks.push((connection, u32_at(frame, 4)));
+    fn add(&mut self, connection: u32, correlation: u32, body: &[u8]) -> io::Result<()> {
+        gather(&mut self.memory, &mut self.filled, body)?;
+        self.acks.push((connection, correlation));
         Ok(())
     }
-}
-
-impl Connection {
-    fn acknowledge(&mut self, correlation: u32, ack_bytes: usize) {
-        let mut header = [0; HEADER_BYTES];
-        header[..4].copy_from_slice(&(ack_bytes as u32).to_le_bytes());
-        header[4..8].copy_from_slice(&correlation.to_le_bytes());
-        header[9] = 1; // a response
-        self.pending.extend_from_slice(&header);
-        self.pending.resize(self.pending.len() + ack_bytes, 0);
-    }
-}
-
-/// Calls `take` for each whole frame of `arrived`, the first perhaps begun in `partial`, which keeps what is left over.
-fn take_frames(
-    mut arrived: &[u8],
-    partial: &mut Vec<u8>,
-    frame_bytes: usize,
-    mut take: impl FnMut(&[u8]) -> io::Result<()>,
-) -> io::Result<()> {
-    if !partial.is_empty() {
-        let (more, rest) = arrived.split_at(arrived.len().min(frame_bytes - partial.len()));
-        partial.extend_from_slice(more);
-        arrived = rest;
-        if partial.len() == frame_bytes {
-            take(partial)?;
-            partial.clear();
-        }
-    }
-    let mut frames = arrived.chunks_exact(frame_bytes);
-    for frame in &mut frames {
-        take(frame)?;
-    }
-    partial.extend_from_slice(frames.remainder());
-    Ok(())
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
-
-/// Written once and synced: a write into such blocks needs nothing of the file system but the data itself.
-fn zero_filled(directory: &Path, bytes: u64) -> io::Result<File> {
-    use std::os::unix::fs::FileExt;
-    let file = scratch_file(directory)?;
-    let zeros = Memory::new(2 << 20)?;
-    let mut position = 0;
-    while position < bytes {
-        file.write_all_at(&zeros, position)?;
-        position += zeros.len() as u64;
-    }
-    file.sync_all()?;
-    Ok(file)
 }
 
 /// The ring of chunks the kernel receives into.
@@ -465,15 +404,10 @@ impl Chunks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::frame::tests::frame;
+    use crate::frame::u32_at;
     use std::io::{Read, Write};
     use std::net::TcpStream;
-
-    fn frame(correlation: u32, bytes: usize) -> Vec<u8> {
-        let mut frame = vec![0; bytes];
-        frame[..4].copy_from_slice(&((bytes - HEADER_BYTES) as u32).to_le_bytes());
-        frame[4..8].copy_from_slice(&correlation.to_le_bytes());
-        frame
-    }
 
     #[test]
     fn acknowledges_each_frame_once_in_order_however_they_are_cut() {
@@ -506,12 +440,5 @@ mod tests {
         let totals = bare.stop().expect("stops");
         assert_eq!(totals.frames, 300);
         assert!(totals.writes <= 300 && totals.bytes >= 300 * 984);
-    }
-
-    #[test]
-    fn a_frame_of_another_size_is_an_error() {
-        let mut gathered = Gathered::new(4096).expect("memory");
-        let added = gathered.add(0, &frame(1, 200)[..100]);
-        assert_eq!(added.map_err(|error| error.kind()), Err(io::ErrorKind::InvalidData));
     }
 }

@@ -7,7 +7,7 @@ use io_uring::{opcode, types};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const PIECE: usize = 1 << 20;
 /// Pieces in flight in a sequential write or read.
 const DEPTH: usize = 8;
+/// How much later than asked a sleep may end.
+const OVERSLEPT: Duration = Duration::from_micros(150);
 
 /// A zero-filled scratch file without a name, opened for direct I/O, written from warm memory.
 pub struct Disk {
@@ -55,6 +57,38 @@ impl Disk {
             self.start_write(bytes, libc::RWF_DSYNC)?;
             self.finish(bytes)?;
             sample(start.elapsed().as_nanos() as u64);
+        }
+        Ok(())
+    }
+
+    /// As [`Disk::flush`], in an open loop: a request is due `every` so often, and one write covers all that were due when it
+    /// began. Calls `sample` for each request with the nanoseconds from when it was due until it was durable.
+    ///
+    /// A core or a disk that had nothing to do answers later than a busy one; a load with pauses is to be compared with this.
+    ///
+    /// # Errors
+    /// What the disk answers.
+    pub fn flush_paced(
+        &mut self,
+        bytes: usize,
+        every: Duration,
+        duration: Duration,
+        mut sample: impl FnMut(u64),
+    ) -> io::Result<()> {
+        assert!(bytes.is_multiple_of(4096) && bytes <= PIECE, "direct writes are whole blocks of the warm piece");
+        assert!(!every.is_zero(), "requests come one after the other");
+        let mut due = Instant::now();
+        let end = due + duration;
+        while due < end {
+            wait_until(due)?;
+            let start = Instant::now();
+            self.start_write(bytes, libc::RWF_DSYNC)?;
+            self.finish(bytes)?;
+            let durable = Instant::now();
+            while due <= start {
+                sample((durable - due).as_nanos() as u64);
+                due += every;
+            }
         }
         Ok(())
     }
@@ -128,6 +162,18 @@ impl Disk {
     }
 }
 
+/// Sleeps, and looks at the clock for the end of it: a sleep ends some time after it should.
+fn wait_until(due: Instant) -> io::Result<()> {
+    loop {
+        let left = due.saturating_duration_since(Instant::now());
+        match left.checked_sub(OVERSLEPT) {
+            _ if left.is_zero() => return Ok(()),
+            Some(left) => std::thread::sleep(left),
+            None => nix::sched::sched_yield()?,
+        }
+    }
+}
+
 impl Drop for Disk {
     fn drop(&mut self) {
         // A ring that cannot be drained leaves the kernel reading memory that is about to be unmapped: better to end.
@@ -138,6 +184,26 @@ impl Drop for Disk {
 /// Opens a file without a name, for direct I/O, on the file system of `directory`.
 pub(crate) fn scratch_file(directory: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(libc::O_TMPFILE | libc::O_DIRECT).open(directory)
+}
+
+/// Makes a file of `bytes` zeros (a multiple of 2 MiB) at `path`, in the place of what is there.
+///
+/// # Errors
+/// What the file system answers; tmpfs and others refuse direct I/O.
+pub fn zero_filled(path: &Path, bytes: u64) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(libc::O_DIRECT).open(path)?;
+    zero_fill(&file, bytes)
+}
+
+/// Written once and synced: a write into such blocks needs nothing of the file system but the data itself.
+pub(crate) fn zero_fill(file: &File, bytes: u64) -> io::Result<()> {
+    let zeros = Memory::new(2 << 20)?;
+    let mut position = 0;
+    while position < bytes {
+        file.write_all_at(&zeros, position)?;
+        position += zeros.len() as u64;
+    }
+    file.sync_all()
 }
 
 /// Turns a write's completion into a result: a short write of a direct file is an error here.
@@ -165,5 +231,16 @@ mod tests {
         assert!(samples > 0);
         assert!(disk.sequential_write(32 << 20).expect("writes") > 0.0);
         assert!(disk.sequential_read(32 << 20).expect("reads") > 0.0);
+    }
+
+    /// Each request that was due has one sample, however long the disk took; and no more than were due.
+    #[test]
+    fn a_paced_flush_counts_each_request_once() {
+        let mut disk = Disk::new(Path::new(env!("CARGO_MANIFEST_DIR")), 1 << 20).expect("a scratch file");
+        let (every, duration) = (Duration::from_millis(2), Duration::from_millis(41));
+        let (began, mut samples) = (Instant::now(), 0);
+        disk.flush_paced(4096, every, duration, |_| samples += 1).expect("it is written");
+        let due_at_most = began.elapsed().as_millis() / 2 + 1;
+        assert!((21..=due_at_most).contains(&samples), "{samples} of 21 to {due_at_most}");
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! - [`bare`]: a durable echo server in one thread. It receives, gathers what arrived into one direct write, waits for
 //!   it to be on stable storage, answers. Nothing that keeps a promise can do less, so it is the machine's limit.
+//! - [`broker`]: the same work as tasks over a runtime, for the engine's reactor and for glommio.
 //! - [`disk`]: the raw latency of one durable 4 KiB write and the bandwidth of direct sequential writes.
+//! - [`frame`]: what these speak.
 //! - [`heap`]: an allocator that counts, to prove that a path does not allocate.
 //! - [`loopback`]: the raw round trip and the bandwidth of sending from memory.
 //! - [`transfer`]: a file over TCP in each of the ways there are.
@@ -12,7 +14,9 @@
 #![allow(unsafe_code)]
 
 pub mod bare;
+pub mod broker;
 pub mod disk;
+pub mod frame;
 pub mod heap;
 pub mod loopback;
 mod memory;

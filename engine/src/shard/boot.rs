@@ -4,7 +4,8 @@
 //! With another number of shards than before, everything goes to a directory of the next generation; the node file,
 //! replaced last, decides which generation counts.
 
-use super::commit::{Commits, Debt, Journal};
+use super::commit::Commits;
+use super::journal::{Debt, Journal};
 use super::memory::OwnMemory;
 use super::pace::Pace;
 use super::partition::{Active, Mark, Partition, Sealed};

@@ -4,11 +4,12 @@
 //! entry once there is enough for one. Entries are acknowledged in order only, for a later one does not survive without
 //! the earlier.
 
+use super::journal::Debt;
 use super::partition::{Partition, Run, Span};
 use super::stats::CommitTimes;
 use super::{PartitionHandle, Shard, count};
 use crate::error::ShardError;
-use crate::log::frame::{Checksum, Full, Nonce, Sequence};
+use crate::log::frame::{Full, Sequence};
 use crate::log::journal::{AppendSection, EntryHeader, EntryWriter, JournalPosition, Start, unflushed_max};
 use crate::log::tail::{BLOCK, Place, block_ceil, block_floor};
 use crate::model::{Offset, Position};
@@ -16,85 +17,16 @@ use crate::planted::{self, Bug};
 use crate::reactor::{File, Instant, Slice, WriteSync};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::event::Event;
 
+/// Turns of a rest: in the first the acknowledgements go out, in the others arrives, and is appended, what they brought.
+const REST_TURNS: usize = 3;
+
 /// An entry's fixed cost per partition, generously: section header, fixed part, and a block carried from its beginning.
 const SECTION_BYTES_MAX: usize = 256 + BLOCK as usize;
-
-/// Where the journal is written next, and what of it is durable, and free.
-#[derive(Debug)]
-pub(super) struct Journal {
-    pub(super) file: Option<Rc<File>>,
-    pub(super) path: PathBuf,
-    /// Size of the file; entries go round in it.
-    pub(super) bytes: u64,
-    pub(super) nonce: Nonce,
-    /// Where the next entry goes.
-    pub(super) next: JournalPosition,
-    /// The next entry's number.
-    pub(super) sequence: Sequence,
-    /// Checksum of the last entry built.
-    pub(super) previous: Checksum,
-    /// The last entry that is as durable as its partitions ask, with all before it.
-    pub(super) durable: Sequence,
-    /// The last entry that is on stable storage with all before it. Entries claim this one, not `durable`: what was
-    /// only handed to the device may be missing after a power cut without being damaged.
-    pub(super) flushed: Sequence,
-    /// What entries without a flush have left for the next flush.
-    pub(super) debt: Debt,
-    /// Bytes of those entries.
-    pub(super) unflushed: u64,
-    /// Entries before this position are in a durable checkpoint; their space can be used again.
-    pub(super) free_from: JournalPosition,
-}
-
-impl Journal {
-    /// No journal yet.
-    pub(super) fn closed() -> Journal {
-        Journal {
-            file: None,
-            path: PathBuf::new(),
-            bytes: 0,
-            nonce: Nonce(0),
-            next: JournalPosition(0),
-            sequence: Sequence(1),
-            previous: Checksum(0),
-            durable: Sequence(0),
-            flushed: Sequence(0),
-            debt: Debt::None,
-            unflushed: 0,
-            free_from: JournalPosition(0),
-        }
-    }
-
-    /// What a flushed entry has to pay for; an entry that is not flushed adds to it.
-    fn take_debt(&mut self, flush: bool, is_direct: bool) -> Debt {
-        if flush {
-            return std::mem::replace(&mut self.debt, Debt::None);
-        }
-        self.debt = self.debt.max(if is_direct { Debt::Segments } else { Debt::Entries });
-        Debt::None
-    }
-
-    pub(super) fn used(&self) -> u64 {
-        self.next.0 - self.free_from.0
-    }
-}
-
-/// What must be flushed besides an entry itself before the entry counts: a lost entry before it would end recovery, and
-/// a write that is durable in itself covers no other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Debt {
-    None,
-    /// Entries before it.
-    Entries,
-    /// Entries before it, and blocks that they wrote to segments.
-    Segments,
-}
 
 /// What the commit lanes share.
 #[derive(Debug, Default)]
@@ -109,6 +41,8 @@ pub(super) struct Commits {
     pub(super) settled: Event,
     /// Lanes that are between building an entry and its end.
     pub(super) under_way: Cell<usize>,
+    /// A lane gathers; see [`Shard::rest`].
+    is_resting: Cell<bool>,
 }
 
 /// What an entry holds of one partition.
@@ -193,6 +127,7 @@ impl Shard {
                         self.fail(error);
                     }
                     self.0.commits.settled.notify();
+                    self.rest().await;
                 }
                 // Appends that wait for their segment come to a lane yet, also after the shard was told to stop.
                 Built::Nothing if self.is_stopping() && self.0.waiting_bytes.get() == 0 => {
@@ -231,10 +166,29 @@ impl Shard {
     }
 
     /// A device takes one flush at a time: a small entry written beside one under way is acknowledged no earlier than it
-    /// would be in the next, and costs a flush. The lane that is busy takes it when it is done.
+    /// would be in the next, and costs a flush. The lane that is busy, or resting, takes it when it is done.
     fn waits_for_more(&self) -> bool {
         let commits = &self.0.commits;
-        commits.under_way.get() > 0 && commits.pending_bytes.get() < self.0.config.beside_bytes_min
+        let is_taken = commits.under_way.get() > 0 || commits.is_resting.get();
+        is_taken && commits.pending_bytes.get() < self.0.config.beside_bytes_min
+    }
+
+    /// After a commit: lets the acknowledgements go out, and gathers what comes back at once, before the next entry.
+    ///
+    /// Whoever waits for an acknowledgement sends again when he has it. Begun before that, the next entry has only those
+    /// who were not in this one: two halves take turns, each with a flush of its own.
+    async fn rest(&self) {
+        let commits = &self.0.commits;
+        if commits.under_way.get() > 0 || commits.is_resting.get() {
+            return;
+        }
+        commits.is_resting.set(true);
+        for _ in 0..REST_TURNS {
+            if self.waits_for_more() {
+                self.reactor().yield_now().await;
+            }
+        }
+        commits.is_resting.set(false);
     }
 
     fn build(&self, lane: &mut Lane) -> Built {

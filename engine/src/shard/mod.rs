@@ -10,6 +10,7 @@ mod checkpoint;
 mod commit;
 mod controller;
 mod event;
+mod journal;
 mod line;
 mod memory;
 mod pace;
@@ -206,7 +207,7 @@ struct Inner {
     stop_wanted: Cell<bool>,
     catalog: RefCell<Catalog>,
     partitions: RefCell<Partitions>,
-    journal: RefCell<commit::Journal>,
+    journal: RefCell<journal::Journal>,
     commits: commit::Commits,
     pace: pace::Pace,
     rebuilds: read::Rebuilds,

@@ -111,8 +111,11 @@ fn numbered(n: u64, bytes: usize) -> Vec<u8> {
     value
 }
 
+/// Records of these cases are of 1970; retention must not take them on a slow machine, where it comes round.
+const KEPT: (&str, &str) = ("retention.ms", "-1");
+
 async fn create(shard: &Shard, name: &str, partitions: u32, settings: &[(&str, &str)]) {
-    let settings = settings.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    let settings = [KEPT].iter().chain(settings).map(|(key, value)| (key.to_string(), value.to_string())).collect();
     let command = Command::CreateTopic { name: name.into(), partitions, settings };
     shard.command(command).await.expect("the topic is made");
 }

@@ -96,7 +96,7 @@ pub(super) fn end_to_end(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     let workload = Workload { seconds, warm_up, repeats, ..e2e::default_workload() };
     let audience = Audience { groups: 1, consumers: 1 };
     let measured: Vec<Measured> = vec![e2e::measure("bars, e2e", &workload, audience, &rig, &mut meter)?];
-    let p99 = ratio(&measured, &format!("{END_TO_END} p99"), "a raw flush and two round trips");
+    let p99 = ratio(&measured, &format!("{END_TO_END} p99"), e2e::OF_FLOOR);
     let what = "end to end, 1 MB/s paced, durable: p99 to a raw flush and two round trips";
     Ok(vec![Bar::at_most(what, p99, 1.5, &measured)])
 }

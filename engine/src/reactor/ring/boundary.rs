@@ -132,7 +132,7 @@ impl RingDriver {
     #[cfg(feature = "planted")]
     pub(super) fn before_handing_over(&mut self, id: OpId, op: &Op) {
         if planted::ends_before(id, op) {
-            self.queue.submit(&crate::reactor::Counters::default());
+            self.queue.submit_first(&crate::reactor::Counters::default());
             planted::end();
         }
     }

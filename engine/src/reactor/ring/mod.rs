@@ -39,7 +39,7 @@ use helper::{Helper, Job};
 use io_uring::{opcode, types};
 use operations::{Next, Work};
 use provided::Buffers;
-use queue::{Completion, Kind, Queue, Token};
+use queue::{Completion, Kind, Order, Queue, Token};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -123,8 +123,16 @@ impl Drive for RingDriver {
 
     fn poll(&mut self, ops: &mut Ops, counters: &Counters) -> bool {
         self.tend_sockets();
-        self.queue.submit(counters);
-        self.take_in(ops)
+        let mut matters = false;
+        while self.queue.submit_first(counters) {
+            matters |= self.take_in(ops);
+            // A write that is done asks for its flush, which is not to wait for the sends of this turn.
+            if !self.queue.has_first() {
+                break;
+            }
+        }
+        self.queue.submit_group(counters);
+        matters | self.take_in(ops) | self.queue.has_more()
     }
 
     fn park(&mut self, ops: &mut Ops, counters: &Counters, until: Option<Instant>) {
@@ -144,7 +152,7 @@ impl Drive for RingDriver {
         let entry = opcode::MsgRingData::new(ring, 0, Token::MESSAGE.to_bits(), None).build();
         // SAFETY: the entry points to nothing. If the other ring is gone, and its descriptor even taken by another,
         // the kernel refuses, or a ring of ours wakes for nothing.
-        unsafe { self.queue.push(entry, Token::NOTHING) };
+        unsafe { self.queue.push(Order::First, entry, Token::NOTHING) };
     }
 
     fn door(&self) -> Arc<Door> {
@@ -252,12 +260,12 @@ impl RingDriver {
         let count = (&raw mut *self.bell_count).cast();
         let entry = opcode::Read::new(types::Fd(self.bell.as_raw_fd()), count, 8).build();
         // SAFETY: the box stays where it is until the driver is dropped, which checks that the read is over.
-        unsafe { self.queue.push(entry, Token::BELL) };
+        unsafe { self.queue.push(Order::InTurn, entry, Token::BELL) };
     }
 
     fn cancel(&mut self, token: Token) {
         // SAFETY: the entry points to nothing.
-        unsafe { self.queue.push(opcode::AsyncCancel::new(token.to_bits()).build(), Token::NOTHING) };
+        unsafe { self.queue.push(Order::InTurn, opcode::AsyncCancel::new(token.to_bits()).build(), Token::NOTHING) };
     }
 
     /// Gives a number to something open.

@@ -3,7 +3,7 @@
 
 use super::descriptors::{OpenFile, What, check};
 use super::helper::{Answer, Job};
-use super::queue::{Kind, Token};
+use super::queue::{Kind, Order, Token};
 use super::sockets::{listen_on, tcp_socket};
 use super::{RingDriver, ended};
 use crate::reactor::buffers::PAGE;
@@ -124,7 +124,7 @@ impl RingDriver {
         let entry = self.entry(id.slot as usize, op);
         // SAFETY: the entry points into the op's buffers and into the slot's boxed work. The front keeps the op, and
         // `work` keeps the box, until the completion was taken in; neither is touched in between but by `entry`.
-        unsafe { self.queue.push(entry, Token::new(Kind::Op, id.slot)) };
+        unsafe { self.queue.push(order(op), entry, Token::new(Kind::Op, id.slot)) };
     }
 
     fn entry(&mut self, slot: usize, op: &mut Op) -> Entry {
@@ -263,6 +263,14 @@ impl RingDriver {
         if !std::mem::replace(&mut self.said_buffered, true) {
             (self.log)("the file system refuses direct I/O: files are buffered, with the same flushes");
         }
+    }
+}
+
+/// What a disk is asked goes before what a socket is: the disk works while the sockets are served.
+fn order(op: &Op) -> Order {
+    match op {
+        Op::Read { .. } | Op::Write { .. } | Op::SyncData { .. } => Order::First,
+        _ => Order::InTurn,
     }
 }
 

@@ -9,7 +9,7 @@
 
 use super::descriptors::What;
 use super::provided::{GROUP, Provided};
-use super::queue::{Completion, Kind, Token};
+use super::queue::{Completion, Kind, Order, Token};
 use super::{RingDriver, ended};
 use crate::reactor::socket::Chunk;
 use io_uring::opcode;
@@ -127,7 +127,7 @@ impl RingDriver {
         });
         // SAFETY: these entries point to nothing; the buffers that are filled belong to a registered ring of buffers,
         // which outlives the driver's own ring.
-        unsafe { self.queue.push(entry, Token::new(kind, number as u32)) };
+        unsafe { self.queue.push(Order::InTurn, entry, Token::new(kind, number as u32)) };
     }
 
     pub(super) fn cancel_receive(&mut self, number: u64) {
@@ -182,7 +182,7 @@ impl RingDriver {
         self.armed += 1;
         let entry = self.descriptors.target(number).entry(|fd| opcode::Recv::new(fd, pointer, len).build());
         // SAFETY: the buffer is kept in `filling` until the completion, and by the driver's end all are complete.
-        unsafe { self.queue.push(entry, Token::new(Kind::Receive, number as u32)) };
+        unsafe { self.queue.push(Order::InTurn, entry, Token::new(Kind::Receive, number as u32)) };
     }
 
     fn receive_ended(&mut self, number: u64, result: i32) {
@@ -305,7 +305,7 @@ impl RingDriver {
             accept.flags(libc::SOCK_CLOEXEC).build()
         });
         // SAFETY: these entries point to nothing.
-        unsafe { self.queue.push(entry, Token::new(Kind::Accept, number as u32)) };
+        unsafe { self.queue.push(Order::InTurn, entry, Token::new(Kind::Accept, number as u32)) };
     }
 
     fn cancel_accept(&mut self, number: u64) {

@@ -170,12 +170,15 @@ fn build(options: Options) -> Result<Reactor, StartError> {
     let shard = options.shard;
     let refused = |what| move |source| StartError::Io { shard, what, source };
     let bell = Arc::new(event_counter().map_err(refused("an event counter"))?);
-    // Before this thread is pinned: the helper must not share its core.
+    // Before this thread is pinned: the helper, and the kernel's workers that flush, must not share its core.
+    let cpus = cpus_allowed();
     let helper = Helper::start(format!("helper-{shard}"), bell.clone()).map_err(refused("its helper thread"))?;
     if let Some(cpu) = options.cpu {
         pin(cpu).map_err(refused("pinning its thread"))?;
     }
     let (ring, features) = probe::build(options.entries, options.avoid)?;
+    // Without it, or where it is refused, a flush waits until this thread has nothing to do.
+    let _ = cpus.and_then(|cpus| ring.submitter().register_iowq_aff(&cpus));
     let pool = Pool::new(options.pool_bytes).map_err(refused("the buffer pool's memory"))?;
     let buffers = Buffers::new(options.receive_buffers, options.receive_buffer_bytes, features.multishot_receive);
     let buffers = buffers.map_err(refused("the receive buffers' memory"))?;
@@ -273,6 +276,18 @@ fn pin(cpu: usize) -> io::Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(cpu)?;
     Ok(sched_setaffinity(Pid::from_raw(0), &cpus)?)
+}
+
+/// The cores on which this thread may run.
+fn cpus_allowed() -> io::Result<libc::cpu_set_t> {
+    // SAFETY: all zeros is an empty set, and the size is that of the set that is filled.
+    unsafe {
+        let mut cpus: libc::cpu_set_t = std::mem::zeroed();
+        match libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut cpus) {
+            0 => Ok(cpus),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
 }
 
 fn event_counter() -> io::Result<OwnedFd> {
