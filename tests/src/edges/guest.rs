@@ -118,7 +118,7 @@ pub(super) fn arrive(kind: Kind, number: usize, shards: &[SocketAddr]) -> Result
         Kind::Silent => Box::new(Idler::new(TcpStream::connect_timeout(&shard, CONNECT_TIME)?, Vec::new())?),
         Kind::NeverRead => Box::new(never_read(shard, kind.topic(), partition, number)?),
         // Numbers with the same remainder go to the same partition.
-        Kind::ByteASecond if number as u32 / PARTITIONS % 2 == 0 => {
+        Kind::ByteASecond if (number as u32 / PARTITIONS).is_multiple_of(2) => {
             Box::new(Idler::new(TcpStream::connect_timeout(&shard, CONNECT_TIME)?, hello())?)
         }
         Kind::ByteASecond => Box::new(slow_writer(shard, kind.topic(), partition)?),
@@ -202,7 +202,7 @@ fn never_read(shard: SocketAddr, topic: &str, partition: u32, number: usize) -> 
     let mut connection = Connection::open(shard)?;
     let (handle, opened) = connection.open_partition(topic, partition)?;
     let offset = opened.first;
-    if number as u32 / PARTITIONS % 2 == 0 {
+    if (number as u32 / PARTITIONS).is_multiple_of(2) {
         let fetch = Fetch { offset, bytes_max: FETCH_BYTES, bytes_min: 1, wait_ms: 0 };
         (0..FETCHES).try_for_each(|_| connection.send(Operation::Fetch, handle, &fetch, &[]))?;
     } else {
