@@ -17,6 +17,7 @@ pub mod sim;
 mod socket;
 #[cfg(test)]
 mod suite;
+mod sync;
 mod timers;
 
 pub use buffers::{AppendBuffer, BLOCK_MAX, Backing, Buffer, PAGE, Pool, Slice};
