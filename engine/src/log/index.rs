@@ -1,7 +1,7 @@
 //! The sparse index of a segment: from an offset or a time to a position near and before it.
 //!
-//! Bounded: at most [`ENTRIES_MAX`] entries. When they are used up every other one goes and the distance between
-//! entries doubles, so that a lookup leads to a scan of about a 256th of the segment.
+//! Bounded: at most [`ENTRIES_MAX`] entries. When they are used up the least distance between entries doubles and those that
+//! are nearer go, so that a lookup leads to a scan of about a 256th of the segment.
 
 use super::fields::{Fields, Put, checked, rule};
 use super::frame::Checksum;
@@ -10,7 +10,7 @@ use crate::model::{Offset, PartitionId, Position, Timestamp};
 
 /// No index has more.
 pub const ENTRIES_MAX: usize = 512;
-/// Distance between entries before the first halving.
+/// Least distance between entries before any had to go.
 pub const INTERVAL_BYTES_MIN: u64 = 4096;
 /// Bytes of the largest index file.
 pub const FILE_BYTES_MAX: usize = file_bytes(ENTRIES_MAX);
@@ -79,7 +79,7 @@ impl SparseIndex {
 
     fn add(&mut self, entry: Entry) {
         if self.entries.len() == ENTRIES_MAX {
-            self.halve();
+            self.thin_out();
         }
         // Growth by doubling that stops at the bound, also after a decoded index of any length.
         if self.entries.len() == self.entries.capacity() {
@@ -89,13 +89,20 @@ impl SparseIndex {
         self.entries.push(entry);
     }
 
-    fn halve(&mut self) {
-        let mut keep = false;
-        self.entries.retain(|_| {
-            keep = !keep;
-            keep
-        });
-        self.interval *= 2;
+    /// Widens the interval until an entry goes, and at most every other one does. Those of large batches are further apart
+    /// than the interval: were they to go without regard to that, segments would have few at their front.
+    fn thin_out(&mut self) {
+        while self.entries.len() == ENTRIES_MAX {
+            self.interval *= 2;
+            let (interval, mut last) = (self.interval, None);
+            self.entries.retain(|entry| {
+                let stays = last.is_none_or(|last: Position| entry.position.0 - last.0 >= interval);
+                if stays {
+                    last = Some(entry.position);
+                }
+                stays
+            });
+        }
     }
 
     /// Forgets what lay at `end` and behind it. The highest timestamp stays, as an upper bound.
@@ -190,7 +197,7 @@ impl SparseIndex {
         let doubled = self.interval / INTERVAL_BYTES_MIN;
         rule(
             self.interval.is_multiple_of(INTERVAL_BYTES_MIN) && doubled.is_power_of_two(),
-            "the interval is not one that halving leads to",
+            "the interval is not one that doubling leads to",
         )?;
         let sorted = self.entries.is_sorted_by(|one, other| {
             one.offset < other.offset
@@ -362,16 +369,18 @@ mod tests {
         fn memory_and_scans_are_bounded(batches in any_batches()) {
             let (index, all, identity) = indexed(&batches);
             prop_assert!(index.entries.len() <= ENTRIES_MAX && index.entries.capacity() <= ENTRIES_MAX);
-            // Entries are first a batch or the least interval apart, and each halving doubles that.
             let largest = batches.iter().map(|batch| batch.1).max().unwrap_or(0);
-            let bound = (index.interval / INTERVAL_BYTES_MIN) * (INTERVAL_BYTES_MIN + largest);
+            let bound = 2 * index.interval + largest;
             let places = [Position(0)].into_iter().chain(index.entries.iter().map(|entry| entry.position));
             let next = index.entries.iter().map(|entry| entry.position).chain([identity.end]);
             for (from, to) in places.zip(next) {
-                prop_assert!(to.0 - from.0 <= bound);
+                prop_assert!(to.0 - from.0 <= bound, "{} bytes from {}, and the bound is {bound}", to.0 - from.0, from.0);
             }
-            // Halving happens only when there was enough to fill half of the entries again.
-            prop_assert!(index.interval == INTERVAL_BYTES_MIN || index.entries.len() >= ENTRIES_MAX / 2);
+            // Thinning happens only when there was enough to fill half of the entries again, so that the bound follows from
+            // the segment's size.
+            let is_thinned = index.interval > INTERVAL_BYTES_MIN;
+            prop_assert!(!is_thinned || index.entries.len() >= ENTRIES_MAX / 2);
+            prop_assert!(!is_thinned || index.interval <= identity.end.0 / (ENTRIES_MAX / 2) as u64);
             prop_assert!(index.entries.len() <= all.len());
         }
 
@@ -476,10 +485,25 @@ mod tests {
     }
 
     #[test]
+    fn large_batches_do_not_thin_out_the_front() {
+        const SEGMENT_BYTES: u64 = 1 << 30;
+        for bytes in [64 << 10, 100_000, 256 << 10, 1 << 20] {
+            let batches = vec![(100, bytes, 7); (SEGMENT_BYTES / bytes) as usize];
+            let (index, _, _) = indexed(&batches);
+            let widest = index.entries.windows(2).map(|pair| pair[1].position.0 - pair[0].position.0).max();
+            assert!(
+                widest.is_some_and(|widest| widest <= SEGMENT_BYTES / 256 + bytes),
+                "batches of {bytes} bytes: {widest:?} between two entries of {}",
+                index.entries.len()
+            );
+        }
+    }
+
+    #[test]
     fn files_are_written_as_they_always_were() {
         let batches: Vec<Batch> = (0..600).map(|at| (3, 4096 + at, 1_700_000_000_000 + at as i64 * 7)).collect();
         let (index, _, identity) = indexed(&batches);
-        assert_eq!(index.interval, 2 * INTERVAL_BYTES_MIN, "the example was halved once");
+        assert_eq!(index.interval, 2 * INTERVAL_BYTES_MIN, "the example was thinned out once");
         let stored = golden("index-v1.bin", &encoded(&index, &identity));
         assert_eq!(decode(&stored), Ok((identity, index)));
     }
