@@ -8,7 +8,7 @@ use crate::machine::limits;
 use crate::report::latency::{histogram, joined};
 use crate::report::{Better, Machine, Measured, Report, live};
 use crate::workload::batches::Bodies;
-use crate::workload::{Sizes, Workload};
+use crate::workload::{Sizes, Workload, counted};
 use clap::Args;
 use corelog_engine::shard::Shard;
 use hdrhistogram::Histogram;
@@ -59,7 +59,7 @@ pub(crate) fn points(args: &PartitionsArgs) -> Result<Vec<Measured>> {
     let samples = on_a_shard(&args.dir, move |shard| measure(shard, counts.clone(), body.clone(), duration))?;
     let one = samples.first().map_or(f64::NAN, median_us);
     let point = |samples: &Samples| {
-        let load = format!("{} B in each of {} partitions", args.record_bytes, samples.partitions);
+        let load = format!("{} B in each of {}", args.record_bytes, counted(samples.partitions, "partition"));
         let mut measured = Measured::new("partitions", CORELOG, load);
         measured.timing(COMMIT, &samples.with_commits());
         measured.figure("flushes", "", Better::Lower, vec![samples.flushes as f64 / samples.commits() as f64]);
