@@ -90,9 +90,7 @@ pub(crate) fn measure(
     let mut results = Vec::new();
     for ((mut measured, rates), costs) in [one, many].into_iter().zip(costs) {
         measured.figure("bytes read", "B/s", Better::Higher, rates);
-        if !costs.is_empty() {
-            measured.figure("cpu per GB", "s", Better::Lower, costs);
-        }
+        measured.figure("cpu per GB", "s", Better::Lower, costs);
         measured.set_ratio("bytes read", SEND, measured.value("bytes read") / send);
         results.push(measured);
     }

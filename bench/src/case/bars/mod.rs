@@ -162,7 +162,8 @@ impl fmt::Display for Bar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Bar { figure, ratio, bar, at_least, met, .. } = self;
         let (sign, met) = (if *at_least { ">=" } else { "<=" }, if *met { "yes" } else { "NO " });
-        write!(f, "{ratio:>8.2} {sign} {bar:>6} {met:>5}  {figure}")
+        let ratio = if ratio.is_finite() { format!("{ratio:.2}") } else { "n/a".to_owned() };
+        write!(f, "{ratio:>8} {sign} {bar:>6} {met:>5}  {figure}")
     }
 }
 
@@ -173,7 +174,8 @@ mod tests {
     #[test]
     fn a_bar_that_cannot_be_measured_is_not_met() {
         assert!(!Bar::at_least("ratio", f64::NAN, 0.7, &[]).met);
-        assert!(!Bar::at_most("ratio", f64::NAN, 1.3, &[]).met);
+        let unknown = Bar::at_most("ratio", f64::NAN, 1.3, &[]);
+        assert_eq!((unknown.met, unknown.to_string().as_str()), (false, "     n/a <=    1.3   NO   ratio"));
         let (good, bad) = (Bar::at_most("ms", 5.0, 10.0, &[]), Bar::at_least("ratio", 0.5, 0.7, &[]));
         assert!(!BarsReport { bars: vec![good.clone(), bad] }.met());
         assert!(BarsReport { bars: vec![good] }.met());
