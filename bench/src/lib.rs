@@ -13,9 +13,11 @@ mod server;
 pub mod workload;
 
 pub use case::bars::{Bar, BarsReport};
+pub use corelog_yardstick::heap::Counting;
 pub use error::BenchError;
 pub use report::diff::DiffArgs;
 pub use server::connection::Connection;
+pub use server::embedded::Embedded;
 pub use server::process::{Server, ServerOptions, free_address};
 
 use case::{all, bars, checkpoint, consume, e2e, partitions, produce, reactors, recovery, zerocopy};

@@ -16,6 +16,7 @@ pub mod clients;
 pub mod damage;
 pub mod disk;
 pub mod disks;
+pub mod edges;
 pub mod fuzz;
 pub mod invariants;
 pub mod kept;

@@ -82,10 +82,27 @@ impl Node {
         self.server.as_ref().expect("a server that runs").resident_bytes().expect("the server's figures")
     }
 
+    /// The most memory that was resident since its last start, bytes.
+    pub fn peak_bytes(&self) -> u64 {
+        self.server.as_ref().expect("a server that runs").peak_bytes().expect("the server's figures")
+    }
+
     /// Open file descriptors.
     pub fn descriptors(&self) -> usize {
+        self.open_files().count()
+    }
+
+    /// Open file descriptors but those of segments, of which a shard keeps many open, up to a bound of their own.
+    pub fn descriptors_but_segments(&self) -> usize {
+        let is_segment = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "log");
+        self.open_files().filter(|file| !is_segment(file)).count()
+    }
+
+    /// What its descriptors refer to. One that is closed meanwhile is left out.
+    fn open_files(&self) -> impl Iterator<Item = PathBuf> {
         let pid = self.server.as_ref().expect("a server that runs").pid();
-        fs::read_dir(format!("/proc/{pid}/fd")).expect("the server's descriptors").count()
+        let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("the server's descriptors");
+        entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
     }
 }
 

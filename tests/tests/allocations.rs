@@ -7,20 +7,12 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that meets what it did not expect should end there")]
 
 use corelog_batch::{BatchBuilder, Codec};
-use corelog_bench::load::{self, Lane, Pace, Plan, Span, Watch};
-use corelog_bench::{BenchError, Connection, free_address};
-use corelog_engine::limits::JOURNAL_BYTES_DEFAULT;
-use corelog_engine::node::{self, NodeConfig, ShardStart, Stop};
-use corelog_engine::shard::FetchPath;
-use corelog_net::limits::Limits;
-use corelog_net::native::{self, Options, Ports};
+use corelog_bench::load::{self, Count, Lane, Pace, Plan, Span};
+use corelog_bench::{Connection, Embedded};
 use corelog_tests::process::scratch;
 use corelog_wire::{Batches, Credit, Fetch, Operation, Produced, Subscribe};
-use corelog_yardstick::heap::{Counting, allocations, watch_this_thread};
-use std::net::SocketAddr;
-use std::thread::{self, JoinHandle};
+use corelog_yardstick::heap::{Counting, allocations, is_installed};
 use std::time::Duration;
-use tempfile::TempDir;
 
 #[global_allocator]
 static HEAP: Counting = Counting;
@@ -32,7 +24,9 @@ const REQUESTS: u64 = 20;
 /// One test, because two nodes would be counted together.
 #[test]
 fn requests_in_the_steady_state_do_not_allocate() {
-    let node = Embedded::start();
+    assert!(is_installed());
+    let scratch = scratch();
+    let node = Embedded::start(scratch.path()).expect("a node");
     let batch = batch();
     let mut partition = Partition::create(&node, "steady");
     expect_quiet("produce, one at a time", || {
@@ -60,7 +54,7 @@ fn requests_in_the_steady_state_do_not_allocate() {
             reader.receive();
         })
     });
-    node.stop();
+    node.stop().expect("ends in order");
 }
 
 struct Window {
@@ -75,8 +69,9 @@ fn counted(mut request: impl FnMut()) -> Window {
     Window { requests: REQUESTS, allocations: allocations() - before }
 }
 
-/// Runs `window` often enough to warm everything up, then counts; half of the windows at least must be without an
-/// allocation.
+/// Runs `window` often enough to warm everything up, then counts; an eighth of the windows at least must be without an
+/// allocation. A request that allocates does so in each; a checkpoint takes some twenty, in more than half of the windows where
+/// the disk is slow.
 fn expect_quiet(what: &str, mut window: impl FnMut() -> Window) {
     (0..WINDOWS).for_each(|_| {
         window();
@@ -86,60 +81,7 @@ fn expect_quiet(what: &str, mut window: impl FnMut() -> Window) {
     let requests: u64 = windows.iter().map(|window| window.requests).sum();
     println!("{what}: {requests} requests, allocations by window {counts:?}");
     let quiet = counts.iter().filter(|count| **count == 0).count();
-    assert!(quiet * 2 >= WINDOWS, "{what}: only {quiet} of {WINDOWS} windows without an allocation: {counts:?}");
-}
-
-/// A node in this process.
-struct Embedded {
-    address: SocketAddr,
-    stop: Stop,
-    thread: JoinHandle<()>,
-    _directory: TempDir,
-}
-
-impl Embedded {
-    fn start() -> Embedded {
-        let (directory, address, stop) = (scratch(), free_address().expect("a port"), Stop::default());
-        let config = NodeConfig {
-            data_dir: directory.path().join("data"),
-            shards: 1,
-            cpus: Vec::new(),
-            memory: 512 << 20,
-            journal_bytes: JOURNAL_BYTES_DEFAULT,
-            disk_reserve_bytes: 0,
-            retention_interval: Duration::from_secs(60),
-            fetch_path: FetchPath::default(),
-            spin: Duration::from_micros(50),
-        };
-        let stopping = stop.clone();
-        let thread = thread::spawn(move || {
-            let ran = node::run(&config, &stopping, move |start| serve(start, address));
-            ran.unwrap_or_else(|error| panic!("{error}"));
-        });
-        while Connection::open(address).is_err() {
-            assert!(!thread.is_finished(), "the node ended at its start");
-            thread::sleep(Duration::from_millis(5));
-        }
-        Embedded { address, stop, thread, _directory: directory }
-    }
-
-    fn stop(self) {
-        self.stop.request();
-        self.thread.join().expect("the node ends");
-    }
-}
-
-async fn serve(start: ShardStart, address: SocketAddr) -> std::io::Result<()> {
-    watch_this_thread();
-    let ShardStart { shard, stopping, .. } = start;
-    let listener = shard.reactor().listen(address).await?;
-    let ports = Ports::new(1);
-    ports.set(shard.id(), address.port());
-    let options = Options { host: String::new(), ports, limits: Limits::default() };
-    let server = native::serve(shard, vec![listener], options);
-    stopping.requested().await;
-    server.stop().await;
-    Ok(())
+    assert!(quiet * 8 >= WINDOWS, "{what}: only {quiet} of {WINDOWS} windows without an allocation: {counts:?}");
 }
 
 /// A partition, open on a connection of its own.
@@ -150,13 +92,13 @@ struct Partition {
 
 impl Partition {
     fn create(node: &Embedded, topic: &str) -> Partition {
-        let mut connection = Connection::open(node.address).expect("connects");
+        let mut connection = Connection::open(node.address()).expect("connects");
         connection.create_topic(topic, 1, &[]).expect("creates the topic");
         Partition::open(node, topic)
     }
 
     fn open(node: &Embedded, topic: &str) -> Partition {
-        let mut connection = Connection::open(node.address).expect("connects");
+        let mut connection = Connection::open(node.address()).expect("connects");
         let (handle, _) = connection.open_partition(topic, 0).expect("opens the partition");
         Partition { connection, handle }
     }
@@ -215,15 +157,6 @@ impl Reader {
     }
 }
 
-/// What the watched threads allocate in the measured time.
-struct Allocations;
-
-impl Watch for Allocations {
-    fn probe(&mut self) -> Result<u64, BenchError> {
-        Ok(allocations())
-    }
-}
-
 /// The load driver for a moment; what its connections cost to be made is not counted.
 fn loaded(node: &Embedded, batch: &[u8]) -> Window {
     let lane = |_| {
@@ -233,7 +166,7 @@ fn loaded(node: &Embedded, batch: &[u8]) -> Window {
     let span = Span { warm_up: Duration::from_millis(20), measured: Duration::from_millis(30) };
     let lanes = (0..8).map(lane).collect();
     let plan = Plan { bodies: &[batch.to_vec()], pace: Pace::Closed { window: 4 }, span, stamped: false };
-    let load = load::run(lanes, plan, &mut Allocations).expect("loads");
+    let load = load::run(lanes, plan, &mut Count(|| Ok(allocations()))).expect("loads");
     Window { requests: load.requests, allocations: load.probed }
 }
 

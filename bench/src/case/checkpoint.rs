@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::report::latency::{histogram, joined};
 use crate::report::{Better, Machine, Measured, Report};
 use crate::workload::batches::Bodies;
-use crate::workload::{Sizes, Workload};
+use crate::workload::{Sizes, Workload, counted};
 use clap::Args;
 use corelog_engine::shard::Shard;
 use hdrhistogram::Histogram;
@@ -39,7 +39,8 @@ pub(crate) fn run(args: &CheckpointArgs) -> Result<Report> {
     let (body, partitions) = (Bodies::of(&workload)?.bodies.remove(0), args.partitions);
     let duration = Duration::from_secs_f64(args.seconds);
     let samples = on_a_shard(&args.dir, move |shard| measure(shard, partitions, body.clone(), duration))?;
-    let load = format!("{} B in each of {partitions} partitions, one commit after the other", args.record_bytes);
+    let each = counted(partitions, "partition");
+    let load = format!("{} B in each of {each}, one commit after the other", args.record_bytes);
     let mut measured = Measured::new("checkpoint", CORELOG, load);
     measured.figure("checkpoints", "", Better::Neither, vec![samples.checkpoints as f64]);
     measured.timing("without a checkpoint", from_ref(&samples.without));

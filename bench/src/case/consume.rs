@@ -13,7 +13,7 @@ use crate::server::rig::{Place, Rig, on_core};
 use crate::server::topic::Topic;
 use crate::server::usage::Process;
 use crate::workload::batches::Bodies;
-use crate::workload::{Workload, WorkloadArgs};
+use crate::workload::{Workload, WorkloadArgs, counted};
 use clap::Args;
 use corelog_wire::{Operation, Status};
 use hdrhistogram::Histogram;
@@ -104,9 +104,7 @@ pub(crate) fn measure(
     let mut results = Vec::new();
     for ((mut measured, rates), costs) in [one, many].into_iter().zip(costs) {
         measured.figure("bytes read", "B/s", Better::Higher, rates);
-        if !costs.is_empty() {
-            measured.figure("cpu per GB", "s", Better::Lower, costs);
-        }
+        measured.figure("cpu per GB", "s", Better::Lower, costs);
         measured.set_ratio("bytes read", SEND, measured.value("bytes read") / send);
         results.push(measured);
     }
@@ -121,7 +119,8 @@ pub(crate) fn measure(
 fn catching_up(case: &str, readers: usize, bytes: u64, workload: &Workload) -> (Measured, Vec<f64>) {
     let Workload { record_bytes, batch_records, .. } = workload;
     let megabytes = bytes / 1_000_000;
-    let load = format!("{readers} readers of {megabytes} MB each, {batch_records} records of {record_bytes} B a batch");
+    let (readers, records) = (counted(readers, "reader"), counted(*batch_records, "record"));
+    let load = format!("{readers} of {megabytes} MB each, {records} of {record_bytes} B a batch");
     (Measured::new(case, CORELOG, load), Vec::new())
 }
 

@@ -11,7 +11,7 @@ use crate::server::connection::Connection;
 use crate::server::rig::{Place, Rig};
 use crate::server::topic::Topic;
 use crate::workload::batches::Bodies;
-use crate::workload::{Workload, WorkloadArgs};
+use crate::workload::{Workload, WorkloadArgs, counted};
 use clap::Args;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
@@ -106,7 +106,7 @@ pub(crate) fn measure(
     }
     let mut measured = produce::corelog(case, workload, &bodies, &runs);
     let Audience { groups, consumers } = audience;
-    measured.load += &format!("; {groups} groups of {consumers} consumers");
+    measured.load += &format!("; {} of {}", counted(groups, "group"), counted(consumers, "consumer"));
     add_seen(&mut measured, &seen, workload);
     compare(&mut measured, meter, &floor);
     Ok(measured)

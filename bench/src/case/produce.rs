@@ -126,7 +126,7 @@ fn of_loads(case: &str, subject: &str, workload: &Workload, bodies: &Bodies, loa
     measured.figure(RECORDS, "1/s", Better::Higher, rates(f64::from(workload.batch_records)));
     measured.figure("keys and values", "B/s", Better::Higher, rates(bodies.payload_bytes));
     let idle: Vec<f64> = loads.iter().map(|load| load.idle * 100.0).collect();
-    let idle = measured.figure("load generator idle", "%", Better::Neither, idle).value / 100.0;
+    measured.figure("load generator idle", "%", Better::Neither, idle);
     if loads.iter().any(|load| load.refused > 0) {
         let refused = loads.iter().map(|load| load.refused as f64).collect();
         measured.figure("refused, to be retried", "", Better::Lower, refused);
@@ -134,9 +134,9 @@ fn of_loads(case: &str, subject: &str, workload: &Workload, bodies: &Bodies, loa
     let latencies: Vec<_> = loads.iter().map(|load| load.latency.clone()).collect();
     measured.timing(ACK, &latencies);
     measured.each_second = moments(workload, loads);
-    measured.load_bound = idle < IDLE_MIN;
+    let idle = measured.value("load generator idle");
+    measured.load_bound = idle < IDLE_MIN * 100.0;
     if measured.load_bound {
-        let idle = idle * 100.0;
         measured.notes.push(format!("the load generator was idle {idle:.1} % of the time: it was the bottleneck"));
     }
     keep_up(&mut measured, workload);
@@ -205,11 +205,7 @@ fn add_usage(measured: &mut Measured, workload: &Workload, runs: &[Run<Usage>]) 
             Some(per_record(run, of(after.cpu_since(before)) / 1e3))
         })
     };
-    let mut put = |name, unit, runs: Vec<f64>| {
-        if !runs.is_empty() {
-            measured.figure(name, unit, Better::Lower, runs);
-        }
-    };
+    let mut put = |name, unit, runs: Vec<f64>| measured.figure(name, unit, Better::Lower, runs);
     put(CPU, "us", cpu(|(user, kernel)| user + kernel));
     put("cpu per record, user", "us", cpu(|(user, _)| user));
     put("cpu per record, kernel", "us", cpu(|(_, kernel)| kernel));
@@ -235,9 +231,7 @@ fn add_usage(measured: &mut Measured, workload: &Workload, runs: &[Run<Usage>]) 
         let commits = run.after.grown(&run.before, "commits");
         (commits > 0.0).then(|| run.after.grown(&run.before, "appends") / commits)
     });
-    if !shared.is_empty() {
-        measured.figure("requests per commit", "", Better::Neither, shared);
-    }
+    measured.figure("requests per commit", "", Better::Neither, shared);
 }
 
 /// The mean time of an append in each stage, over all runs.

@@ -8,8 +8,8 @@ use crate::server::connection::Connection;
 use crate::server::process::{Server, ServerOptions};
 use crate::server::rig::{Place, Rig};
 use crate::server::topic::Topic;
-use crate::workload::Workload;
 use crate::workload::batches::Bodies;
+use crate::workload::{Workload, counted};
 use clap::Args;
 use corelog_wire::{Operation, Produced};
 use std::thread;
@@ -66,8 +66,8 @@ pub(crate) fn measure(args: &RecoveryArgs) -> Result<Measured> {
     let workload = Workload { batch_records: FILL_RECORDS, partitions: args.partitions, ..Workload::default() };
     let bytes = rig.fill(&topic, &Bodies::of(&workload)?, &workload, (args.gigabytes * 1e9) as u64)?;
     let restarts: Vec<Restart> = (0..args.repeats.max(1)).map(|_| restart(&mut rig, &topic)).collect::<Result<_>>()?;
-    let load =
-        format!("killed under load with a log of {:.0} GB in {} partitions", bytes as f64 / 1e9, args.partitions);
+    let partitions = counted(args.partitions, "partition");
+    let load = format!("killed under load with a log of {:.0} GB in {partitions}", bytes as f64 / 1e9);
     let mut measured = Measured::new("recovery", CORELOG, load);
     let mut put = |name, of: fn(&Restart) -> f64| {
         measured.figure(name, "ms", Better::Lower, restarts.iter().map(of).collect());

@@ -1,13 +1,11 @@
 //! A shard in this process, without server and network: what the log by itself takes.
 
 use crate::error::{BenchError, Result};
-use crate::machine::cores::Cores;
-use crate::server::interrupt;
+use crate::server::{embedded, interrupt};
 use corelog_engine::error::AppendError;
-use corelog_engine::limits::JOURNAL_BYTES_DEFAULT;
 use corelog_engine::model::PartitionId;
-use corelog_engine::node::{self, NodeConfig, Stop};
-use corelog_engine::shard::{Command, Completed, FetchPath, PartitionHandle, Session, Shard};
+use corelog_engine::node::{self, Stop};
+use corelog_engine::shard::{Command, Completed, PartitionHandle, Session, Shard};
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -17,8 +15,6 @@ use std::time::Duration;
 const MEMORY: u64 = 700 << 20;
 /// Between two tries of an append that found the shard at a bound.
 const BUSY_PAUSE: Duration = Duration::from_micros(100);
-/// The default of `serve`.
-const SPIN: Duration = Duration::from_micros(50);
 
 /// Runs a node of one shard, its data in a directory below `parent`, until `work` is done.
 pub(crate) fn on_a_shard<T, F>(parent: &Path, work: impl Fn(Shard) -> F + Send + Sync + Clone + 'static) -> Result<T>
@@ -27,17 +23,7 @@ where
     F: Future<Output = std::result::Result<T, String>> + 'static,
 {
     let directory = interrupt::scratch(parent)?;
-    let config = NodeConfig {
-        data_dir: directory.path().join("data"),
-        shards: 1,
-        cpus: Cores::choose().server.into_iter().collect(),
-        memory: MEMORY,
-        journal_bytes: JOURNAL_BYTES_DEFAULT,
-        disk_reserve_bytes: 0,
-        retention_interval: Duration::from_secs(60),
-        fetch_path: FetchPath::default(),
-        spin: SPIN,
-    };
+    let config = embedded::config(directory.path().join("data"), MEMORY);
     let (tell, told) = mpsc::channel();
     let ran = node::run(&config, &Stop::default(), move |start| {
         let (tell, work) = (tell.clone(), work.clone());

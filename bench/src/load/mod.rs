@@ -96,6 +96,17 @@ pub trait Watch {
 /// Nobody.
 impl Watch for () {}
 
+/// Who counts something of the other side: [`Load::probed`] is how much it grew.
+#[derive(Debug)]
+pub struct Count<F>(pub F);
+
+impl<F: FnMut() -> Result<u64>> Watch for Count<F> {
+    fn probe(&mut self) -> Result<u64> {
+        let Count(count) = self;
+        count()
+    }
+}
+
 /// Loads `lanes` with produce requests.
 ///
 /// # Errors

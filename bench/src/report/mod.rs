@@ -82,7 +82,7 @@ pub struct Figure {
     pub better: Better,
     /// The number: the median of the runs, unless its name is a percentile, which is that of all runs' samples together.
     pub value: f64,
-    /// The number in each run.
+    /// The number in each run that has one.
     pub runs: Vec<f64>,
     /// What it is to a limit.
     pub limits: Vec<Ratio>,
@@ -150,29 +150,32 @@ impl Measured {
         Measured { case: case.into(), subject: subject.into(), load: load.into(), ..Measured::default() }
     }
 
-    /// Adds a number by its value in each run.
-    pub(crate) fn figure(&mut self, name: &str, unit: &str, better: Better, runs: Vec<f64>) -> &mut Figure {
-        let value = median(&runs);
-        self.put(Figure { name: name.into(), unit: unit.into(), better, value, runs, limits: Vec::new() })
+    /// Adds a number by its value in each run. A run in which it is none (of each record, where none was acknowledged) is
+    /// left out, and the figure where no run is left: JSON has no word for it, and a median would be of something else.
+    pub(crate) fn figure(&mut self, name: &str, unit: &str, better: Better, mut runs: Vec<f64>) {
+        runs.retain(|run| run.is_finite());
+        if !runs.is_empty() {
+            let value = median(&runs);
+            self.figures.push(Figure { name: name.into(), unit: unit.into(), better, value, runs, limits: Vec::new() });
+        }
     }
 
-    /// Adds times by their histogram in each run: p50 to p99.9 become figures too.
+    /// Adds times by their histogram in each run: p50 to p99.9 become figures too. A run without samples is left out, for
+    /// it would count as one of 0 us.
     pub(crate) fn timing(&mut self, name: &str, runs: &[Histogram<u64>]) {
-        let all = latency::joined(runs);
+        let runs: Vec<&Histogram<u64>> = runs.iter().filter(|run| !run.is_empty()).collect();
+        if runs.is_empty() {
+            return;
+        }
+        let all = latency::joined(runs.iter().copied());
         let us = |histogram: &Histogram<u64>, part| histogram.value_at_quantile(part) as f64 / 1e3;
         for (percentile, part) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
             let (value, runs) = (us(&all, part), runs.iter().map(|run| us(run, part)).collect());
             let (name, unit) = (format!("{name} {percentile}"), "us".to_owned());
-            self.put(Figure { name, unit, better: Better::Lower, value, runs, limits: Vec::new() });
+            self.figures.push(Figure { name, unit, better: Better::Lower, value, runs, limits: Vec::new() });
         }
         let (latency, curve) = (Latency::of(&all), latency::curve(&all));
         self.timings.push(Timing { name: name.into(), latency, curve });
-    }
-
-    fn put(&mut self, figure: Figure) -> &mut Figure {
-        self.figures.push(figure);
-        let last = self.figures.len() - 1;
-        &mut self.figures[last]
     }
 
     /// The figure of a name.
@@ -185,9 +188,10 @@ impl Measured {
         self.get(name).map_or(f64::NAN, |figure| figure.value)
     }
 
-    /// Notes what a figure is to a limit.
+    /// Notes what a figure is to a limit, if the figure is there and the ratio is a number.
     pub(crate) fn set_ratio(&mut self, name: &str, of: &str, ratio: f64) {
-        if let Some(figure) = self.figures.iter_mut().find(|figure| figure.name == name) {
+        let figure = self.figures.iter_mut().find(|figure| figure.name == name);
+        if let Some(figure) = figure.filter(|_| ratio.is_finite()) {
             figure.limits.push(Ratio { of: of.into(), ratio });
         }
     }
@@ -204,8 +208,12 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// The median of the ratios of numbers that belong together: both of a pair saw the same minute of the machine.
+/// The median of the ratios of numbers that belong together: both of a pair saw the same minute of the machine. NaN where
+/// one lacks its partner.
 pub(crate) fn median_ratio(ours: &[f64], theirs: &[f64]) -> f64 {
+    if ours.len() != theirs.len() {
+        return f64::NAN;
+    }
     median(&ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>())
 }
 
@@ -219,6 +227,28 @@ mod tests {
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
         assert!(median(&[]).is_nan());
         assert_eq!(median_ratio(&[2.0, 9.0, 30.0], &[1.0, 3.0, 10.0]), 3.0);
+        assert!(median_ratio(&[2.0, 9.0, 30.0], &[1.0, 3.0]).is_nan(), "whose partner is missing is not known");
+    }
+
+    #[test]
+    fn what_is_no_number_is_left_out() {
+        let mut measured = Measured::new("produce", "corelog", "closed loop");
+        measured.figure("cpu", "us", Better::Lower, vec![f64::INFINITY, 2.0, f64::NAN, 4.0]);
+        measured.figure("flushes", "", Better::Lower, vec![f64::NAN]);
+        let mut samples = latency::histogram();
+        samples.record(400_000).expect("in bounds");
+        measured.timing("ack", &[latency::histogram(), samples]);
+        measured.timing("push", &[latency::histogram()]);
+        for ratio in [f64::NAN, f64::INFINITY, 0.5] {
+            measured.set_ratio("cpu", "the bare loop", ratio);
+        }
+        let names: Vec<&str> = measured.figures.iter().map(|figure| figure.name.as_str()).collect();
+        assert_eq!(names, ["cpu", "ack p50", "ack p99", "ack p99.9"]);
+        let cpu = &measured.figures[0];
+        assert_eq!((cpu.value, &cpu.runs[..], cpu.limits.len()), (3.0, &[2.0, 4.0][..], 1));
+        assert_eq!((measured.figures[1].runs.len(), measured.timings.len()), (1, 1), "a run without samples is none");
+        let json = serde_json::to_string(&measured).expect("JSON");
+        assert_eq!(serde_json::from_str::<Measured>(&json).expect("numbers where numbers belong"), measured);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What is measured: a server in a process of its own, its topics, and what it used.
 
+pub(crate) mod calls;
 pub(crate) mod connection;
+pub(crate) mod embedded;
 pub(crate) mod glommio;
 pub(crate) mod interrupt;
 pub(crate) mod mini;

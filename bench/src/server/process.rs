@@ -138,8 +138,20 @@ impl Server {
     /// # Errors
     /// When it is gone.
     pub fn resident_bytes(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most memory that was resident since it was started, bytes; huge pages as now.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn peak_bytes(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).doing("reading the server's memory")?;
-        Ok(["VmRSS:", "HugetlbPages:"].iter().map(|field| kilobytes(&status, field) * 1024).sum())
+        Ok([field, "HugetlbPages:"].iter().map(|field| kilobytes(&status, field) * 1024).sum())
     }
 
     /// How it was started: what a restart needs.

@@ -1,6 +1,6 @@
 //! The batches of a load, built before it begins: making records must not be what is measured.
 
-use super::Workload;
+use super::{Workload, counted};
 use crate::error::{BenchError, Result};
 use corelog_batch::{BatchBuilder, Codec};
 
@@ -44,7 +44,8 @@ impl Bodies {
 fn build(workload: &Workload, noise: &mut Noise) -> Result<(Vec<u8>, usize)> {
     let Workload { batch_records, compression, .. } = workload;
     let refused = |why: String| {
-        BenchError::Usage(format!("{batch_records} records of {} bytes make no batch: {why}", workload.record_bytes))
+        let records = counted(*batch_records, "record");
+        BenchError::Usage(format!("{records} of {} bytes make no batch: {why}", workload.record_bytes))
     };
     let mut builder = BatchBuilder::new(usize::MAX, compression.codec());
     let mut payload = 0;

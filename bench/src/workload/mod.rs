@@ -245,7 +245,8 @@ impl Workload {
         at_least_one("processes", self.processes)?;
         if self.processes > self.producers {
             let (processes, producers) = (self.processes, self.producers);
-            return Err(BenchError::Usage(format!("{processes} processes cannot share {producers} producers")));
+            let producers = counted(producers, "producer");
+            return Err(BenchError::Usage(format!("{processes} processes cannot share {producers}")));
         }
         self.pace.check().map_err(BenchError::Usage)
     }
@@ -256,10 +257,17 @@ impl Workload {
     }
 }
 
+/// A number of things in words: `1 partition`, `3 partitions`.
+pub(crate) fn counted<N: fmt::Display + PartialEq + From<u8>>(number: N, thing: &str) -> String {
+    let ending = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {thing}{ending}")
+}
+
 impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Workload { record_bytes, batch_records, partitions, producers, .. } = self;
+        let Workload { record_bytes, batch_records, .. } = self;
         let records = f64::from(*batch_records);
+        let (producers, partitions) = (counted(self.producers, "producer"), counted(self.partitions, "partition"));
         match self.pace {
             Pace::Closed { window } => write!(f, "closed loop, {window} in flight each")?,
             Pace::Open { requests_per_second } => {
@@ -275,14 +283,14 @@ impl fmt::Display for Workload {
                 write!(f, "open loop, {:.0} to {:.0} records/s", from * records, to * records)?;
             }
         }
-        write!(f, ", {producers} producers, {record_bytes} B records, {batch_records} a batch")?;
+        write!(f, ", {producers}, {record_bytes} B records, {batch_records} a batch")?;
         if self.keys > 0 {
-            write!(f, ", {} keys", self.keys)?;
+            write!(f, ", {}", counted(self.keys, "key"))?;
         }
         if self.compression != Compression::None {
             write!(f, ", {:?}", self.compression)?;
         }
-        write!(f, ", {partitions} partitions, durability {}", self.durability.name())?;
+        write!(f, ", {partitions}, durability {}", self.durability.name())?;
         if self.processes > 1 {
             write!(f, ", from {} processes", self.processes)?;
         }
@@ -337,6 +345,17 @@ mod tests {
         assert!(refused("ramp = \"9..3\"\n").starts_with("ramp is two rates"));
         assert!(refused("rate = 10\nwindow = 2\n").contains("exclude each other"));
         assert!(refused("processes = 65\n").contains("65 processes cannot share 64 producers"));
+    }
+
+    #[test]
+    fn one_of_a_kind_is_said_as_one() {
+        let one = Workload { producers: 1, keys: 1, ..Workload::default() };
+        let expected = "closed loop, 1 in flight each, 1 producer, 1024 B records, 1 a batch, 1 key, 1 partition, \
+                        durability flush";
+        assert_eq!(one.to_string(), expected);
+        let several = Workload { producers: 2, partitions: 3, ..one };
+        assert!(several.to_string().contains(", 2 producers,") && several.to_string().contains(", 3 partitions,"));
+        assert_eq!((counted(0_u32, "group"), counted(1_u64, "group")), ("0 groups".into(), "1 group".into()));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! A global allocator that counts what watched threads ask of the heap, to prove that a path asks for nothing.
 //!
-//! Install it in the program that measures: `#[global_allocator] static HEAP: Counting = Counting;`
+//! Install it in the program that measures: `#[global_allocator] static HEAP: Counting = Counting;` An allocation of a thread
+//! that is not watched takes one look at a thread-local more than the system's.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 thread_local! {
@@ -25,6 +27,15 @@ pub fn watch_this_thread() {
 /// Allocations of all watched threads so far.
 pub fn allocations() -> u64 {
     ALLOCATIONS.load(Ordering::Relaxed)
+}
+
+/// Whether this program's allocator is [`Counting`]: without it nothing is counted, and nothing looks like no allocation.
+/// To be asked while no other thread is watched.
+pub fn is_installed() -> bool {
+    let (was_watched, before) = (WATCHED.replace(true), allocations());
+    drop(black_box(Box::new(0_u8)));
+    WATCHED.set(was_watched);
+    allocations() > before
 }
 
 fn count() {

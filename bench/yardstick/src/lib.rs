@@ -9,7 +9,7 @@
 //! - [`loopback`]: the raw round trip and the bandwidth of sending from memory.
 //! - [`transfer`]: a file over TCP in each of the ways there are.
 //!
-//! Never part of the product. Like the engine's reactor it may hold `unsafe` code, each block with its reason; nothing
+//! Never part of the product, but for the allocator: `corelog bench bars` counts in the program itself. Like the engine's reactor it may hold `unsafe` code, each block with its reason; nothing
 //! else in the workspace may.
 #![allow(unsafe_code)]
 

@@ -1,6 +1,6 @@
 //! The counting allocator counts watched threads, and no others.
 
-use corelog_yardstick::heap::{Counting, allocations, watch_this_thread};
+use corelog_yardstick::heap::{Counting, allocations, is_installed, watch_this_thread};
 use std::hint::black_box;
 use std::thread;
 
@@ -13,6 +13,10 @@ fn counts_what_watched_threads_allocate() {
     let (before, unwatched) = (allocations(), || (0..10).for_each(|_| allocate()));
     unwatched();
     assert_eq!(allocations(), before, "nobody is watched");
+    assert!(is_installed());
+    let before = allocations();
+    allocate();
+    assert_eq!(allocations(), before, "who asked is not watched for it");
 
     let counted = thread::spawn(move || {
         watch_this_thread();

@@ -1,8 +1,8 @@
 //! How one core wakes another that sleeps, without paying when it does not.
 
+use super::sync::{AtomicBool, Ordering, fence};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// A reactor's door: other cores knock only if its owner said that it sleeps.
 #[derive(Debug)]
@@ -33,9 +33,11 @@ impl Door {
     }
 
     /// The owner is about to sleep; it must look for messages once more afterwards. The fence pairs with the one in
-    /// [`Door::needs_bell`]: either the owner then sees the message, or the sender sees the flag.
+    /// [`Door::knock`]: either the owner then sees the message, or the sender sees the door and the flag.
+    /// A swap, once for each sleep, because loom (docs/decisions/024) knows the place of a plain store among swaps only by
+    /// what happened before it, and finds wake-ups lost that are not.
     pub(crate) fn close_eyes(&self) {
-        self.parked.store(true, Ordering::Relaxed);
+        self.parked.swap(true, Ordering::AcqRel);
         fence(Ordering::SeqCst);
     }
 
@@ -44,9 +46,11 @@ impl Door {
         self.parked.store(false, Ordering::Relaxed);
     }
 
-    /// After a message was put down: whether the owner sleeps and nobody has rung yet.
-    pub(crate) fn needs_bell(&self) -> bool {
+    /// After a message was put down: the door to ring at, if the owner sleeps and nobody has rung yet. `find` looks for it:
+    /// before the owner has one there is none. The fence stands before that look, because an owner may get its door and
+    /// fall asleep in between, with the message still on its way to it.
+    pub(crate) fn knock<'a>(find: impl FnOnce() -> Option<&'a Door>) -> Option<&'a Door> {
         fence(Ordering::SeqCst);
-        self.parked.load(Ordering::Relaxed) && self.parked.swap(false, Ordering::Relaxed)
+        find().filter(|door| door.parked.load(Ordering::Relaxed) && door.parked.swap(false, Ordering::AcqRel))
     }
 }

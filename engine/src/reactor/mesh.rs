@@ -4,14 +4,17 @@
 //! that parked is rung (see [`Door`]).
 #![allow(unsafe_code)]
 
+#[cfg(all(test, loom))]
+mod model;
+
 use super::Reactor;
 use super::door::Door;
+use super::sync::{self, AtomicUsize, Ordering, UnsafeCell};
 use crate::model::ShardId;
-use std::cell::{Cell, RefCell, UnsafeCell};
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Waker};
 
@@ -83,9 +86,7 @@ impl<M: Send + 'static> MeshHandle<M> {
     /// The ring to that shard is full; the message comes back.
     pub fn try_send(&self, to: ShardId, message: M) -> Result<(), M> {
         self.0.outgoing.borrow_mut()[to.0 as usize].try_send(message)?;
-        if let Some(door) = self.0.doors[to.0 as usize].get()
-            && door.needs_bell()
-        {
+        if let Some(door) = Door::knock(|| self.0.doors[to.0 as usize].get().map(Arc::as_ref)) {
             self.0.reactor.ring_bell(door);
         }
         Ok(())
@@ -152,14 +153,14 @@ struct Shared<M> {
 struct Line<T>(T);
 
 struct Sender<M> {
-    shared: Arc<Shared<M>>,
+    shared: sync::Arc<Shared<M>>,
     sent: usize,
     /// `received` when last looked at: the ring has at least the room that this says.
     received_seen: usize,
 }
 
 struct Receiver<M> {
-    shared: Arc<Shared<M>>,
+    shared: sync::Arc<Shared<M>>,
     received: usize,
     /// `sent` when last looked at: at least the messages up to here are there.
     sent_seen: usize,
@@ -174,13 +175,13 @@ unsafe impl<M: Send> Sync for Shared<M> {}
 fn ring<M>(capacity: usize) -> (Sender<M>, Receiver<M>) {
     let slots = (0..capacity.next_power_of_two()).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
     let (received, sent) = (Line(AtomicUsize::new(0)), Line(AtomicUsize::new(0)));
-    let shared = Arc::new(Shared { slots, received, sent });
+    let shared = sync::Arc::new(Shared { slots, received, sent });
     (Sender { shared: shared.clone(), sent: 0, received_seen: 0 }, Receiver { shared, received: 0, sent_seen: 0 })
 }
 
 impl<M> Shared<M> {
-    fn slot(&self, count: usize) -> *mut MaybeUninit<M> {
-        self.slots[count & (self.slots.len() - 1)].get()
+    fn slot(&self, count: usize) -> &UnsafeCell<MaybeUninit<M>> {
+        &self.slots[count & (self.slots.len() - 1)]
     }
 }
 
@@ -194,7 +195,7 @@ impl<M> Sender<M> {
             }
         }
         // SAFETY: fewer than `capacity` messages are in the ring, so this slot is the sender's, and empty.
-        unsafe { (*self.shared.slot(self.sent)).write(message) };
+        self.shared.slot(self.sent).with_mut(|slot| unsafe { (*slot).write(message) });
         self.sent = self.sent.wrapping_add(1);
         self.shared.sent.0.store(self.sent, Ordering::Release);
         Ok(())
@@ -215,7 +216,7 @@ impl<M> Receiver<M> {
         }
         // SAFETY: the sender filled this slot and gave it over with its release store; it is read once, because
         // `received` moves on.
-        let message = unsafe { (*self.shared.slot(self.received)).assume_init_read() };
+        let message = self.shared.slot(self.received).with_mut(|slot| unsafe { (*slot).assume_init_read() });
         self.received = self.received.wrapping_add(1);
         self.shared.received.0.store(self.received, Ordering::Release);
         Some(message)
@@ -224,11 +225,12 @@ impl<M> Receiver<M> {
 
 impl<M> Drop for Shared<M> {
     fn drop(&mut self) {
-        let sent = *self.sent.0.get_mut();
-        let mut at = *self.received.0.get_mut();
+        // Nobody stores any more: the last owner of an Arc comes after all others.
+        let sent = self.sent.0.load(Ordering::Relaxed);
+        let mut at = self.received.0.load(Ordering::Relaxed);
         while at != sent {
             // SAFETY: both ends are gone, and these slots were sent but not received.
-            unsafe { (*self.slot(at)).assume_init_drop() };
+            self.slot(at).with_mut(|slot| unsafe { (*slot).assume_init_drop() });
             at = at.wrapping_add(1);
         }
     }

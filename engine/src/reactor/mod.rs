@@ -18,6 +18,7 @@ mod socket;
 mod splice;
 #[cfg(test)]
 mod suite;
+mod sync;
 mod timers;
 
 pub use buffers::{AppendBuffer, BLOCK_MAX, Backing, Buffer, PAGE, Pool, Slice};

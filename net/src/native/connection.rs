@@ -83,6 +83,11 @@ impl Connection {
         &self.shared.shard
     }
 
+    /// Since when it has not said hello, unless it has.
+    pub(super) fn greeting_since(&self) -> Option<Instant> {
+        (self.state.borrow().phase == Phase::Greeting).then_some(self.accepted)
+    }
+
     pub(super) fn now(&self) -> Instant {
         self.shard().reactor().now()
     }

@@ -173,11 +173,24 @@ impl Shared {
         }
     }
 
+    /// Closes the connection that has waited for its hello for longest: who only connects must not keep others out. Its place
+    /// is free some turns later, which is why this begins before all are taken.
+    fn make_room(&self) {
+        let connections = self.connections.borrow();
+        let waiting = connections.iter().filter_map(|(_, connection)| Some((connection.greeting_since()?, connection)));
+        if let Some((_, oldest)) = waiting.min_by_key(|(since, _)| *since) {
+            oldest.cut();
+        }
+    }
+
     fn begin(self: &Rc<Shared>, stream: Stream, peer: SocketAddr) {
         if self.connections.borrow().len() >= self.limits.connections_max {
             let now = self.shard.reactor().now();
             self.log.say(now, || format!("{peer}: refused, the shard has as many connections as it may"));
             return;
+        }
+        if self.connections.borrow().len() >= self.limits.crowded_from() {
+            self.make_room();
         }
         let connection = Connection::new(self, stream, peer);
         count(&self.shard.counters().connections_accepted, 1);

@@ -261,6 +261,28 @@ fn connections_are_bounded() {
 }
 
 #[test]
+fn who_never_says_hello_keeps_nobody_out() {
+    let limits = Limits { connections_max: 8, ..Limits::default() };
+    run(with(limits), |client| async move {
+        let pause = Duration::from_millis(10);
+        let (mut silent, mut greeted) = (Vec::new(), Vec::new());
+        for _ in 0..6 {
+            for _ in 0..8 {
+                silent.push(client.dial().await);
+                client.sleep(pause).await;
+            }
+            assert!(client.connections() <= 8);
+            greeted.push(client.connect().await);
+            client.sleep(pause).await;
+        }
+        for wire in &mut greeted {
+            let pong = wire.call(Operation::Ping, 0, &()).await;
+            assert_eq!(pong.response(), Response::Ping);
+        }
+    });
+}
+
+#[test]
 fn subscriptions_are_bounded() {
     let limits = Limits { subscriptions_max: 2, ..Limits::default() };
     run(with(limits), |client| async move {

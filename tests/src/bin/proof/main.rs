@@ -4,6 +4,7 @@
 mod boundaries;
 mod damage;
 mod disks;
+mod edges;
 mod failure;
 mod powercut;
 mod quiet;
@@ -13,8 +14,8 @@ use clap::{Parser, Subcommand};
 use failure::Failure;
 use std::process::ExitCode;
 
-/// Proofs that take longer than a test run: power cuts, failing disks, kills at every I/O boundary, damage of every bit, a
-/// long simulation
+/// Proofs that take longer than a test run: power cuts, failing disks, kills at every I/O boundary, damage of every bit,
+/// crowds of bad clients, a long simulation
 #[derive(Parser)]
 #[command(name = "proof", version, after_help = EXAMPLES)]
 struct Cli {
@@ -35,6 +36,8 @@ enum Command {
     Powercut(powercut::Arguments),
     /// Tell the stories of disks that misbehave
     Disks(disks::Arguments),
+    /// Put crowds of bad clients beside honest ones, and measure what those notice
+    Edges(edges::Arguments),
     /// Kill the server before and after each operation that changes the disk
     Boundaries(boundaries::Boundaries),
     /// Flip every bit of a small data directory, and cut every file at every block
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Powercut(args) => powercut::run(&args),
         Command::Disks(args) => disks::run(&args),
+        Command::Edges(args) => edges::run(&args),
         Command::Boundaries(args) => boundaries::run(&args),
         Command::Damage(args) => damage::run(&args),
         Command::Simulate(args) => simulate::run(&args),
