@@ -46,7 +46,7 @@ impl fmt::Display for Loss {
 pub fn check(image: &Path, directory: &Path, fs: FileSystem, book: &Book) -> Result<Option<Loss>> {
     let mount = match Mount::new(image, &directory.join("mnt"), fs) {
         Ok(mount) => mount,
-        // Only a disk that does not flush leads to that.
+        // Only a disk that does not flush leads to that: a torn superblock has been mended.
         Err(error) => return Ok(Some(Loss::Broken(format!("it cannot be mounted: {error}")))),
     };
     let loss = served(mount.root(), book).and_then(|()| verified(mount.root()));

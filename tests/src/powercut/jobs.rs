@@ -186,7 +186,9 @@ impl<'a> Cutting<'a> {
         self.replay.advance(cut.point, |mark| book.note(&Mark::decode(mark)?))?;
         let directory = self.directory.join(format!("cut-{}", cut.point));
         fs::create_dir_all(&directory)?;
-        let survivors = self.replay.cut(cut.seed, &directory.join(IMAGE))?;
+        let image = directory.join(IMAGE);
+        let survivors = self.replay.cut(cut.seed, &image)?;
+        image::mend_superblock(&image, self.recording.fs)?;
         Ok(Job { cut, survivors, book: self.book.clone(), directory, again })
     }
 }
