@@ -147,6 +147,7 @@ fn config(settings: &Settings, plan: &ShardPlan, budget: &MemoryBudget) -> NodeC
         journal_bytes: settings.journal_bytes,
         disk_reserve_bytes: settings.disk_reserve_bytes,
         retention_interval: settings.retention_check_interval,
+        fetch_path: settings.fetch_path.unwrap_or_default(),
         spin: settings.spin,
     }
 }

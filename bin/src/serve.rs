@@ -7,6 +7,7 @@ use crate::{node, quantity, tune};
 use clap::Args;
 use corelog_engine::limits::{self, Limit, MemoryBudget};
 use corelog_engine::rlimits::{Remark, Rlimits};
+use corelog_engine::shard::FetchPath;
 use corelog_net::limits::Limits as NetLimits;
 use corelog_tuning::{Check, CpuSet, DataDir, Host, ShardPlan, Verdict, checks, disk_interrupts, plan};
 use std::io::Write;
@@ -49,6 +50,10 @@ pub(crate) struct Serve {
     /// How often retention is looked at [default: 5m]
     #[arg(long, value_name = "DURATION")]
     retention_check_interval: Option<String>,
+    /// How what is no longer in memory gets to readers: auto, direct (read past the page cache, checked, sent) or splice
+    /// (sent from the page cache by the kernel) [default: auto]
+    #[arg(long, value_name = "PATH")]
+    fetch_path: Option<String>,
     /// How long a shard without work looks for more before it sleeps, at most 1s [default: 50us]
     #[arg(long, value_name = "DURATION")]
     spin: Option<String>,
@@ -89,6 +94,7 @@ impl Serve {
             "journal-bytes" => self.journal_bytes.clone(),
             "disk-reserve" => self.disk_reserve.clone(),
             "retention-check-interval" => self.retention_check_interval.clone(),
+            "fetch-path" => self.fetch_path.clone(),
             "spin" => self.spin.clone(),
             "insecure" => self.insecure.then(|| "true".to_owned()),
             _ => None,
@@ -141,12 +147,13 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 /// What stands behind the settings that are left to the machine.
-fn in_force(plan: &ShardPlan, memory_bytes: u64) -> [(&'static str, String); 3] {
+fn in_force(plan: &ShardPlan, memory_bytes: u64) -> [(&'static str, String); 4] {
     let cores = CpuSet::from_iter(plan.shards.iter().copied());
     [
         ("smp", plan.shards.len().to_string()),
         ("cpuset", cores.to_string()),
         ("memory", quantity::exact_size(memory_bytes)),
+        ("fetch-path", FetchPath::default().name().to_owned()),
     ]
 }
 

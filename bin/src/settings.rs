@@ -5,6 +5,7 @@
 
 use crate::quantity;
 use corelog_engine::limits;
+use corelog_engine::shard::FetchPath;
 use corelog_tuning::CpuSet;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) disk_reserve_bytes: u64,
     /// How often segments are held against their topic's retention.
     pub(crate) retention_check_interval: Duration,
+    /// How what is no longer in memory gets to readers; `None`: as measurements advise.
+    pub(crate) fetch_path: Option<FetchPath>,
     /// How long a shard without work looks for more before it sleeps.
     pub(crate) spin: Duration,
     /// Whether others than this machine may connect although nobody is asked who he is.
@@ -58,7 +61,7 @@ enum Kind {
     Switch,
 }
 
-const TABLE: [Setting; 12] = [
+const TABLE: [Setting; 13] = [
     Setting { name: "data-dir", default: "./corelog-data", kind: Kind::Text },
     Setting { name: "listen", default: "127.0.0.1:7092", kind: Kind::Text },
     Setting { name: "shard-port", default: AUTO, kind: Kind::Number },
@@ -69,6 +72,7 @@ const TABLE: [Setting; 12] = [
     Setting { name: "journal-bytes", default: "128MiB", kind: Kind::Size },
     Setting { name: "disk-reserve", default: "512MiB", kind: Kind::Size },
     Setting { name: "retention-check-interval", default: "5m", kind: Kind::Text },
+    Setting { name: "fetch-path", default: AUTO, kind: Kind::Text },
     Setting { name: "spin", default: "50us", kind: Kind::Text },
     Setting { name: "insecure", default: "false", kind: Kind::Switch },
 ];
@@ -160,6 +164,7 @@ impl Given {
                 "a duration from 1ms, like 5m",
                 interval,
             )?,
+            fetch_path: self.read("fetch-path", "auto, direct or splice", or_auto(fetch_path))?,
             spin: self.read("spin", "a duration up to 1s, like 50us", spin)?,
             insecure: self.read("insecure", "true or false", |text| text.parse().ok())?,
         };
@@ -248,6 +253,10 @@ fn size(text: &str) -> Option<u64> {
 
 fn interval(text: &str) -> Option<Duration> {
     quantity::duration(text).ok().filter(|interval| !interval.is_zero())
+}
+
+fn fetch_path(text: &str) -> Option<FetchPath> {
+    FetchPath::ALL.into_iter().find(|path| path.name() == text)
 }
 
 fn spin(text: &str) -> Option<Duration> {
@@ -382,6 +391,7 @@ mod tests {
             journal_bytes: limits::JOURNAL_BYTES_DEFAULT,
             disk_reserve_bytes: 512 << 20,
             retention_check_interval: Duration::from_secs(300),
+            fetch_path: None,
             spin: Duration::from_micros(50),
             insecure: false,
         };
@@ -408,6 +418,7 @@ memory = "2G"                    # CORELOG_MEMORY
 journal-bytes = "128MiB"         # default
 disk-reserve = "512MiB"          # default
 retention-check-interval = "5m"  # default
+fetch-path = "auto"              # default
 spin = "50us"                    # default
 insecure = false                 # default
 "#;
@@ -455,6 +466,10 @@ insecure = false                 # default
             (
                 "retention-check-interval = \"0\"",
                 "retention-check-interval = `0` (corelog.toml line 1) is not allowed: it must be a duration from 1ms, like 5m",
+            ),
+            (
+                "fetch-path = \"sendfile\"",
+                "fetch-path = `sendfile` (corelog.toml line 1) is not allowed: it must be auto, direct or splice",
             ),
             (
                 "memory = false",

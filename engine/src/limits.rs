@@ -53,6 +53,9 @@ pub const WAITING_BYTES: u64 = 2 * MESSAGE_BYTES_MAX as u64;
 pub const SEGMENT_FILES_MAX: u64 = 4096;
 /// Segment files that a shard keeps open though the process is allowed fewer than it would like.
 pub const SEGMENT_FILES_MIN: u64 = 64;
+/// Readers of a shard that get pieces of files through a pipe. Each has two descriptors of it and one of a file, and takes a
+/// thread of the kernel while its client does not take what is sent.
+pub const PIPES_MAX: usize = 16;
 
 /// Memory of an idle partition, its index included.
 pub const PARTITION_BYTES: u64 = 16 * KIB;
@@ -153,7 +156,7 @@ const fn limit(name: &'static str, value: u64, unit: Unit, past: &'static str) -
 pub const SEGMENT_FILES: &str = "segment files that a shard keeps open";
 
 /// Every bound of a node.
-pub const LIMITS: [Limit; 20] = [
+pub const LIMITS: [Limit; 21] = [
     limit("shards of a node", SHARDS_MAX as u64, Unit::Count, "the server does not start"),
     limit("bytes of a topic's name", TOPIC_NAME_BYTES_MAX as u64, Unit::Count, "the topic is refused"),
     limit("partitions of a topic", TOPIC_PARTITIONS_MAX as u64, Unit::Count, "the topic is refused"),
@@ -181,6 +184,7 @@ pub const LIMITS: [Limit; 20] = [
         "the produce is refused as busy, retriable",
     ),
     limit(SEGMENT_FILES, SEGMENT_FILES_MAX, Unit::Count, "the one not used for longest is closed"),
+    limit("readers of a shard that are spliced to", PIPES_MAX as u64, Unit::Count, "the next one is read for directly"),
     limit("a connection before its hello", CONNECTION_BYTES, Unit::Bytes, "the connection is closed"),
     limit("time to the hello", HELLO_MS_MAX, Unit::Milliseconds, "the connection is closed"),
     limit(

@@ -14,7 +14,7 @@ use crate::reactor::mesh::{self, Mesh, MeshHandle};
 use crate::reactor::ring::{Options, StartError};
 use crate::reactor::{Reactor, run_ring};
 use crate::rlimits::{Rlimits, TooFewFiles};
-use crate::shard::{Envelope, Shard, ShardConfig};
+use crate::shard::{Envelope, FetchPath, Shard, ShardConfig};
 use nix::sys::signal::{SigSet, Signal};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -49,6 +49,8 @@ pub struct NodeConfig {
     pub disk_reserve_bytes: u64,
     /// How often retention is looked at.
     pub retention_interval: Duration,
+    /// How what is no longer in memory gets to readers.
+    pub fetch_path: FetchPath,
     /// How long a shard looks for work before it goes to sleep.
     pub spin: Duration,
 }
@@ -162,6 +164,7 @@ impl NodeConfig {
             waiting_bytes_max: limits::WAITING_BYTES as usize,
             read_bytes: limits::READ_BYTES as usize,
             read_bytes_max: budget.pool.reads as usize,
+            fetch_path: self.fetch_path,
             files_max: rlimits.segment_files_max(self.shards),
             checkpoint_interval: limits::CHECKPOINT_INTERVAL,
             retention_interval: self.retention_interval,
@@ -396,6 +399,7 @@ mod tests {
             journal_bytes: JOURNAL_BYTES_MIN,
             disk_reserve_bytes: 0,
             retention_interval: Duration::from_secs(1),
+            fetch_path: FetchPath::default(),
             spin: Duration::ZERO,
         }
     }

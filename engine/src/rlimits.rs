@@ -1,11 +1,12 @@
 //! What the operating system lets this process have, raised as far as it may go without asking, and how shards share it.
 
-use crate::limits::{CONNECTIONS_MAX, RECEIVE_BUFFERS, RING_ENTRIES, SEGMENT_FILES_MAX, SEGMENT_FILES_MIN};
+use crate::limits::{CONNECTIONS_MAX, PIPES_MAX, RECEIVE_BUFFERS, RING_ENTRIES, SEGMENT_FILES_MAX, SEGMENT_FILES_MIN};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fmt;
 
-/// File descriptors of a shard beside those of connections and segments: journal, checkpoint, ring, directories.
+/// File descriptors of a shard beside those of connections and segments: journal, checkpoint, ring, directories, pipes.
 const OTHER_FILES: u64 = 64;
+const _: () = assert!(3 * PIPES_MAX as u64 + 16 <= OTHER_FILES, "a pipe has two ends, and a file is read into it");
 /// Least connections of a shard that make sense.
 const CONNECTIONS_MIN: u64 = 16;
 /// Least entries of a ring that make sense.

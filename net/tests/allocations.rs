@@ -8,7 +8,7 @@
 use corelog_batch::{BatchBuilder, Codec};
 use corelog_engine::metadata::Bounds;
 use corelog_engine::reactor::{Reactor, mesh, ring, run_ring};
-use corelog_engine::shard::{Envelope, Shard, ShardConfig};
+use corelog_engine::shard::{Envelope, FetchPath, Shard, ShardConfig};
 use corelog_net::limits::Limits;
 use corelog_net::native::{Options, Ports, serve};
 use corelog_wire::*;
@@ -69,6 +69,7 @@ fn config(path: &Path) -> ShardConfig {
         waiting_bytes_max: 8 << 20,
         read_bytes: 256 << 10,
         read_bytes_max: 8 << 20,
+        fetch_path: FetchPath::default(),
         files_max: 16,
         // A checkpoint is no part of the path of a request.
         checkpoint_interval: Duration::from_secs(3600),

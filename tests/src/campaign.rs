@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a set of runs must have met at least once.
-pub const RARE: [&str; 26] = [
+pub const RARE: [&str; 27] = [
     "a checkpoint was taken",
     "a large batch was appended",
     "a native client opened a partition of another shard",
@@ -17,6 +17,7 @@ pub const RARE: [&str; 26] = [
     "a reader fell out of the log",
     "a reader met damage",
     "a reader went to the disk",
+    "a piece of a file was sent",
     "a segment or an index was damaged",
     "a shard reopened its log",
     "a start was cut short",

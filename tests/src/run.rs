@@ -7,7 +7,7 @@ use crate::world::{Server, tell_extents};
 use corelog_engine::log::{BLOCK, journal};
 use corelog_engine::model::{PartitionId, ShardId, TopicId};
 use corelog_engine::reactor::sim::{CrashKind, DiskOp, Fault, Random, World, WorldOptions};
-use corelog_engine::shard::ShardConfig;
+use corelog_engine::shard::{FetchPath, ShardConfig};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -110,6 +110,10 @@ pub fn run(seed: u64) -> Report {
     if trouble == Trouble::Segments {
         // A commit's own write to a segment that is lost cannot be told from one that was torn: only checkpoints write there.
         (config.direct_bytes_min, config.entry_bytes_max, config.journal_bytes) = (1 << 20, 2 << 20, 8 << 20);
+    }
+    // What is damaged in a segment is told by clients then, and not by the server at once.
+    if trouble != Trouble::Segments && Random::new(seed.rotate_left(32)).coin() {
+        config.fetch_path = FetchPath::Splice;
     }
     let mut server = Server::new(world, config, POOL_BYTES, load);
     let shards = 1 + random.below(3) as u16;
@@ -554,6 +558,7 @@ impl Run {
             let counters = shard.counters();
             sometimes!("a checkpoint was taken", counters.checkpoints.get() as u32);
             sometimes!("a shard reopened its log", counters.reopenings.get() as u32);
+            sometimes!("a piece of a file was sent", counters.read_splice_bytes.get() > 0);
             sometimes!("a request crossed", counters.crossings.get() as u32);
         }
         if self.server.world.counters(self.server.node).errors > 0 {

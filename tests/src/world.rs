@@ -10,7 +10,7 @@ use corelog_engine::model::{PartitionId, ShardId};
 use corelog_engine::reactor::Reactor;
 use corelog_engine::reactor::mesh;
 use corelog_engine::reactor::sim::{CrashKind, NodeId, World};
-use corelog_engine::shard::{Envelope, Shard, ShardConfig};
+use corelog_engine::shard::{Envelope, FetchPath, Shard, ShardConfig};
 use corelog_net::limits::Limits;
 use corelog_net::native::{self as native_server, Options, Ports, serve};
 use std::cell::{Cell, RefCell};
@@ -151,6 +151,7 @@ impl Server {
             waiting_bytes_max: 1 << 20,
             read_bytes: 64 << 10,
             read_bytes_max: 1 << 20,
+            fetch_path: FetchPath::default(),
             files_max: 8,
             checkpoint_interval: Duration::from_millis(200),
             retention_interval: Duration::from_millis(100),

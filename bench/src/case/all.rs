@@ -87,6 +87,7 @@ fn loads(args: &AllArgs, workload: &Workload, rig: &Rig, meter: &mut Meter) -> R
     let read =
         Workload { seconds: workload.seconds.min(2.0), warm_up: workload.warm_up, ..consume::default_workload() };
     let megabytes = if args.quick { 128 } else { 1024 };
-    put(consume::measure(megabytes, 4, &read, rig, meter)?);
+    let topic = consume::topic(rig, &read, None)?;
+    put(consume::measure(megabytes, 4, &read, rig, &topic, meter)?);
     Ok(results)
 }

@@ -28,7 +28,9 @@ pub(crate) const BESIDE: &str = "beside a reader far behind";
 
 /// Arguments of `bench consume`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  corelog bench consume --megabytes 2048 --groups 8")]
+#[command(after_help = "Examples:
+  corelog bench consume --megabytes 2048 --groups 8
+  corelog bench consume --segment-bytes 134217728 --serve-arg=--fetch-path=splice")]
 pub struct ConsumeArgs {
     #[command(flatten)]
     pub(crate) place: Place,
@@ -40,6 +42,9 @@ pub struct ConsumeArgs {
     /// Readers that read all of it at the same time, in the part with many.
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub groups: usize,
+    /// The topic's segment.bytes [default: the server's]
+    #[arg(long, value_name = "BYTES")]
+    pub segment_bytes: Option<u32>,
 }
 
 /// Batches of some size, from producers with enough in flight to use the disk.
@@ -56,10 +61,19 @@ pub(crate) fn run(args: &ConsumeArgs) -> Result<Report> {
     let rig = Rig::start(&args.place)?;
     let mut meter = Meter::new(rig.directory.path(), rig.cores)?;
     let mut report = Report::new(produce::machine(&args.place, &rig));
-    report.results = measure(args.megabytes, args.groups.max(1), &workload, &rig, &mut meter)?;
+    let topic = topic(&rig, &workload, args.segment_bytes)?;
+    report.results = measure(args.megabytes, args.groups.max(1), &workload, &rig, &topic, &mut meter)?;
     report.limits = meter.figures();
     report.notes.push(limits::WARMED.into());
     Ok(report)
+}
+
+/// A topic to be read.
+pub(crate) fn topic(rig: &Rig, workload: &Workload, segment_bytes: Option<u32>) -> Result<Topic> {
+    let segment_bytes = segment_bytes.map(|bytes| bytes.to_string());
+    let segment_bytes = segment_bytes.as_deref().map(|bytes| ("segment.bytes", bytes));
+    let settings: Vec<_> = [("durability", workload.durability.name())].into_iter().chain(segment_bytes).collect();
+    rig.topic(1, &settings)
 }
 
 /// Measures all parts on a rig that is there.
@@ -68,19 +82,19 @@ pub(crate) fn measure(
     groups: usize,
     workload: &Workload,
     rig: &Rig,
+    topic: &Topic,
     meter: &mut Meter,
 ) -> Result<Vec<Measured>> {
-    let topic = rig.topic(1, &[("durability", workload.durability.name())])?;
     let bodies = Bodies::of(workload)?;
     meter.slice(Duration::from_secs(1))?;
-    let filled = rig.fill(&topic, &bodies, workload, megabytes * 1_000_000)?;
+    let filled = rig.fill(topic, &bodies, workload, megabytes * 1_000_000)?;
     let mut one = catching_up("consume catch-up", 1, filled, workload);
     let mut many = catching_up("consume catch-up", groups, filled, workload);
     let mut costs = [Vec::new(), Vec::new()];
     for run in 0..workload.repeats {
         live::say(&format!("{} catching up", live::bar(run as f64 / workload.repeats as f64)));
         for ((measured, readers), costs) in [(&mut one, 1), (&mut many, groups)].into_iter().zip(&mut costs) {
-            let (rate, cost) = catch_up(rig, &topic, readers)?;
+            let (rate, cost) = catch_up(rig, topic, readers)?;
             measured.1.push(rate);
             costs.extend(cost);
         }
@@ -97,8 +111,8 @@ pub(crate) fn measure(
     if groups == 1 {
         results.pop();
     }
-    results.push(tail(rig, &topic, &bodies, workload, send)?);
-    results.push(soon(rig, &topic, workload, meter)?);
+    results.push(tail(rig, topic, &bodies, workload, send)?);
+    results.push(soon(rig, topic, workload, meter)?);
     Ok(results)
 }
 

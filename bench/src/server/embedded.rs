@@ -8,6 +8,7 @@ use crate::error::{BenchError, Result};
 use crate::machine::cores::Cores;
 use corelog_engine::limits::JOURNAL_BYTES_DEFAULT;
 use corelog_engine::node::{self, NodeConfig, ShardStart, Stop};
+use corelog_engine::shard::FetchPath;
 use corelog_net::limits::Limits;
 use corelog_net::native::{self, Options, Ports};
 use corelog_yardstick::heap::watch_this_thread;
@@ -103,6 +104,7 @@ pub(crate) fn config(data_dir: PathBuf, memory: u64) -> NodeConfig {
         journal_bytes: JOURNAL_BYTES_DEFAULT,
         disk_reserve_bytes: 0,
         retention_interval: Duration::from_secs(60),
+        fetch_path: FetchPath::default(),
         spin: SPIN,
     }
 }

@@ -189,6 +189,7 @@ memory = "600MiB"                # corelog.toml line 1
 journal-bytes = "128MiB"         # default
 disk-reserve = "512MiB"          # default
 retention-check-interval = "5m"  # default
+fetch-path = "direct"            # default: auto
 spin = "50us"                    # default
 insecure = false                 # default
 "#;

@@ -150,6 +150,7 @@ pub(crate) enum HandleKind {
     File,
     Stream,
     Listener,
+    Pipe,
 }
 
 /// Ownership of something open in the driver. Operations in flight hold it too, so a handle is closed after them.

@@ -24,6 +24,9 @@ pub struct File {
 pub enum Open {
     /// Existing, to read.
     Read,
+    /// Existing, to read through the page cache: for a [`FileRange`](super::FileRange). What is written past the cache is not
+    /// hidden by it.
+    ReadCached,
     /// Existing, to read and write.
     ReadWrite,
     /// To read and write; created empty if it is not there.
@@ -129,6 +132,10 @@ impl Reactor {
 }
 
 impl File {
+    pub(super) fn handle(&self) -> Rc<Handle> {
+        self.handle.clone()
+    }
+
     /// Whether reads and writes bypass the page cache.
     pub fn direct(&self) -> bool {
         self.direct

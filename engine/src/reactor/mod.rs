@@ -15,6 +15,7 @@ mod ops;
 pub mod ring;
 pub mod sim;
 mod socket;
+mod splice;
 #[cfg(test)]
 mod suite;
 mod sync;
@@ -26,6 +27,7 @@ pub use executor::Task;
 pub use file::{DirEntry, File, FileLock, Open, Space, WriteSync};
 pub use ring::{CannotRun, Features, probe, run_ring};
 pub use socket::{Chunk, Listener, Outgoing, Stream};
+pub use splice::{FileRange, Pipe};
 
 use crate::model::{ShardId, Timestamp};
 use door::Door;
@@ -102,6 +104,8 @@ pub struct Counters {
     pub bytes_written: Cell<u64>,
     /// Bytes read from files.
     pub bytes_read: Cell<u64>,
+    /// Pipes that are open now.
+    pub pipes: Cell<usize>,
 }
 
 /// What a turn left to do.
@@ -452,6 +456,7 @@ impl Counters {
         match op {
             Op::Write { data, .. } => self.bytes_written.set(self.bytes_written.get() + data.len() as u64),
             Op::Read { buffer, .. } => self.bytes_read.set(self.bytes_read.get() + buffer.len() as u64),
+            Op::Splice { length, .. } => self.bytes_read.set(self.bytes_read.get() + *length as u64),
             _ => {}
         }
     }

@@ -113,6 +113,16 @@ pub(crate) enum Op {
         stream: Rc<Handle>,
         out: Outgoing,
     },
+    /// Success: the pipe's number.
+    Pipe,
+    /// Sends `length` bytes of the file from `position` on, through the pipe. Never a success with less.
+    Splice {
+        file: Rc<Handle>,
+        pipe: Rc<Handle>,
+        stream: Rc<Handle>,
+        position: u64,
+        length: usize,
+    },
 }
 
 impl Op {
@@ -122,6 +132,7 @@ impl Op {
             Op::Open { .. } | Op::LockFile { .. } => Some(HandleKind::File),
             Op::Listen { .. } => Some(HandleKind::Listener),
             Op::Connect { .. } => Some(HandleKind::Stream),
+            Op::Pipe => Some(HandleKind::Pipe),
             _ => None,
         }
     }

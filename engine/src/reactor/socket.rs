@@ -5,6 +5,7 @@ use super::buffers::Slice;
 use super::driver::{Drive, Handle, HandleKind};
 use super::ops::Op;
 use super::ring::Provided;
+use super::splice::FileRange;
 use std::cell::Cell;
 use std::fmt;
 use std::future::poll_fn;
@@ -43,10 +44,12 @@ enum Source {
     Slice(Slice),
 }
 
-/// A reusable list of slices to send as one sequence of bytes.
+/// A reusable list of slices, and of pieces of files between them, to send as one sequence of bytes.
 #[derive(Debug, Default)]
 pub struct Outgoing {
     pieces: Vec<Slice>,
+    /// Each with the number of slices before it.
+    ranges: Vec<(usize, FileRange)>,
     bytes: usize,
 }
 
@@ -132,11 +135,48 @@ impl Stream {
         }
         let _one = Turnstile::enter(&self.0.sending, "send");
         let unless_done = ShutDown(Some(self));
+        let (result, out) = if out.ranges.is_empty() {
+            self.send_slices(out).await
+        } else {
+            (self.send_with_ranges(out).await, Outgoing::new())
+        };
+        unless_done.forget();
+        (result, out)
+    }
+
+    async fn send_slices(&self, out: Outgoing) -> (io::Result<()>, Outgoing) {
         let op = Op::Send { stream: self.0.handle.clone(), out };
         let (result, op) = self.0.reactor.operate(op).await;
-        unless_done.forget();
         let Op::Send { out, .. } = op else { unreachable!("an operation comes back as it went") };
         (result.map(|_| ()), out.emptied())
+    }
+
+    async fn send_with_ranges(&self, out: Outgoing) -> io::Result<()> {
+        let (mut pieces, mut part, mut taken) = (out.pieces.into_iter(), Outgoing::new(), 0);
+        for (before, range) in out.ranges {
+            part.extend(pieces.by_ref().take(before - taken));
+            taken = before;
+            part = self.send_some(part).await?;
+            self.splice(range).await?;
+        }
+        part.extend(pieces);
+        self.send_some(part).await.map(drop)
+    }
+
+    async fn send_some(&self, part: Outgoing) -> io::Result<Outgoing> {
+        if part.is_empty() {
+            return Ok(part);
+        }
+        let (sent, part) = self.send_slices(part).await;
+        sent.map(|()| part)
+    }
+
+    pub(super) fn handle(&self) -> Rc<Handle> {
+        self.0.handle.clone()
+    }
+
+    pub(super) fn reactor(&self) -> &Reactor {
+        &self.0.reactor
     }
 
     /// Ends both directions: what was sent arrives, then the peer sees the end. A `receive` gives what had arrived, then
@@ -230,9 +270,28 @@ impl Outgoing {
         }
     }
 
+    /// Adds a piece of a file at the end.
+    pub fn push_range(&mut self, range: FileRange) {
+        self.bytes += range.length;
+        self.ranges.push((self.pieces.len(), range));
+    }
+
+    /// Moves all of another list to the end of this one.
+    pub fn append(&mut self, other: &mut Outgoing) {
+        let before = self.pieces.len();
+        self.ranges.extend(other.ranges.drain(..).map(|(at, range)| (before + at, range)));
+        self.pieces.append(&mut other.pieces);
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
+    fn extend(&mut self, pieces: impl Iterator<Item = Slice>) {
+        pieces.for_each(|piece| self.push(piece));
+    }
+
     /// Takes everything out and keeps the list's memory.
     pub fn clear(&mut self) {
         self.pieces.clear();
+        self.ranges.clear();
         self.bytes = 0;
     }
 
@@ -246,12 +305,12 @@ impl Outgoing {
         self.bytes == 0
     }
 
-    /// The pieces in order.
+    /// The pieces in memory, in order.
     pub fn pieces(&self) -> &[Slice] {
         &self.pieces
     }
 
-    /// A copy of all bytes, for who must have them in one piece.
+    /// A copy of all bytes in memory, for who must have them in one piece.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.bytes);
         self.pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));

@@ -3,7 +3,7 @@
 //! A case is an async function of a reactor and a directory of its own. Nothing here knows which driver it runs on.
 
 use super::mesh::MeshHandle;
-use super::{File, Listener, Open, Outgoing, Reactor, Slice, Stream, Task, WriteSync};
+use super::{File, FileRange, Listener, Open, Outgoing, Reactor, Slice, Stream, Task, WriteSync};
 use crate::model::ShardId;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -50,6 +50,11 @@ pub(crate) const CASES: &[Case] = cases![
     a_dropped_receive_loses_nothing,
     a_slow_receiver_gets_everything,
     a_dropped_send_shuts_the_stream_down,
+    pieces_of_files_are_sent_between_slices,
+    what_is_written_past_the_cache_is_sent,
+    a_piece_beyond_the_file_spoils_its_pipe,
+    a_slow_receiver_gets_whole_files,
+    a_dropped_splice_shuts_the_stream_down,
     many_connections_at_once,
     a_dropped_accept_loses_no_connection,
     sleeps_end_in_order,
@@ -453,6 +458,108 @@ async fn a_dropped_send_shuts_the_stream_down(reactor: Reactor, _: PathBuf) {
     drop((near, far));
     reactor.sleep(Duration::from_millis(50)).await;
     assert_eq!(reactor.pool().free_bytes(), free);
+}
+
+/// A file of so many blocks, and what it holds.
+async fn spliced_file(reactor: &Reactor, path: &Path, blocks: usize) -> (File, Slice) {
+    let file = reactor.open(path, Open::CreateNew).await.unwrap();
+    let all = bytes(reactor, blocks * 4096, 5);
+    file.write_at(0, all.clone(), WriteSync::None).await.unwrap();
+    (reactor.open(path, Open::ReadCached).await.unwrap(), all)
+}
+
+async fn pieces_of_files_are_sent_between_slices(reactor: Reactor, dir: PathBuf) {
+    let (near, far) = connected(&reactor).await;
+    let (file, all) = spliced_file(&reactor, &dir.join("file"), 800).await;
+    let pipe = reactor.pipe().await.unwrap();
+    let range = |from: usize, to: usize| {
+        let (file, pipe) = (file.clone(), pipe.clone());
+        FileRange { file, pipe, position: from as u64, length: to - from }
+    };
+    // Longer than a pipe, of odd lengths, one behind the other and at both ends.
+    let (mut out, mut behind) = (Outgoing::new(), Outgoing::new());
+    out.push_range(range(1, 5000));
+    out.push(bytes(&reactor, 3000, 9));
+    behind.push(bytes(&reactor, 77, 4));
+    behind.push_range(range(4095, 3_000_001));
+    behind.push_range(range(0, 1));
+    out.append(&mut behind);
+    assert!(behind.is_empty());
+    let expected =
+        [&all[1..5000], &bytes(&reactor, 3000, 9)[..], &bytes(&reactor, 77, 4)[..], &all[4095..3_000_001], &all[..1]];
+    let expected = expected.concat();
+    assert_eq!(out.len(), expected.len());
+    let sender = reactor.spawn(async move { near.send(out).await.0 });
+    assert!(receive(&far, expected.len()).await == expected);
+    sender.await.unwrap();
+    assert_eq!(reactor.counters().pipes.get(), 1);
+    drop(pipe);
+    assert_eq!(reactor.counters().pipes.get(), 0);
+}
+
+async fn splice(stream: &Stream, range: FileRange) -> io::Result<()> {
+    let mut out = Outgoing::new();
+    out.push_range(range);
+    stream.send(out).await.0
+}
+
+async fn what_is_written_past_the_cache_is_sent(reactor: Reactor, dir: PathBuf) {
+    let (near, far) = connected(&reactor).await;
+    let (file, _) = spliced_file(&reactor, &dir.join("file"), 8).await;
+    let written = reactor.open(&dir.join("file"), Open::ReadWrite).await.unwrap();
+    let pipe = reactor.pipe().await.unwrap();
+    for round in 0..20 {
+        // The first block is sent, and the others are in the cache with it.
+        written.write_at(0, bytes(&reactor, 8 * 4096, round), WriteSync::None).await.unwrap();
+        let all = bytes(&reactor, 8 * 4096, round);
+        let (file, pipe) = (file.clone(), pipe.clone());
+        let length = if round % 2 == 0 { 100 } else { all.len() };
+        splice(&near, FileRange { file, pipe, position: 0, length }).await.unwrap();
+        assert!(receive(&far, length).await == all[..length], "round {round}");
+    }
+}
+
+async fn a_piece_beyond_the_file_spoils_its_pipe(reactor: Reactor, dir: PathBuf) {
+    let (near, _far) = connected(&reactor).await;
+    let (file, _) = spliced_file(&reactor, &dir.join("file"), 2).await;
+    let pipe = reactor.pipe().await.unwrap();
+    let mut range = FileRange { file, pipe, position: 8000, length: 500 };
+    assert_eq!(splice(&near, range.clone()).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    range.length = 100;
+    assert_eq!(splice(&near, range).await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+}
+
+async fn a_slow_receiver_gets_whole_files(reactor: Reactor, dir: PathBuf) {
+    let (near, far) = connected(&reactor).await;
+    let (file, all) = spliced_file(&reactor, &dir.join("file"), 2048).await;
+    let pipe = reactor.pipe().await.unwrap();
+    let length = all.len();
+    let sender = reactor.spawn(async move { splice(&near, FileRange { file, pipe, position: 0, length }).await });
+    reactor.sleep(Duration::from_millis(100)).await;
+    assert!(receive(&far, length).await == *all);
+    sender.await.unwrap();
+}
+
+async fn a_dropped_splice_shuts_the_stream_down(reactor: Reactor, dir: PathBuf) {
+    let (near, far) = connected(&reactor).await;
+    let (file, all) = spliced_file(&reactor, &dir.join("file"), 4096).await;
+    let pipe = reactor.pipe().await.unwrap();
+    {
+        let range = FileRange { file, pipe: pipe.clone(), position: 0, length: all.len() };
+        let mut sending = Box::pin(splice(&near, range));
+        let mut sleep = Box::pin(reactor.sleep(Duration::from_millis(50)));
+        poll_fn(|cx| {
+            assert!(sending.as_mut().poll(cx).is_pending(), "more than sockets hold");
+            sleep.as_mut().poll(cx)
+        })
+        .await;
+    }
+    // What had been sent, and then the end.
+    assert!(receive(&far, all.len()).await.len() < all.len());
+    let (other, _far) = connected(&reactor).await;
+    let file = reactor.open(&dir.join("file"), Open::ReadCached).await.unwrap();
+    let again = splice(&other, FileRange { file, pipe, position: 0, length: 1 }).await;
+    assert_eq!(again.unwrap_err().kind(), io::ErrorKind::BrokenPipe, "something may be left in the pipe");
 }
 
 async fn many_connections_at_once(reactor: Reactor, _: PathBuf) {

@@ -30,7 +30,7 @@ pub use controller::{Command, CommandError};
 pub use event::Event;
 pub use line::{Line, Place as LinePlace};
 pub use parcel::Parcel;
-pub use read::{Cursor, OffsetQuery, Read};
+pub use read::{Cursor, FetchPath, OffsetQuery, Read};
 pub use remote::{Envelope, Remote, RemoteWatch, Reply};
 pub use session::{Completed, Session};
 pub use stats::{Bucket, Count, CountKind, ShardCounters, ShardStats, Stage, StageStats, Stages, count};
@@ -100,6 +100,8 @@ pub struct ShardConfig {
     pub read_bytes: usize,
     /// Memory for what was read from disk, in bytes.
     pub read_bytes_max: usize,
+    /// How what is no longer in memory gets to readers.
+    pub fetch_path: FetchPath,
     /// Segment files open at the same time.
     pub files_max: usize,
     /// A checkpoint is taken at least this often if anything changed.

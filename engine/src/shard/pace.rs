@@ -59,7 +59,7 @@ impl Pace {
     }
 
     /// Bytes of a turn beside the commits that come; None if none do.
-    fn turn_bytes(&self, now: Instant) -> Option<usize> {
+    pub(super) fn turn_bytes(&self, now: Instant) -> Option<usize> {
         let (at, bytes) = self.last_commit.get()?;
         // As much as a commit: behind producers that fill the disk, a checkpoint keeps up and a reader gets his half.
         (now < at.plus(RECENT)).then(|| bytes.max(BACKGROUND_BYTES).next_multiple_of(BLOCK as usize))
@@ -75,7 +75,8 @@ impl Pace {
         }
         let bytes = wanted.min(self.left.get());
         (bytes > 0).then(|| {
-            self.left.set(self.left.get() - bytes);
+            // Whole blocks: what is left may be had by one who writes no other.
+            self.left.set(self.left.get() - bytes.next_multiple_of(BLOCK as usize));
             self.under_way.set(self.under_way.get() + 1);
             bytes
         })
@@ -217,6 +218,13 @@ mod tests {
         assert_eq!(pace.take(Rank::Reader, 4096, TURN, false), None, "what was begun has not ended");
         drop([Leave { pace: Some(&pace), bytes: 0 }, Leave { pace: Some(&pace), bytes: 0 }]);
         assert_eq!(pace.take(Rank::Reader, 4096, TURN, false), Some(4096));
+    }
+
+    #[test]
+    fn who_wants_less_than_a_block_leaves_whole_blocks() {
+        let pace = Pace::default();
+        assert_eq!(pace.take(Rank::Reader, 5000, TURN, false), Some(5000));
+        assert_eq!(pace.take(Rank::Checkpoint, TURN, TURN, false), Some(TURN - 8192), "a checkpoint writes no other");
     }
 
     #[test]

@@ -387,8 +387,10 @@ impl Shard {
         let number = self.0.files.recycled_count.get();
         let kept =
             paths::shard(root, self.0.config.generation, self.id()).join(paths::RECYCLED).join(number.to_string());
-        // A reader may still hold a file that was not in the cache alone: such a file must not be written again.
-        if keeps && unused.is_some() && self.reactor().rename(&path, &kept).await.is_ok() {
+        // A reader may still hold a file that was not in the cache alone: such a file must not be written again. What is on its
+        // way through a pipe holds one that the cache does not know of.
+        let is_free = unused.is_some() && self.reactor().counters().pipes.get() == 0;
+        if keeps && is_free && self.reactor().rename(&path, &kept).await.is_ok() {
             self.0.files.recycled_count.set(number + 1);
             self.0.files.recycled.borrow_mut().push((kept, sealed.bytes.0));
         } else {

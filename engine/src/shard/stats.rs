@@ -136,6 +136,12 @@ pub struct ShardCounters {
     pub appended_bytes: Cell<u64>,
     /// Bytes of batches that were read for readers, from memory or disk.
     pub read_bytes: Cell<u64>,
+    /// Of those, bytes from the tail in memory.
+    pub read_memory_bytes: Cell<u64>,
+    /// Of those, bytes that were read past the page cache.
+    pub read_direct_bytes: Cell<u64>,
+    /// Of those, bytes that were spliced from their file to the reader's socket.
+    pub read_splice_bytes: Cell<u64>,
     /// Requests that were answered for another shard.
     pub crossings: Cell<u64>,
     /// Journal entries that became durable.
@@ -254,6 +260,9 @@ impl Shard {
             total("appended_records", "Records that were appended", &own.appended_records),
             total("appended_bytes", "Bytes of record batches that were appended", &own.appended_bytes),
             total("read_bytes", "Bytes of record batches that were read for readers", &own.read_bytes),
+            total("read_memory_bytes", "Of those, from memory", &own.read_memory_bytes),
+            total("read_direct_bytes", "Of those, by direct reads of segments", &own.read_direct_bytes),
+            total("read_splice_bytes", "Of those, spliced from segments to sockets", &own.read_splice_bytes),
             total("crossings", "Requests that were answered for another shard", &own.crossings),
             total("commits", "Journal entries that became durable", &own.commits),
             total("journal_bytes", "Bytes of journal entries", &own.journal_bytes),
@@ -286,6 +295,7 @@ impl Shard {
             ),
             now("journal_used_bytes", "Bytes of the journal that a checkpoint has yet to free", journal),
             now("tail_bytes", "Memory of what is newest in each partition", self.0.tail_bytes.get()),
+            now("pipes", "Readers that are spliced to", self.reactor().counters().pipes.get()),
             now("read_window_bytes", "Memory of what was read from disk", self.0.read_bytes.get()),
             now("buffer_bytes", "Memory for buffers", pool.total_bytes()),
             now("buffer_free_bytes", "Memory for buffers that is free", pool.free_bytes()),

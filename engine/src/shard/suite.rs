@@ -3,8 +3,12 @@
 //! A case is a list of phases. Each phase gets a shard that was just started on what the phase before left on disk; the
 //! process ends between them without a word, as by kill -9 (the simulator also cuts the power).
 
+mod spliced;
+
 use super::pace::Rank;
-use super::{Command, Completed, Cursor, OffsetQuery, PartitionHandle, Read, Session, Shard, ShardConfig, remote};
+use super::{
+    Command, Completed, Cursor, FetchPath, OffsetQuery, PartitionHandle, Read, Session, Shard, ShardConfig, remote,
+};
 use crate::error::{AppendError, ReadError};
 use crate::log::paths;
 use crate::log::tail::BLOCK;
@@ -13,6 +17,7 @@ use crate::model::{Offset, PartitionId, PartitionIndex, Timestamp};
 use crate::reactor::mesh;
 use crate::reactor::{Buffer, Open, Outgoing, Reactor, WriteSync};
 use corelog_batch::{BatchBuilder, Codec, batches};
+use spliced::*;
 use std::future::{Future, poll_fn};
 use std::path::Path;
 use std::pin::{Pin, pin};
@@ -66,6 +71,11 @@ cases! {
     a_segment_sealed_when_nothing_is_left_of_it_is_forgotten: seal_what_was_deleted;
     readers_that_open_a_segment_at_once_share_its_file: append_to_two, open_at_once;
     a_checkpoint_needs_nothing_of_what_clients_hold: checkpoint_beside_hoards, read_some;
+    who_reads_on_gets_pieces_of_files: append_segments, read_spliced;
+    pieces_of_files_do_not_disturb_commits: append_segments, splice_beside_commits;
+    readers_that_get_pieces_of_files_are_so_many: append_segments, splice_to_so_many;
+    a_file_is_not_written_again_while_a_piece_is_on_its_way: append_segments, drop_what_is_on_its_way;
+    damage_in_a_piece_of_a_file_is_told_who_asks_again: append_segments, ask_again_for_what_is_damaged;
 }
 
 /// A small shard: everything wraps and rolls soon.
@@ -83,6 +93,7 @@ pub(crate) fn config(data_dir: &Path) -> ShardConfig {
         waiting_bytes_max: 4 << 20,
         read_bytes: 64 << 10,
         read_bytes_max: 4 << 20,
+        fetch_path: FetchPath::Splice,
         files_max: 64,
         checkpoint_interval: Duration::from_secs(5),
         retention_interval: Duration::from_secs(5),
@@ -149,6 +160,22 @@ async fn append_range(shard: &Shard, to: PartitionHandle, range: std::ops::Range
     }
 }
 
+/// Adds the values of whole batches, with checksums and offsets checked.
+fn take_values(data: &[u8], from: &mut Offset, values: &mut Vec<Vec<u8>>) {
+    for batch in batches(data) {
+        let batch = batch.expect("whole batches");
+        assert_eq!(batch.crc(), batch.computed_crc());
+        for record in batch.records(&mut Vec::new(), 0).expect("records") {
+            let record = record.expect("a record");
+            if record.offset >= from.0 {
+                assert_eq!(record.offset, from.0, "offsets are contiguous");
+                *from = from.plus(1);
+                values.push(record.value.expect("a value").to_vec());
+            }
+        }
+    }
+}
+
 /// All values from an offset on, with the offsets checked.
 async fn read_all(shard: &Shard, of: PartitionHandle, mut from: Offset) -> Vec<Vec<u8>> {
     let (mut cursor, mut values) = (Cursor::default(), Vec::new());
@@ -158,18 +185,7 @@ async fn read_all(shard: &Shard, of: PartitionHandle, mut from: Offset) -> Vec<V
             Read::Data { next, bytes, .. } => {
                 let data = out.to_vec();
                 assert_eq!(data.len(), bytes);
-                for batch in batches(&data) {
-                    let batch = batch.expect("whole batches");
-                    assert_eq!(batch.crc(), batch.computed_crc());
-                    for record in batch.records(&mut Vec::new(), 0).expect("records") {
-                        let record = record.expect("a record");
-                        if record.offset >= from.0 {
-                            assert_eq!(record.offset, from.0, "offsets are contiguous");
-                            from = from.plus(1);
-                            values.push(record.value.expect("a value").to_vec());
-                        }
-                    }
-                }
+                take_values(&data, &mut from, &mut values);
                 assert_eq!(from, next);
             }
             Read::End { .. } => return values,

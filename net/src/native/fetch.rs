@@ -225,7 +225,7 @@ impl State {
         let task = async move {
             let mut slices = Outgoing::new();
             let shard = connection.shard();
-            let read = shard.read_disk(handle, fetch.offset, bytes_max, &mut cursor, &mut slices).await;
+            let read = shard.read_to_send(handle, fetch.offset, bytes_max, &mut cursor, &mut slices).await;
             let mut state = connection.state.borrow_mut();
             state.end_disk_read();
             state.keep_cursor(fetch.opened, cursor);

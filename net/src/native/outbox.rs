@@ -69,11 +69,8 @@ impl Outbox {
     /// Queues slices without copying them, and empties their list.
     pub(super) fn pass_on(&mut self, slices: &mut Outgoing) {
         self.close_part();
-        for slice in slices.pieces() {
-            self.pending.push(slice.clone());
-        }
         self.count(slices.len());
-        slices.clear();
+        self.pending.append(slices);
     }
 
     /// Queues bytes that lie in no buffer of the pool.

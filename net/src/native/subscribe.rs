@@ -250,7 +250,7 @@ impl State {
         let connection = connection.clone();
         let task = async move {
             let mut slices = Outgoing::new();
-            let read = connection.shard().read_disk(handle, next, bytes_max, &mut cursor, &mut slices).await;
+            let read = connection.shard().read_to_send(handle, next, bytes_max, &mut cursor, &mut slices).await;
             let mut state = connection.state.borrow_mut();
             state.end_disk_read();
             if let Some(subscription) = state.subscriptions.get_mut(key) {

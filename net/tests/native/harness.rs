@@ -5,7 +5,7 @@ use corelog_engine::metadata::Bounds;
 use corelog_engine::model::ShardId;
 use corelog_engine::reactor::sim::{World, WorldOptions};
 use corelog_engine::reactor::{Chunk, Outgoing, Reactor, Stream, mesh};
-use corelog_engine::shard::{Envelope, Shard, ShardConfig};
+use corelog_engine::shard::{Envelope, FetchPath, Shard, ShardConfig};
 use corelog_net::admin::{self, Admin};
 use corelog_net::limits::Limits;
 use corelog_net::native::{Options, Ports, Server, serve};
@@ -53,6 +53,7 @@ pub fn config() -> ShardConfig {
         waiting_bytes_max: 8 << 20,
         read_bytes: 256 << 10,
         read_bytes_max: 8 << 20,
+        fetch_path: FetchPath::default(),
         files_max: 16,
         checkpoint_interval: Duration::from_millis(200),
         retention_interval: Duration::from_secs(1),

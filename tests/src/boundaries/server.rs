@@ -6,7 +6,7 @@ use corelog_engine::metadata::Bounds;
 use corelog_engine::model::ShardId;
 use corelog_engine::reactor::ring::{Boundary, Options as RingOptions, end_at, handed_over};
 use corelog_engine::reactor::{Reactor, mesh, run_ring};
-use corelog_engine::shard::{Envelope, Shard, ShardConfig};
+use corelog_engine::shard::{Envelope, FetchPath, Shard, ShardConfig};
 use corelog_net::limits::Limits;
 use corelog_net::native::{Options, Ports, serve as serve_native};
 use std::io::{BufRead, BufReader, Read};
@@ -39,6 +39,7 @@ fn config(data_dir: &Path) -> ShardConfig {
         waiting_bytes_max: 4 << 20,
         read_bytes: 1 << 20,
         read_bytes_max: 8 << 20,
+        fetch_path: FetchPath::default(),
         files_max: 64,
         checkpoint_interval: LIFE_MAX,
         retention_interval: Duration::from_millis(50),

@@ -7,7 +7,7 @@ use corelog_engine::model::{Offset, PartitionIndex, ShardId, Timestamp};
 use corelog_engine::reactor::sim::{CrashKind, NodeId, World, WorldOptions};
 use corelog_engine::reactor::{Outgoing, mesh};
 use corelog_engine::shard::{
-    Cursor, Envelope, OffsetQuery, PartitionHandle, PartitionStatus, Read, Shard, ShardConfig,
+    Cursor, Envelope, FetchPath, OffsetQuery, PartitionHandle, PartitionStatus, Read, Shard, ShardConfig,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -40,6 +40,7 @@ fn config() -> ShardConfig {
         waiting_bytes_max: 256 << 10,
         read_bytes: 64 << 10,
         read_bytes_max: 512 << 10,
+        fetch_path: FetchPath::default(),
         files_max: 8,
         checkpoint_interval: Duration::from_secs(10),
         retention_interval: Duration::from_millis(500),

@@ -7,6 +7,7 @@ mod idle;
 mod killed;
 mod logfile;
 mod shards;
+mod spliced;
 
 use corelog_client::blocking::{Admin, Consumer};
 use corelog_client::{ConnectOptions, ConsumerOptions};

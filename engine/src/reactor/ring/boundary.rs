@@ -122,7 +122,9 @@ mod planted {
             | Op::Allocated { .. }
             | Op::Listen { .. }
             | Op::Connect { .. }
-            | Op::Send { .. } => return None,
+            | Op::Send { .. }
+            | Op::Pipe
+            | Op::Splice { .. } => return None,
         })
     }
 }

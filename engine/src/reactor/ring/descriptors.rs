@@ -31,6 +31,8 @@ pub(super) enum What {
     /// Boxed: a slot need not be as large as the largest.
     Stream(Box<StreamState>),
     Listener(Box<ListenerState>),
+    /// Its end to write to is the descriptor; this is the other.
+    Pipe(OwnedFd),
 }
 
 /// What the driver knows of an open file.
@@ -63,7 +65,7 @@ impl Descriptors {
         let suits = match what {
             What::File(_) => true,
             What::Stream(_) => self.prompt,
-            What::Lock | What::Listener(_) => false,
+            What::Lock | What::Listener(_) | What::Pipe(_) => false,
         };
         let in_table = suits
             && number < self.registered
@@ -102,6 +104,14 @@ impl Descriptors {
         match self.open[number as usize].what {
             What::File(file) => file,
             _ => unreachable!("{number} is not a file"),
+        }
+    }
+
+    /// The end of a pipe that is read from.
+    pub(super) fn pipe_out(&self, number: u64) -> RawFd {
+        match &self.open[number as usize].what {
+            What::Pipe(out) => out.as_raw_fd(),
+            _ => unreachable!("{number} is not a pipe"),
         }
     }
 

@@ -89,7 +89,7 @@ impl Drive for RingDriver {
 
     fn abandon(&mut self, id: OpId, op: &Op) {
         // What waits for a peer may wait for ever. Disks answer; their memory is theirs until they do.
-        if matches!(op, Op::Connect { .. } | Op::Send { .. }) {
+        if matches!(op, Op::Connect { .. } | Op::Send { .. } | Op::Splice { .. }) {
             self.cancel(Token::new(Kind::Op, id.slot));
         }
     }
@@ -114,6 +114,7 @@ impl Drive for RingDriver {
         match kind {
             HandleKind::Stream => self.close_stream(number),
             HandleKind::Listener => self.close_listener(number),
+            HandleKind::Pipe => drop(self.descriptors.remove(self.queue.ring(), number)),
             HandleKind::File => match self.descriptors.remove(self.queue.ring(), number) {
                 (lock, What::Lock) => drop(lock),
                 (file, _) => self.helper.ask(None, Job::Close(file)),
@@ -230,7 +231,9 @@ impl RingDriver {
         self.after_completion(id);
         match self.advance(id, ops.op(id), completion.result) {
             // At the end nobody waits for what a peer has not taken yet.
-            Next::Again if self.draining && matches!(ops.op(id), Op::Send { .. }) => self.finish(ops, id, Err(ended())),
+            Next::Again if self.draining && matches!(ops.op(id), Op::Send { .. } | Op::Splice { .. }) => {
+                self.finish(ops, id, Err(ended()));
+            }
             Next::Again => self.issue(id, ops.op(id)),
             Next::Done(result) => self.finish(ops, id, result),
         }

@@ -12,6 +12,7 @@ use crate::reactor::ops::{Op, OpId};
 use crate::reactor::socket::Outgoing;
 use io_uring::squeue::Entry;
 use io_uring::{opcode, types};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 use std::ffi::CString;
 use std::io;
@@ -31,6 +32,8 @@ pub(super) struct Work {
     pub(super) id: Option<OpId>,
     /// Bytes moved so far.
     done: usize,
+    /// Splice: bytes behind those that are in the pipe.
+    piped: usize,
     /// Open: whether the page cache is to be bypassed.
     direct: bool,
     /// Write: all bytes are written, and a flush makes them durable.
@@ -48,6 +51,7 @@ impl Default for Work {
         Work {
             id: None,
             done: 0,
+            piped: 0,
             direct: true,
             flushing: false,
             number: 0,
@@ -73,6 +77,7 @@ impl RingDriver {
         let job = match op {
             _ if self.draining => return Some(Err(ended())),
             Op::Listen { address } => return Some(self.listen(address)),
+            Op::Pipe => return Some(self.open_pipe()),
             Op::Length { file } => return Some(self.stat(file.number()).map(|stat| stat.st_size as u64)),
             Op::Allocated { file } => return Some(self.stat(file.number()).map(|stat| stat.st_blocks as u64 * 512)),
             Op::ListDir { path, .. } => Job::ListDir(path.clone()),
@@ -97,7 +102,8 @@ impl RingDriver {
         }
         let work = &mut self.work[slot];
         work.done = 0;
-        work.direct = true;
+        work.piped = 0;
+        work.direct = !matches!(op, Op::Open { how: Open::ReadCached, .. });
         work.flushing = false;
         match op {
             Op::Open { path, .. } | Op::CreateDir { path } | Op::RemoveFile { path } | Op::RemoveDir { path } => {
@@ -122,9 +128,10 @@ impl RingDriver {
     pub(super) fn issue(&mut self, id: OpId, op: &mut Op) {
         self.before_handing_over(id, op);
         let entry = self.entry(id.slot as usize, op);
+        let order = self.work[id.slot as usize].order(op);
         // SAFETY: the entry points into the op's buffers and into the slot's boxed work. The front keeps the op, and
         // `work` keeps the box, until the completion was taken in; neither is touched in between but by `entry`.
-        unsafe { self.queue.push(order(op), entry, Token::new(Kind::Op, id.slot)) };
+        unsafe { self.queue.push(order, entry, Token::new(Kind::Op, id.slot)) };
     }
 
     fn entry(&mut self, slot: usize, op: &mut Op) -> Entry {
@@ -184,6 +191,19 @@ impl RingDriver {
                     _ => target.entry(|fd| opcode::SendMsg::new(fd, header).flags(SEND_FLAGS).build()),
                 }
             }
+            Op::Splice { file, pipe, position, length, .. } if work.piped == 0 => {
+                let (from, into) = (self.descriptors.raw_fd(file.number()), self.descriptors.raw_fd(pipe.number()));
+                let (position, left) = (*position + work.done as u64, *length - work.done);
+                let len = left.min(PIPE_BYTES) as u32;
+                opcode::Splice::new(types::Fd(from), position as i64, types::Fd(into), NO_POSITION, len).build()
+            }
+            Op::Splice { pipe, stream, length, .. } => {
+                let (from, len) = (types::Fd(self.descriptors.pipe_out(pipe.number())), work.piped as u32);
+                let more = if work.done + work.piped < *length { libc::SPLICE_F_MORE } else { 0 };
+                self.descriptors
+                    .target(stream.number())
+                    .entry(|fd| opcode::Splice::new(from, NO_POSITION, fd, NO_POSITION, len).flags(more).build())
+            }
             _ => unreachable!("{op:?} does not go to the ring"),
         }
     }
@@ -194,6 +214,12 @@ impl RingDriver {
         let direct = self.work[slot].direct;
         match (op, check(result)) {
             (_, Err(error)) if error.raw_os_error() == Some(libc::EINTR) && !self.draining => Next::Again,
+            // A worker of the kernel that is interrupted while it waits for the peer. Who cancels shuts the stream down, and
+            // then the next try ends.
+            (Op::Splice { .. }, Err(error)) if error.raw_os_error() == Some(ERESTARTSYS) && !self.draining => {
+                Next::Again
+            }
+            (Op::Splice { length, .. }, Ok(moved)) => self.work[slot].after_splice(moved as usize, *length),
             (Op::Open { .. }, Err(error)) if direct && error.raw_os_error() == Some(libc::EINVAL) => {
                 self.work[slot].direct = false;
                 self.say_once_that_files_are_buffered();
@@ -249,6 +275,13 @@ impl RingDriver {
         Ok(self.open(fd, What::Listener(Box::default())))
     }
 
+    fn open_pipe(&mut self) -> io::Result<u64> {
+        let (out, into) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+        // Where pipes together have as much as the user may have, it stays small, and each piece takes more operations.
+        let _ = fcntl(&into, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES as i32));
+        Ok(self.open(into, What::Pipe(out)))
+    }
+
     fn stat(&self, number: u64) -> io::Result<nix::sys::stat::FileStat> {
         Ok(nix::sys::stat::fstat(self.descriptors.borrow(number))?)
     }
@@ -266,23 +299,45 @@ impl RingDriver {
     }
 }
 
-/// What a disk is asked goes before what a socket is: the disk works while the sockets are served.
-fn order(op: &Op) -> Order {
-    match op {
-        Op::Read { .. } | Op::Write { .. } | Op::SyncData { .. } => Order::First,
-        _ => Order::InTurn,
-    }
-}
+/// What a pipe is asked to hold.
+const PIPE_BYTES: usize = 1 << 20;
+/// Of what has none: pipes and sockets.
+const NO_POSITION: i64 = -1;
+/// Never seen by who makes a system call, but a ring passes it on.
+const ERESTARTSYS: i32 = 512;
 
 /// A peer that is gone is an error, not a signal; the kernel sends on by itself while it can.
 const SEND_FLAGS: u32 = (libc::MSG_NOSIGNAL | libc::MSG_WAITALL) as u32;
 
 impl Work {
+    /// What a disk is asked goes before what a socket is: the disk works while the sockets are served.
+    fn order(&self, op: &Op) -> Order {
+        match op {
+            Op::Read { .. } | Op::Write { .. } | Op::SyncData { .. } => Order::First,
+            Op::Splice { .. } if self.piped == 0 => Order::First,
+            _ => Order::InTurn,
+        }
+    }
+
     /// Less than asked for is the end of the file. Only buffered reads may stop within a block elsewhere.
     fn after_read(&mut self, read: usize, wanted: usize, direct: bool) -> Next {
         self.done += read;
         let at_end = read == 0 || (direct && !self.done.is_multiple_of(PAGE));
         if at_end || self.done == wanted { Next::Done(Ok(self.done as u64)) } else { Next::Again }
+    }
+
+    /// Into the pipe and out of it, until all is sent.
+    fn after_splice(&mut self, moved: usize, wanted: usize) -> Next {
+        match (moved, self.piped) {
+            (0, 0) => return Next::Done(Err(io::ErrorKind::UnexpectedEof.into())),
+            (0, _) => return Next::Done(Err(io::ErrorKind::WriteZero.into())),
+            (_, 0) => self.piped = moved,
+            _ => {
+                self.piped -= moved;
+                self.done += moved;
+            }
+        }
+        if self.done == wanted { Next::Done(Ok(0)) } else { Next::Again }
     }
 
     fn after_write(&mut self, written: usize, wanted: usize) -> Next {
@@ -322,7 +377,7 @@ fn flush(fd: types::Fd) -> Entry {
 
 fn open_flags(how: Open, direct: bool) -> i32 {
     let how = match how {
-        Open::Read => libc::O_RDONLY,
+        Open::Read | Open::ReadCached => libc::O_RDONLY,
         Open::ReadWrite => libc::O_RDWR,
         Open::Create => libc::O_RDWR | libc::O_CREAT,
         Open::CreateNew => libc::O_RDWR | libc::O_CREAT | libc::O_EXCL,

@@ -32,6 +32,7 @@ pub(crate) struct SimDriver {
     /// Operations in flight, by their slot.
     flights: Vec<Option<Flight>>,
     files: Vec<Option<OpenFile>>,
+    pipes: u64,
 }
 
 /// What must be known of an operation in flight beside itself.
@@ -43,6 +44,8 @@ struct Flight {
     fault: Option<Fault>,
     /// Of a send: bytes that are on the wire.
     sent: usize,
+    /// Of a piece of a file that is sent: what was read of it.
+    read: Option<Vec<u8>>,
     /// Of a connect: the socket.
     socket: Option<u64>,
 }
@@ -59,7 +62,7 @@ struct OpenFile {
 impl SimDriver {
     pub(super) fn new(state: Rc<RefCell<State>>, key: ReactorKey, node: NodeIndex, random: Random) -> SimDriver {
         let door = Arc::new(Door::new(u64::from(key)));
-        SimDriver { state, key, node, door, random, flights: Vec::new(), files: Vec::new() }
+        SimDriver { state, key, node, door, random, flights: Vec::new(), files: Vec::new(), pipes: 0 }
     }
 
     /// An operation takes its effect and is completed; a send may have more to do. An operation that is over already is
@@ -68,15 +71,17 @@ impl SimDriver {
         let Some(slot) = self.flights.get_mut(id.slot as usize) else { return };
         let Some(mut flight) = slot.take_if(|flight| flight.id == id) else { return };
         let op = ops.op(id);
-        if disk_op(op).is_some() && self.hold_if_hung(id) {
+        if disk_op(op).is_some() && flight.read.is_none() && self.hold_if_hung(id) {
             self.flights[id.slot as usize] = Some(flight);
             return;
         }
-        let result = if let Op::Send { stream, out } = op {
-            let mut left = after(flight.sent, out.pieces().iter().map(|piece| &piece[..]));
-            self.send(stream.number(), &mut flight, out.len(), &mut left)
-        } else {
-            Some(self.effect(&flight, op))
+        let result = match op {
+            Op::Send { stream, out } => {
+                let mut left = after(flight.sent, out.pieces().iter().map(|piece| &piece[..]));
+                self.send(stream.number(), &mut flight, out.len(), &mut left)
+            }
+            Op::Splice { .. } => self.splice(&mut flight, op),
+            _ => Some(self.effect(&flight, op)),
         };
         match result {
             Some(result) => {
@@ -128,13 +133,13 @@ impl SimDriver {
         let disk = &mut node.disk;
         match op {
             Op::Open { path, how, direct } => {
-                *direct = true;
+                *direct = *how != Open::ReadCached;
                 let id = disk.open(path, create(*how))?;
                 Ok(self.remember(OpenFile {
                     id,
                     path: path.as_path().into(),
                     locked: false,
-                    writable: *how != Open::Read,
+                    writable: !matches!(how, Open::Read | Open::ReadCached),
                 }))
             }
             Op::LockFile { path } => {
@@ -142,6 +147,8 @@ impl SimDriver {
                 Ok(self.remember(OpenFile { id, path: path.as_path().into(), locked: true, writable: true }))
             }
             Op::Read { file, position, buffer } => Ok(disk.read(self.file(file.number()), *position, buffer) as u64),
+            // What is read goes to the stream.
+            Op::Splice { .. } => Ok(0),
             Op::Length { file } => Ok(disk.length(self.file(file.number()))),
             Op::Allocated { file } => Ok(disk.allocated(self.file(file.number()))),
             _ => self.change(disk, mark, op).map(|()| 0),
@@ -214,6 +221,29 @@ impl SimDriver {
         (flight.sent == len).then_some(Ok(0))
     }
 
+    /// Reads the piece of the file, then sends it.
+    fn splice(&mut self, flight: &mut Flight, op: &mut Op) -> Option<io::Result<u64>> {
+        let Op::Splice { file, stream, position, length, .. } = op else { unreachable!("the caller looked") };
+        let (file, socket, position, length) = (file.number(), stream.number(), *position, *length);
+        let bytes = match flight.read.take() {
+            Some(bytes) => bytes,
+            None => {
+                if let Err(error) = self.effect(flight, op) {
+                    return Some(Err(error));
+                }
+                let (mut bytes, file) = (vec![0; length], self.file(file));
+                let read = self.state.borrow().nodes[self.node].disk.read(file, position, &mut bytes);
+                if read < length {
+                    return Some(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+                bytes
+            }
+        };
+        let sent = self.send(socket, flight, length, &mut after(flight.sent, [&bytes[..]].into_iter()));
+        flight.read = Some(bytes);
+        sent
+    }
+
     /// The crash of the process met an operation in flight: it may have happened, in whole or in part, or not.
     fn interrupt(&mut self, flight: &Flight, op: &mut Op) {
         let state = self.state.clone();
@@ -226,7 +256,7 @@ impl SimDriver {
                 }
             }
             Op::Write { .. } => self.write_in_part(&mut node.disk, op),
-            Op::Send { .. } | Op::Listen { .. } => {}
+            Op::Send { .. } | Op::Listen { .. } | Op::Splice { .. } => {}
             _ if disk_op(op) == Some(DiskOp::Meta) && self.random.coin() => {
                 // An error would have gone to nobody.
                 if let (Ok(number), Op::Open { .. } | Op::LockFile { .. }) = (self.perform(node, flight.mark, op), op) {
@@ -289,8 +319,12 @@ impl Drive for SimDriver {
         let now = state.schedule.now;
         let node = &mut state.nodes[self.node];
         let path = self.written_path(op);
-        let mut flight = Flight { id, mark: node.disk.mark(), fault: None, sent: 0, socket: None };
+        let mut flight = Flight { id, mark: node.disk.mark(), fault: None, sent: 0, read: None, socket: None };
         match op {
+            Op::Pipe => {
+                self.pipes += 1;
+                return Some(Ok(self.pipes));
+            }
             Op::Listen { address } => {
                 let listening = state.net.listen(self.key, self.node, *address);
                 return Some(listening.map(|(number, bound)| {
@@ -341,6 +375,7 @@ impl Drive for SimDriver {
         let state = &mut *state.borrow_mut();
         match kind {
             HandleKind::File => self.close_file(&mut state.nodes[self.node].disk, number),
+            HandleKind::Pipe => {}
             HandleKind::Stream => state.net.close(&mut state.schedule, number),
             HandleKind::Listener => state.net.close_listener(&mut state.schedule, number),
         }
@@ -386,17 +421,17 @@ impl Drive for SimDriver {
 /// Which kind of disk operation it is, or none.
 pub(super) fn disk_op(op: &Op) -> Option<DiskOp> {
     match op {
-        Op::Read { .. } => Some(DiskOp::Read),
+        Op::Read { .. } | Op::Splice { .. } => Some(DiskOp::Read),
         Op::Write { .. } => Some(DiskOp::Write),
         Op::SyncData { .. } | Op::SyncDir { .. } | Op::SyncFs { .. } => Some(DiskOp::Flush),
-        Op::Listen { .. } | Op::Connect { .. } | Op::Send { .. } => None,
+        Op::Listen { .. } | Op::Connect { .. } | Op::Send { .. } | Op::Pipe => None,
         _ => Some(DiskOp::Meta),
     }
 }
 
 fn create(how: Open) -> Create {
     match how {
-        Open::Read | Open::ReadWrite => Create::No,
+        Open::Read | Open::ReadCached | Open::ReadWrite => Create::No,
         Open::Create => Create::Allowed,
         Open::CreateNew => Create::Must,
     }

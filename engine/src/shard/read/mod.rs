@@ -1,11 +1,13 @@
-//! Reading: the tail from memory without a copy, what lies behind it in large direct reads.
+//! Reading: the tail from memory without a copy, what lies behind it in large direct reads or as pieces of files.
 
 mod ahead;
 mod lookup;
+mod splice;
 mod window;
 
 pub use lookup::OffsetQuery;
 pub(super) use lookup::Rebuilds;
+pub use splice::FetchPath;
 
 use super::{PartitionHandle, Shard, count};
 use crate::error::ReadError;
@@ -15,6 +17,7 @@ use crate::reactor::{Outgoing, Slice};
 use crate::shard::partition::Partition;
 use ahead::Ahead;
 use corelog_batch::frame_length;
+use splice::Splicing;
 use std::ops::Range;
 use window::Window;
 
@@ -26,6 +29,7 @@ pub struct Cursor {
     /// On the heap, for most cursors have none and there may be very many.
     window: Option<Box<Window>>,
     ahead: Option<Ahead>,
+    splicing: Option<Box<Splicing>>,
 }
 
 impl Cursor {
@@ -33,6 +37,7 @@ impl Cursor {
     pub fn release(&mut self) {
         self.window = None;
         self.ahead = None;
+        self.splicing = None;
     }
 }
 
@@ -174,10 +179,8 @@ impl Shard {
         // What was read ahead for the reader may end where the tail begins, and a segment where the next one does.
         let (mut bytes, mut next) = (0, from);
         while bytes < max_bytes.max(1) && next < high_watermark {
-            let Some(taken) = take_stretch(partition, next, max_bytes.saturating_sub(bytes), bytes == 0, cursor, out)
-            else {
-                break;
-            };
+            let left = max_bytes.saturating_sub(bytes);
+            let Some(taken) = self.take_stretch(partition, next, left, bytes == 0, cursor, out) else { break };
             bytes += taken;
             next = cursor.at.map_or(next, |(next, _)| next);
         }
@@ -204,32 +207,39 @@ impl Shard {
         Err(self.explain(ReadError::Busy))
     }
 
+    /// Adds whole batches of one stretch in memory, from the one that holds `from`, and moves the cursor behind them. Their
+    /// bytes; None if there are none that may be added.
+    fn take_stretch(
+        &self,
+        partition: &Partition,
+        from: Offset,
+        max_bytes: usize,
+        wanted: bool,
+        cursor: &mut Cursor,
+        out: &mut Outgoing,
+    ) -> Option<usize> {
+        let mut stretch = find(partition, from, cursor)?;
+        stretch.seek(from)?;
+        let (end, next) = stretch.cut(max_bytes, wanted);
+        if end == stretch.at {
+            return None;
+        }
+        stretch.source.slices(stretch.at..end, |slice| out.push(slice));
+        let (segment, bytes) = (stretch.segment, (end.0 - stretch.at.0) as usize);
+        let counters = &self.0.counters;
+        let by_path = match stretch.source {
+            Source::Tail(..) => &counters.read_memory_bytes,
+            Source::Window(_) => &counters.read_direct_bytes,
+        };
+        count(by_path, bytes as u64);
+        cursor.at = Some((next, Place { segment, position: end }));
+        Some(bytes)
+    }
+
     /// While the log is read again from disk there may be nothing to read from: that is why, not a bound.
     fn explain(&self, error: ReadError) -> ReadError {
         if error == ReadError::Busy && self.has_failed() { ReadError::Reopening } else { error }
     }
-}
-
-/// Adds whole batches of one stretch in memory, from the one that holds `from`, and moves the cursor behind them. Their
-/// bytes; None if there are none that may be added.
-fn take_stretch(
-    partition: &Partition,
-    from: Offset,
-    max_bytes: usize,
-    wanted: bool,
-    cursor: &mut Cursor,
-    out: &mut Outgoing,
-) -> Option<usize> {
-    let mut stretch = find(partition, from, cursor)?;
-    stretch.seek(from)?;
-    let (end, next) = stretch.cut(max_bytes, wanted);
-    if end == stretch.at {
-        return None;
-    }
-    stretch.source.slices(stretch.at..end, |slice| out.push(slice));
-    let (segment, bytes) = (stretch.segment, (end.0 - stretch.at.0) as usize);
-    cursor.at = Some((next, Place { segment, position: end }));
-    Some(bytes)
 }
 
 /// The stretch in memory that `from` lies in: where the reader left off, what was read ahead for it, or the tail.
