@@ -26,9 +26,6 @@ use std::time::Duration;
 
 /// A pause before another try when the buffer pool is exhausted.
 const MEMORY_PAUSE: Duration = Duration::from_millis(5);
-/// A connection that has taken in so many bytes lets others go on: a disk that has just answered is asked for the next
-/// thing only when a turn is over.
-const TURN_BYTES: usize = 128 << 10;
 /// Outcomes a session has room for before it grows.
 const SESSION_CAPACITY: usize = 16;
 
@@ -166,7 +163,6 @@ impl Connection {
 
     async fn receive_all(self: &Rc<Self>) {
         let mut inbox = Inbox::new(self.shard().reactor().pool(), &self.shared.frame_memory);
-        let mut taken = 0;
         loop {
             // A producer is not listened to while memory for appends is scarce: that is better than to refuse it.
             if self.produces.get() && self.shard().is_crowded() {
@@ -177,13 +173,8 @@ impl Connection {
             self.times.heard.set(self.now());
             // A connection that ends discards what still comes, so that the client is not reset before it has read why.
             if self.is_open() {
-                taken += chunk.len();
                 self.take_in(&mut inbox, chunk).await;
                 self.note_frame_in_part(&inbox);
-            }
-            if taken >= TURN_BYTES {
-                taken = 0;
-                self.shard().reactor().yield_now().await;
             }
         }
     }
