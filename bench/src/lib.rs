@@ -60,9 +60,11 @@ pub struct Args {
 
 /// A time to measure in: zero would measure nothing.
 fn seconds(text: &str) -> std::result::Result<f64, String> {
-    let seconds = text.parse().ok().filter(|seconds: &f64| *seconds >= 0.1 && *seconds <= 86_400.0);
+    let seconds = text.parse().ok().filter(|seconds| SECONDS.contains(seconds));
     seconds.ok_or_else(|| "it must be a number of seconds from 0.1 to 86400".to_owned())
 }
+
+const SECONDS: std::ops::RangeInclusive<f64> = 0.1..=86_400.0;
 
 /// What to measure.
 #[derive(Debug, Subcommand)]

@@ -113,13 +113,8 @@ impl Limits {
         Limits { connections_max, frame_bytes_max, shard_outgoing_bytes_max, ..Limits::default() }
     }
 
-    /// From so many connections on, those without a hello make room for new ones: as many as may come at once are left.
-    pub fn crowded_from(&self) -> usize {
-        self.connections_max - self.connections_max / 8
-    }
-
     /// One line per bound. Those that the engine's table has as well are left to it.
-    pub fn table(&self) -> [Limit; 24] {
+    pub fn table(&self) -> [Limit; 23] {
         let bytes = |name, value: usize, past| Limit { name, value: value as u64, unit: Unit::Bytes, past };
         let count = |name, value: usize, past| Limit { name, value: value as u64, unit: Unit::Count, past };
         let time = |name, value: Duration, past| Limit {
@@ -129,11 +124,10 @@ impl Limits {
             past,
         };
         [
-            count("connections of a shard", self.connections_max, "a new connection is closed at once"),
             count(
-                "connections of a shard when a new one comes",
-                self.crowded_from(),
-                "the one that has waited for its hello for longest is closed",
+                "connections of a shard",
+                self.connections_max,
+                "the one that waits for its hello for longest is closed; where none does, the new one",
             ),
             time("silence of a client", self.idle_time, "idle_timeout, the connection is closed"),
             time("a frame from its first byte to its last", self.frame_time, "idle_timeout, the connection is closed"),

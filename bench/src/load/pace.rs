@@ -33,11 +33,17 @@ pub enum Pace {
     },
 }
 
+/// Requests that a connection may keep unanswered; servers allow far fewer.
+const WINDOW_MAX: usize = 1 << 20;
+
 impl Pace {
     pub(crate) fn check(&self) -> Result<(), String> {
         let is_rate = |rate: f64| rate.is_finite() && rate > 0.0;
         match *self {
             Pace::Closed { window: 0 } => Err("window is 0; it must be at least 1".into()),
+            Pace::Closed { window } if window > WINDOW_MAX => {
+                Err(format!("window is {window}; it must be at most {WINDOW_MAX}"))
+            }
             Pace::Open { requests_per_second } if !is_rate(requests_per_second) => {
                 Err("rate must be a number of records a second, above 0".into())
             }

@@ -5,7 +5,7 @@ use corelog_wire::{
     CreateTopic, DeleteTopic, Failure, HEADER_BYTES, Header, Hello, List, Magic, Metadata, MetadataRequest, Open,
     Opened, Operation, Selection, Setting, Status, Text, Topic, TopicFacts, VERSION_MAX, VERSION_MIN, Welcome, Wire,
 };
-use std::io::{BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -13,6 +13,9 @@ use std::time::Duration;
 const RECEIVE_BYTES: usize = 64 << 10;
 /// Longest a server may take over an answer here before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// More than any answer that is asked for here.
+const BODY_BYTES_MAX: u32 = 64 << 20;
 
 /// A connection whose hello was accepted.
 pub struct Connection {
@@ -76,8 +79,15 @@ impl Connection {
         let mut header = [0; HEADER_BYTES];
         self.stream.read_exact(&mut header).doing(doing)?;
         let header = Header::parse(&header);
-        self.body.resize(header.length as usize, 0);
-        self.stream.read_exact(&mut self.body).doing(doing)?;
+        if header.length > BODY_BYTES_MAX {
+            let why = format!("it is to have {} bytes", header.length);
+            return Err(BenchError::Garbled { what: "a frame".into(), why });
+        }
+        self.body.clear();
+        let read = self.stream.by_ref().take(header.length.into()).read_to_end(&mut self.body).doing(doing)?;
+        if read < header.length as usize {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof)).doing(doing);
+        }
         Ok(header)
     }
 

@@ -114,6 +114,12 @@ pub struct WorkloadArgs {
     pub processes: Option<usize>,
 }
 
+/// What one machine has ports for.
+const PRODUCERS_MAX: usize = 20_000;
+/// More say nothing more: `bench diff` compares each with each.
+const REPEATS_MAX: usize = 1000;
+const PROCESSES_MAX: usize = 256;
+
 /// A load, with nothing left open.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Workload {
@@ -234,15 +240,22 @@ impl WorkloadArgs {
 
 impl Workload {
     fn check(&self) -> Result<()> {
-        let at_least_one = |what: &str, value: usize| match value {
+        let within = |what: &str, value: usize, most: usize| match value {
             0 => Err(BenchError::Usage(format!("{what} is 0; it must be at least 1"))),
+            _ if value > most => Err(BenchError::Usage(format!("{what} is {value}; it must be at most {most}"))),
             _ => Ok(()),
         };
-        at_least_one("producers", self.producers)?;
-        at_least_one("partitions", self.partitions as usize)?;
-        at_least_one("batch-records", self.batch_records as usize)?;
-        at_least_one("repeats", self.repeats)?;
-        at_least_one("processes", self.processes)?;
+        within("producers", self.producers, PRODUCERS_MAX)?;
+        within("partitions", self.partitions as usize, usize::MAX)?;
+        within("batch-records", self.batch_records as usize, usize::MAX)?;
+        within("repeats", self.repeats, REPEATS_MAX)?;
+        within("processes", self.processes, PROCESSES_MAX)?;
+        let time = |what: &str, value: f64, least: f64| match value {
+            _ if (least..=*crate::SECONDS.end()).contains(&value) => Ok(()),
+            _ => Err(BenchError::Usage(format!("{what} is {value}; it must be a number from {least} to 86400"))),
+        };
+        time("seconds", self.seconds, *crate::SECONDS.start())?;
+        time("warm-up", self.warm_up, 0.0)?;
         if self.processes > self.producers {
             let (processes, producers) = (self.processes, self.producers);
             let producers = counted(producers, "producer");
@@ -342,6 +355,14 @@ mod tests {
         assert!(refused("partitions = 3\nrecords = 5\n").contains("line 2: unknown field `records`"));
         assert!(refused("record-bytes = \"big\"\n").contains("a range like 100..2000"));
         assert_eq!(refused("producers = 0\n"), "producers is 0; it must be at least 1");
+        assert_eq!(refused("producers = 1000000\n"), "producers is 1000000; it must be at most 20000");
+        assert_eq!(refused("window = 9000000000\n"), "window is 9000000000; it must be at most 1048576");
+        for seconds in ["inf", "nan", "-1", "1e300", "0.0"] {
+            assert!(refused(&format!("seconds = {seconds}\n")).contains("it must be a number from 0.1 to 86400"));
+        }
+        for warm_up in ["inf", "nan", "-1.5", "1e300"] {
+            assert!(refused(&format!("warm-up = {warm_up}\n")).contains("it must be a number from 0 to 86400"));
+        }
         assert!(refused("ramp = \"9..3\"\n").starts_with("ramp is two rates"));
         assert!(refused("rate = 10\nwindow = 2\n").contains("exclude each other"));
         assert!(refused("processes = 65\n").contains("65 processes cannot share 64 producers"));

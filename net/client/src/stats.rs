@@ -62,7 +62,7 @@ impl ShardStats {
     pub fn add(&mut self, other: &ShardStats) {
         for more in &other.counts {
             match self.counts.iter_mut().find(|count| count.name == more.name) {
-                Some(count) => count.value += more.value,
+                Some(count) => count.value = count.value.saturating_add(more.value),
                 None => self.counts.push(more.clone()),
             }
         }
@@ -78,7 +78,7 @@ impl ShardStats {
 impl StageInfo {
     /// How many appends passed it.
     pub fn count(&self) -> u64 {
-        self.buckets.values().sum()
+        self.buckets.values().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
     /// The mean time; nothing where there were none. Means of the stages add up to the mean of the whole.
@@ -92,16 +92,17 @@ impl StageInfo {
         let rank = ((self.count() as f64 * part).ceil() as u64).max(1);
         let mut passed = 0;
         let reached = self.buckets.iter().find(|(_, count)| {
-            passed += **count;
+            passed = count.saturating_add(passed);
             passed >= rank
         });
         reached.or(self.buckets.last_key_value()).map_or(Duration::ZERO, |(up_to, _)| *up_to)
     }
 
     fn add(&mut self, other: &StageInfo) {
-        self.sum += other.sum;
-        for (up_to, count) in &other.buckets {
-            *self.buckets.entry(*up_to).or_default() += count;
+        self.sum = self.sum.saturating_add(other.sum);
+        for (up_to, more) in &other.buckets {
+            let count = self.buckets.entry(*up_to).or_default();
+            *count = count.saturating_add(*more);
         }
     }
 

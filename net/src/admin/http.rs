@@ -73,11 +73,15 @@ impl Answer {
 
 /// The request that begins so; `None` while its head is not all there.
 pub(super) fn parse(bytes: &[u8]) -> Option<Request> {
-    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+    // A line may end without CR: RFC 9112, 2.2.
+    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    let is_whole = lines.any(|line| matches!(line, b"\n" | b"\r\n"));
+    if !is_whole {
         return (bytes.len() > HEAD_BYTES_MAX).then(|| Request::Refused(Answer::too_large()));
-    };
-    let line = bytes[..end].split(|byte| *byte == b'\r').next().unwrap_or_default();
+    }
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let line = std::str::from_utf8(line).unwrap_or_default();
+    let line = line.strip_suffix('\r').unwrap_or(line);
     let mut words = line.split(' ');
     let request = match (words.next(), words.next(), words.next(), words.next()) {
         (Some(method), Some(target), Some(version), None) if version.starts_with("HTTP/1.") => asked(method, target),
@@ -87,6 +91,8 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Request> {
 }
 
 fn asked(method: &str, target: &str) -> Request {
+    // Absolute, as for a proxy, is to be accepted as well: RFC 9112, 3.2.2.
+    let target = target.strip_prefix("http://").map_or(target, |rest| rest.find('/').map_or("/", |at| &rest[at..]));
     let path = target.split('?').next().unwrap_or_default().to_owned();
     match method {
         "GET" | "HEAD" => Request::Get { path, with_body: method == "GET" },
@@ -110,6 +116,9 @@ mod tests {
         }
         assert_eq!(parse(whole), get("/metrics", true));
         assert_eq!(parse(b"HEAD / HTTP/1.0\r\n\r\n"), get("/", false));
+        assert_eq!(parse(b"GET /metrics HTTP/1.1\nHost: localhost\n\n"), get("/metrics", true));
+        assert_eq!(parse(b"GET http://localhost:9000/metrics HTTP/1.1\r\n\r\n"), get("/metrics", true));
+        assert_eq!(parse(b"GET http://localhost HTTP/1.1\r\n\r\n"), get("/", true));
     }
 
     #[test]

@@ -15,7 +15,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// Connections at once; further ones wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 8;
+const CONNECTIONS_MAX: usize = 32;
+/// From the accept to the last byte of the request: who holds a place and asks nothing keeps others waiting.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(1);
 /// From the accept to the last byte of the answer.
 const TIME_MAX: Duration = Duration::from_secs(10);
 /// A pause before another try: of memory that is short, an accept that failed, a place that is taken.
@@ -59,22 +61,30 @@ async fn accept_all(shard: Shard, listener: Listener) {
 }
 
 async fn answer(shard: &Shard, stream: &Stream) -> io::Result<()> {
-    let mut head = Vec::new();
-    let request = loop {
-        match http::parse(&head) {
-            Some(request) => break request,
-            None => match stream.receive().await? {
-                Some(chunk) => head.extend_from_slice(&chunk),
-                None => return Ok(()),
-            },
-        }
-    };
+    let mut asked = Ok(None);
+    let late = shard.reactor().sleep(REQUEST_TIME_MAX);
+    either(async { asked = request(stream).await }, late).await;
+    let Some(request) = asked? else { return Ok(()) };
     let (answer, with_body) = match request {
         Request::Get { path, with_body } if path == "/metrics" => (metrics(shard).await, with_body),
         Request::Get { with_body, .. } => (Answer::not_found(), with_body),
         Request::Refused(answer) => (answer, true),
     };
     send(shard, stream, &answer.encode(with_body)).await
+}
+
+/// What is asked; None if the connection ends before that.
+async fn request(stream: &Stream) -> io::Result<Option<Request>> {
+    let mut head = Vec::new();
+    loop {
+        if let Some(request) = http::parse(&head) {
+            return Ok(Some(request));
+        }
+        match stream.receive().await? {
+            Some(chunk) => head.extend_from_slice(&chunk),
+            None => return Ok(None),
+        }
+    }
 }
 
 /// Text about every shard, or that one has too much to do to answer.

@@ -22,6 +22,8 @@ use std::time::Duration;
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 /// A pause after the system refused to accept: out of file descriptors, for one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// A pause after a connection was closed for another to have its place.
+const PLACE_PAUSE: Duration = Duration::from_millis(1);
 /// Time that connections have to end in order when the server stops.
 const STOP_TIME: Duration = Duration::from_secs(3);
 /// Memory is short when less than one part in so many of the pool is free. What tails and reads may take leaves more.
@@ -173,14 +175,20 @@ impl Shared {
         }
     }
 
-    /// Closes the connection that has waited for its hello for longest: who only connects must not keep others out. Its place
-    /// is free some turns later, which is why this begins before all are taken.
-    fn make_room(&self) {
+    /// Waits while all places are taken and one of them can be had: who only connects must not keep others out.
+    async fn wait_for_place(&self) {
+        while self.connections.borrow().len() >= self.limits.connections_max && self.make_room() {
+            // The place is free some turns later.
+            self.shard.reactor().sleep(PLACE_PAUSE).await;
+        }
+    }
+
+    /// Closes the connection that has waited for its hello for longest. False if none waits for one.
+    fn make_room(&self) -> bool {
         let connections = self.connections.borrow();
         let waiting = connections.iter().filter_map(|(_, connection)| Some((connection.greeting_since()?, connection)));
-        if let Some((_, oldest)) = waiting.min_by_key(|(since, _)| *since) {
-            oldest.cut();
-        }
+        let oldest = waiting.min_by_key(|(since, _)| *since);
+        oldest.inspect(|(_, oldest)| oldest.cut()).is_some()
     }
 
     fn begin(self: &Rc<Shared>, stream: Stream, peer: SocketAddr) {
@@ -188,9 +196,6 @@ impl Shared {
             let now = self.shard.reactor().now();
             self.log.say(now, || format!("{peer}: refused, the shard has as many connections as it may"));
             return;
-        }
-        if self.connections.borrow().len() >= self.limits.crowded_from() {
-            self.make_room();
         }
         let connection = Connection::new(self, stream, peer);
         count(&self.shard.counters().connections_accepted, 1);
@@ -211,7 +216,10 @@ async fn accept_all(shared: Rc<Shared>, listener: Listener) {
     let reactor = shared.shard.reactor().clone();
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => shared.begin(stream, peer),
+            Ok((stream, peer)) => {
+                shared.wait_for_place().await;
+                shared.begin(stream, peer);
+            }
             Err(error) => {
                 shared.log.say(reactor.now(), || format!("accepting a connection failed: {error}"));
                 reactor.sleep(ACCEPT_PAUSE).await;

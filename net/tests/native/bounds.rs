@@ -283,6 +283,24 @@ fn who_never_says_hello_keeps_nobody_out() {
 }
 
 #[test]
+fn who_is_slow_to_say_hello_keeps_his_place_while_there_are_others() {
+    let limits = Limits { connections_max: 16, ..Limits::default() };
+    run(with(limits), |client| async move {
+        let (mut greeted, mut slow) = (Vec::new(), Vec::new());
+        for _ in 0..14 {
+            greeted.push(client.connect().await);
+        }
+        for _ in 0..2 {
+            slow.push(client.dial().await);
+            client.sleep(Duration::from_millis(100)).await;
+        }
+        for mut wire in slow {
+            wire.greet().await;
+        }
+    });
+}
+
+#[test]
 fn subscriptions_are_bounded() {
     let limits = Limits { subscriptions_max: 2, ..Limits::default() };
     run(with(limits), |client| async move {

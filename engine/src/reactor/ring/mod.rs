@@ -90,7 +90,7 @@ impl Drive for RingDriver {
     fn abandon(&mut self, id: OpId, op: &Op) {
         // What waits for a peer may wait for ever. Disks answer; their memory is theirs until they do.
         if matches!(op, Op::Connect { .. } | Op::Send { .. } | Op::Splice { .. }) {
-            self.cancel(Token::new(Kind::Op, id.slot));
+            self.cancel(Token::op(id));
         }
     }
 
@@ -184,8 +184,8 @@ impl Drive for RingDriver {
             self.disarm(number);
         }
         for slot in 0..self.work.len() {
-            if self.work[slot].id.is_some() {
-                self.cancel(Token::new(Kind::Op, slot as u32));
+            if let Some(id) = self.work[slot].id {
+                self.cancel(Token::op(id));
             }
         }
         while self.in_flight > 0 || self.armed > 0 {

@@ -3,7 +3,7 @@
 
 use super::descriptors::{OpenFile, What, check};
 use super::helper::{Answer, Job};
-use super::queue::{Kind, Order, Token};
+use super::queue::{Order, Token};
 use super::sockets::{listen_on, tcp_socket};
 use super::{RingDriver, ended};
 use crate::reactor::buffers::PAGE;
@@ -131,7 +131,7 @@ impl RingDriver {
         let order = self.work[id.slot as usize].order(op);
         // SAFETY: the entry points into the op's buffers and into the slot's boxed work. The front keeps the op, and
         // `work` keeps the box, until the completion was taken in; neither is touched in between but by `entry`.
-        unsafe { self.queue.push(order, entry, Token::new(Kind::Op, id.slot)) };
+        unsafe { self.queue.push(order, entry, Token::op(id)) };
     }
 
     fn entry(&mut self, slot: usize, op: &mut Op) -> Entry {

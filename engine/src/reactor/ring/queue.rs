@@ -1,6 +1,7 @@
 //! The two queues shared with the kernel.
 
 use crate::reactor::Counters;
+use crate::reactor::ops::OpId;
 use io_uring::squeue::Entry;
 use io_uring::{IoUring, cqueue, types};
 use std::collections::VecDeque;
@@ -21,6 +22,9 @@ pub(super) struct Token {
     pub(super) kind: Kind,
     /// Slot of the operation, or number of the stream or listener.
     pub(super) index: u32,
+    /// Of an operation, the low 24 bits of its generation: a cancellation that comes late must not meet the next one in its
+    /// slot.
+    generation: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -188,6 +192,7 @@ impl Completion {
     }
 }
 
+const GENERATION_MASK: u32 = (1 << 24) - 1;
 const KINDS: [Kind; 7] =
     [Kind::Nothing, Kind::Op, Kind::Receive, Kind::Readable, Kind::Accept, Kind::Bell, Kind::Message];
 
@@ -197,14 +202,35 @@ impl Token {
     pub(super) const MESSAGE: Token = Token::new(Kind::Message, 0);
 
     pub(super) const fn new(kind: Kind, index: u32) -> Token {
-        Token { kind, index }
+        Token { kind, index, generation: 0 }
+    }
+
+    pub(super) const fn op(id: OpId) -> Token {
+        Token { kind: Kind::Op, index: id.slot, generation: id.generation & GENERATION_MASK }
     }
 
     pub(super) const fn to_bits(self) -> u64 {
-        ((self.kind as u64) << 32) | self.index as u64
+        ((self.kind as u64) << 56) | ((self.generation as u64) << 32) | self.index as u64
     }
 
     fn from_bits(bits: u64) -> Token {
-        Token { kind: KINDS[(bits >> 32) as usize], index: bits as u32 }
+        let generation = (bits >> 32) as u32 & GENERATION_MASK;
+        Token { kind: KINDS[(bits >> 56) as usize], index: bits as u32, generation }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_that_follow_in_one_slot_have_tokens_of_their_own() {
+        let token = |slot, generation| Token::op(OpId { slot, generation });
+        let all = [token(7, 0), token(7, 1), token(8, 0), token(7, GENERATION_MASK), Token::new(Kind::Receive, 7)];
+        for (at, one) in all.iter().enumerate() {
+            assert_eq!(Token::from_bits(one.to_bits()), *one);
+            assert!(all[..at].iter().all(|other| other.to_bits() != one.to_bits()), "{one:?}");
+        }
+        assert_eq!(token(7, u32::MAX).to_bits(), token(7, GENERATION_MASK).to_bits());
     }
 }
