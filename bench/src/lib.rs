@@ -27,6 +27,7 @@ use report::{Report, live};
 use serde::Serialize;
 use server::interrupt;
 use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 
 /// Arguments of `corelog bench`.
@@ -139,12 +140,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
         What::All(all) => all::run(all)?,
         What::Bars(bars) => {
             let report = bars::run(bars)?;
-            show(args.json, &report);
+            show(args.json, &report)?;
             return Ok(Outcome::good(report.met()));
         }
         What::Diff(diff) => {
             let diff = report::diff::run(diff)?;
-            show(args.json, &diff);
+            show(args.json, &diff)?;
             return Ok(Outcome::good(!diff.is_worse()));
         }
         What::Worker => {
@@ -161,17 +162,24 @@ fn print(args: &Args, report: &Report) -> Result<()> {
         std::fs::write(path, report::to_html(report)).doing(&format!("writing {}", path.display()))?;
     }
     match args.csv {
-        true => print!("{}", report::to_csv(report)),
+        true => say(&report::to_csv(report)),
         false => show(args.json, report),
     }
-    Ok(())
 }
 
-fn show(json: bool, report: &(impl Serialize + Display)) {
+fn show(json: bool, report: &(impl Serialize + Display)) -> Result<()> {
     // A report of numbers and texts always has a JSON form.
     match serde_json::to_string_pretty(report) {
-        Ok(text) if json => println!("{text}"),
-        _ => println!("{report}"),
+        Ok(text) if json => say(&format!("{text}\n")),
+        _ => say(&format!("{report}\n")),
+    }
+}
+
+/// Writes to standard output. A reader who has seen enough and closed it is no error.
+fn say(text: &str) -> Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).doing("writing to standard output"),
+        _ => Ok(()),
     }
 }
 

@@ -18,6 +18,7 @@ pub mod disk;
 pub mod disks;
 pub mod edges;
 pub mod fuzz;
+pub mod interrupt;
 pub mod invariants;
 pub mod kept;
 pub mod native;

@@ -125,6 +125,8 @@ pub fn program() -> &'static Path {
         let profile = directory.file_name().and_then(|name| name.to_str()).expect("a build directory");
         let profile = if profile == "debug" { "dev" } else { profile };
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        // To standard error: what is not a test's own output.
+        eprintln!("building the program (CORELOG_BIN names one that is built)");
         let built = Command::new(cargo)
             .args(["build", "--quiet", "--locked", "--package", "corelog", "--profile", profile])
             .current_dir(env!("CARGO_MANIFEST_DIR"))

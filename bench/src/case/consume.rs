@@ -5,13 +5,13 @@ use crate::case::produce::{self, CORELOG};
 use crate::error::{BenchError, Result};
 use crate::load::Pace;
 use crate::load::reader::{From, Reader};
-use crate::machine::limits::{self, Meter, SEND};
+use crate::machine::limits::{self, Meter, SEND, SENDFILE, SPLICE};
 use crate::report::latency::histogram;
 use crate::report::{Better, Measured, Report, live, median};
 use crate::server::connection::Connection;
 use crate::server::rig::{Place, Rig, on_core};
 use crate::server::topic::Topic;
-use crate::server::usage::Process;
+use crate::server::usage::Usage;
 use crate::workload::batches::Bodies;
 use crate::workload::{Workload, WorkloadArgs, counted};
 use clap::Args;
@@ -36,7 +36,7 @@ pub struct ConsumeArgs {
     pub(crate) place: Place,
     #[command(flatten)]
     pub(crate) workload: WorkloadArgs,
-    /// How much there is to catch up with, MB.
+    /// How much there is to catch up with, MB: at least this, for it is written for half a second at a time.
     #[arg(long, value_name = "MB", default_value_t = 1024)]
     pub megabytes: u64,
     /// Readers that read all of it at the same time, in the part with many.
@@ -90,22 +90,21 @@ pub(crate) fn measure(
     let filled = rig.fill(topic, &bodies, workload, megabytes * 1_000_000)?;
     let mut one = catching_up("consume catch-up", 1, filled, workload);
     let mut many = catching_up("consume catch-up", groups, filled, workload);
-    let mut costs = [Vec::new(), Vec::new()];
     for run in 0..workload.repeats {
         live::say(&format!("{} catching up", live::bar(run as f64 / workload.repeats as f64)));
-        for ((measured, readers), costs) in [(&mut one, 1), (&mut many, groups)].into_iter().zip(&mut costs) {
-            let (rate, cost) = catch_up(rig, topic, readers)?;
-            measured.1.push(rate);
-            costs.extend(cost);
+        for ((_, spent), readers) in [(&mut one, 1), (&mut many, groups)] {
+            spent.push(catch_up(rig, topic, readers)?);
         }
         meter.slice(Duration::from_millis(500))?;
     }
     let send = meter.limit(SEND);
     let mut results = Vec::new();
-    for ((mut measured, rates), costs) in [one, many].into_iter().zip(costs) {
-        measured.figure("bytes read", "B/s", Better::Higher, rates);
-        measured.figure("cpu per GB", "s", Better::Lower, costs);
-        measured.set_ratio("bytes read", SEND, measured.value("bytes read") / send);
+    for (mut measured, spent) in [one, many] {
+        measured.figure("bytes read", "B/s", Better::Higher, spent.iter().map(Spent::rate).collect());
+        for limit in [SEND, SENDFILE, SPLICE] {
+            measured.set_ratio("bytes read", limit, measured.value("bytes read") / meter.limit(limit));
+        }
+        add_spent(&mut measured, &spent);
         results.push(measured);
     }
     if groups == 1 {
@@ -116,7 +115,7 @@ pub(crate) fn measure(
     Ok(results)
 }
 
-fn catching_up(case: &str, readers: usize, bytes: u64, workload: &Workload) -> (Measured, Vec<f64>) {
+fn catching_up(case: &str, readers: usize, bytes: u64, workload: &Workload) -> (Measured, Vec<Spent>) {
     let Workload { record_bytes, batch_records, .. } = workload;
     let megabytes = bytes / 1_000_000;
     let (readers, records) = (counted(readers, "reader"), counted(*batch_records, "record"));
@@ -124,12 +123,49 @@ fn catching_up(case: &str, readers: usize, bytes: u64, workload: &Workload) -> (
     (Measured::new(case, CORELOG, load), Vec::new())
 }
 
-/// Reads all there is from the beginning, so many readers at once: bytes a second of all together, and CPU seconds of the
-/// server for each GB.
-pub(crate) fn catch_up(rig: &Rig, topic: &Topic, readers: usize) -> Result<(f64, Option<f64>)> {
+/// What was read, and what the server used for it.
+pub(crate) struct Spent {
+    bytes: f64,
+    seconds: f64,
+    before: Usage,
+    after: Usage,
+}
+
+impl Spent {
+    /// Bytes a second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.bytes / self.seconds
+    }
+}
+
+/// What the server used for each GB that was read.
+fn add_spent(measured: &mut Measured, runs: &[Spent]) {
+    let per_gb = |of: &dyn Fn(&Spent) -> Option<f64>| -> Vec<f64> {
+        runs.iter().filter_map(|spent| Some(of(spent)? / (spent.bytes / 1e9))).collect()
+    };
+    let processes = |spent: &Spent| spent.before.process.zip(spent.after.process);
+    let cpu = |of: fn((f64, f64)) -> f64| {
+        per_gb(&|spent| processes(spent).map(|(before, after)| of(after.cpu_since(&before)) / 1e9))
+    };
+    let switches =
+        per_gb(&|spent| processes(spent).map(|(before, after)| after.switches.saturating_sub(before.switches) as f64));
+    let grown = |name: &'static str| per_gb(&|spent| Some(spent.after.grown(&spent.before, name)));
+    let memory = runs.iter().filter_map(|spent| Some(spent.after.process.as_ref()?.memory_peak as f64)).collect();
+    let mut put = |name, unit, runs: Vec<f64>| measured.figure(name, unit, Better::Lower, runs);
+    put("cpu per GB", "s", cpu(|(user, kernel)| user + kernel));
+    put("cpu per GB, user", "s", cpu(|(user, _)| user));
+    put("cpu per GB, kernel", "s", cpu(|(_, kernel)| kernel));
+    put("ring calls per GB", "", grown("ring_calls"));
+    put("flushes per GB", "", grown("flushes"));
+    put("context switches per GB", "", switches);
+    put("bytes from the device per GB", "B", grown("disk_read_bytes"));
+    put("memory peak", "B", memory);
+}
+
+/// Reads all there is from the beginning, so many readers at once.
+pub(crate) fn catch_up(rig: &Rig, topic: &Topic, readers: usize) -> Result<Spent> {
     let owner = topic.0.owner(0)?;
-    let process = || rig.pid().map(Process::of).transpose();
-    let (before, began) = (process()?, Instant::now());
+    let (before, began) = (rig.usage()?, Instant::now());
     let bytes = thread::scope(|scope| {
         let read = || -> Result<usize> {
             let mut reader = Reader::start(owner, &topic.0, &[0], From::Beginning)?;
@@ -142,13 +178,8 @@ pub(crate) fn catch_up(rig: &Rig, topic: &Topic, readers: usize) -> Result<(f64,
         let reading: Vec<_> = (0..readers).map(|_| scope.spawn(read)).collect();
         reading.into_iter().map(joined).sum::<Result<usize>>()
     })?;
-    let (seconds, after) = (began.elapsed().as_secs_f64(), process()?);
-    let cost = before
-        .zip(after)
-        .map(|(before, after)| after.cpu_since(&before))
-        // Nanoseconds a byte are seconds a GB.
-        .map(|(user, kernel)| (user + kernel) / bytes as f64);
-    Ok((bytes as f64 / seconds, cost))
+    let seconds = began.elapsed().as_secs_f64();
+    Ok(Spent { bytes: bytes as f64, seconds, before, after: rig.usage()? })
 }
 
 fn joined<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
@@ -173,7 +204,8 @@ fn tail(rig: &Rig, topic: &Topic, bodies: &Bodies, workload: &Workload, send: f6
                     }
                 }
             });
-            let load = rig.load_looked_at(topic, bodies, workload, || Ok(got.load(Ordering::Relaxed)));
+            let look = || Ok((got.load(Ordering::Relaxed), rig.usage()?));
+            let load = rig.load_looked_at(topic, bodies, workload, look);
             over.store(true, Ordering::Relaxed);
             // One that ended by itself is as good.
             let _ = stream.shutdown(std::net::Shutdown::Both);
@@ -181,13 +213,15 @@ fn tail(rig: &Rig, topic: &Topic, bodies: &Bodies, workload: &Workload, send: f6
         });
         let (load, ()) = (load?, read?);
         produced.push(load.load.requests as f64 * each / load.load.seconds);
-        consumed.push((load.after - load.before) as f64 / load.load.seconds);
+        let ((from, before), (to, after)) = (load.before, load.after);
+        consumed.push(Spent { bytes: (to - from) as f64, seconds: load.load.seconds, before, after });
     }
     let mut measured = Measured::new("consume tail", CORELOG, workload.to_string());
     measured.figure("bytes produced", "B/s", Better::Higher, produced);
-    measured.figure("bytes read", "B/s", Better::Higher, consumed);
+    measured.figure("bytes read", "B/s", Better::Higher, consumed.iter().map(Spent::rate).collect());
     measured.set_ratio("bytes read", SEND, measured.value("bytes read") / send);
     measured.set_ratio("bytes read", "bytes produced", measured.value("bytes read") / measured.value("bytes produced"));
+    add_spent(&mut measured, &consumed);
     Ok(measured)
 }
 

@@ -1,15 +1,20 @@
 //! What the machine itself can do, measured in slices so that every run can be set against limits of the same minute.
 
 use super::cores::Cores;
+use crate::case::zerocopy::write_file;
 use crate::error::{Doing, Result};
 use crate::report::latency::histogram;
 use crate::report::{Better, Figure, Machine, Measured, Report, live};
 use clap::Args;
-use corelog_yardstick::{disk::Disk, loopback};
+use corelog_yardstick::disk::Disk;
+use corelog_yardstick::loopback;
+use corelog_yardstick::transfer::{Net, Way, transfer};
 use hdrhistogram::Histogram;
 use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tempfile::NamedTempFile;
 
 /// Bytes of one durable write, the smallest a commit can be.
 const FLUSH_BYTES: usize = 4096;
@@ -17,6 +22,8 @@ const FLUSH_BYTES: usize = 4096;
 const REQUEST_BYTES: usize = 1110;
 const REPLY_BYTES: usize = 40;
 const SCRATCH_BYTES: u64 = 128 << 20;
+/// Of the file that is sent from the page cache.
+const SENT_BYTES: u64 = 32 << 20;
 /// Slices of `bench limits`: the runs of its figures.
 const SLICES: usize = 5;
 
@@ -26,6 +33,8 @@ pub(crate) const ROUND_TRIP: &str = "loopback round trip";
 pub(crate) const WRITE: &str = "disk write";
 pub(crate) const READ: &str = "disk read";
 pub(crate) const SEND: &str = "loopback send";
+pub(crate) const SENDFILE: &str = "sendfile over loopback";
+pub(crate) const SPLICE: &str = "splice over loopback";
 const CHECKSUM: &str = "CRC-32C of 64 KiB";
 const COPY: &str = "memory copy";
 
@@ -44,6 +53,8 @@ pub struct LimitsArgs {
 /// Measures the limits a slice at a time.
 pub(crate) struct Meter {
     disk: Disk,
+    /// What is sent from the page cache.
+    sent: NamedTempFile,
     cores: Cores,
     slices: Vec<Slice>,
 }
@@ -55,6 +66,8 @@ struct Slice {
     write: f64,
     read: f64,
     send: f64,
+    sendfile: f64,
+    splice: f64,
     checksum: f64,
     copy: f64,
 }
@@ -80,8 +93,11 @@ pub(crate) const WARMED: &str = "all memory was written once before anything was
 impl Meter {
     /// Prepares a scratch file on the file system of `directory`.
     pub(crate) fn new(directory: &Path, cores: Cores) -> Result<Meter> {
-        let disk = Disk::new(directory, SCRATCH_BYTES).doing("preparing a scratch file")?;
-        Ok(Meter { disk, cores, slices: Vec::new() })
+        let doing = &format!("preparing a scratch file in {}", directory.display());
+        let disk = Disk::new(directory, SCRATCH_BYTES).doing(doing)?;
+        let sent = NamedTempFile::new_in(directory).doing(doing)?;
+        write_file(sent.path(), SENT_BYTES)?;
+        Ok(Meter { disk, sent, cores, slices: Vec::new() })
     }
 
     /// Measures every limit for a part of `duration`.
@@ -97,10 +113,19 @@ impl Meter {
             send: loopback::send_from_memory(server, part).doing("measuring the loopback send")?,
             write: self.disk.sequential_write(SCRATCH_BYTES).doing("measuring the disk's writes")?,
             read: self.disk.sequential_read(SCRATCH_BYTES).doing("measuring the disk's reads")?,
+            sendfile: self.send_cached(Way::Sendfile)?,
+            splice: self.send_cached(Way::Splice)?,
             checksum: checksum_rate(part / 2),
             copy: copy_rate(part / 2),
         });
         Ok(())
+    }
+
+    /// Bytes a second of a file in the page cache over loopback.
+    fn send_cached(&self, way: Way) -> Result<f64> {
+        let loopback = Net { receiver: IpAddr::V4(Ipv4Addr::LOCALHOST), namespaces: None };
+        let took = transfer(&loopback, self.sent.path(), SENT_BYTES, way, true);
+        Ok(SENT_BYTES as f64 / took.doing(&format!("measuring {}", way.name()))?.time.as_secs_f64())
     }
 
     /// A flush in an open loop, a request `every` so often, for `duration`: nanoseconds from when each was due.
@@ -132,6 +157,8 @@ impl Meter {
         rate(WRITE, |slice| slice.write);
         rate(READ, |slice| slice.read);
         rate(SEND, |slice| slice.send);
+        rate(SENDFILE, |slice| slice.sendfile);
+        rate(SPLICE, |slice| slice.splice);
         rate(CHECKSUM, |slice| slice.checksum);
         rate(COPY, |slice| slice.copy);
         limits

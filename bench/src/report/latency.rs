@@ -55,8 +55,13 @@ impl Latency {
 
 impl fmt::Display for Latency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Latency { p50_us, p90_us, p99_us, p999_us, p9999_us, max_us, .. } = self;
-        write!(f, "{p50_us:8.0} {p90_us:8.0} {p99_us:8.0} {p999_us:8.0} {p9999_us:8.0} {max_us:8.0}")
+        let Latency { count, p50_us, p90_us, p99_us, p999_us, p9999_us, max_us, .. } = self;
+        // Of fewer the highest of them is no percentile.
+        let percentiles = [(p50_us, 1), (p90_us, 10), (p99_us, 100), (p999_us, 1000), (p9999_us, 10_000)];
+        for (value, least) in percentiles {
+            if *count < least { write!(f, "{:>8} ", "-")? } else { write!(f, "{value:8.0} ")? }
+        }
+        write!(f, "{max_us:8.0}")
     }
 }
 
@@ -143,6 +148,9 @@ mod tests {
         assert_eq!(latency.count, 1000);
         assert!((latency.p50_us - 500.0).abs() < 2.0, "{latency:?}");
         assert!((latency.p99_us - 990.0).abs() < 3.0, "{latency:?}");
+        let columns: Vec<String> = latency.to_string().split_whitespace().map(str::to_owned).collect();
+        assert_eq!((columns.len(), &columns[4][..]), (6, "-"), "of 1,000 none is the highest of 10,000: {columns:?}");
+        assert_ne!(columns[3], "-");
     }
 
     #[test]

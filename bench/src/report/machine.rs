@@ -60,6 +60,12 @@ impl Machine {
         Machine { facts: facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect() }
     }
 
+    /// Whether files are in memory only.
+    pub(crate) fn is_memory(&self) -> bool {
+        let is_memory = |value: &str| value.starts_with("tmpfs ") || value.starts_with("ramfs ");
+        self.facts.iter().any(|(name, value)| name == "file system" && is_memory(value))
+    }
+
     /// Adds what the benchmark itself arranged.
     pub(crate) fn note(&mut self, name: &str, value: impl Into<String>) {
         self.facts.push((name.into(), value.into()));

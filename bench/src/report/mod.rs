@@ -136,11 +136,14 @@ pub struct Share {
     pub mean_us: f64,
 }
 
+/// What is said of a file system in memory.
+const MEMORY: &str = "the directory is in memory (tmpfs): nothing here is durable, and no flush reaches a disk";
+
 impl Report {
     /// A report of nothing yet.
     pub(crate) fn new(machine: Machine) -> Report {
-        let (program, limits, results, notes) = (Program::this(), Vec::new(), Vec::new(), Vec::new());
-        Report { format: FORMAT, program, machine, limits, results, notes }
+        let notes = machine.is_memory().then(|| MEMORY.to_owned()).into_iter().collect();
+        Report { format: FORMAT, program: Program::this(), machine, limits: Vec::new(), results: Vec::new(), notes }
     }
 }
 

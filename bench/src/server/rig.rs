@@ -146,6 +146,11 @@ impl Rig {
         Ok(move || Usage::look(&mut connection, shards, pid))
     }
 
+    /// What the server has used up to now.
+    pub(crate) fn usage(&self) -> Result<Usage> {
+        self.observer()?()
+    }
+
     /// The number of the process that was started here.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.server.as_ref().map(Server::pid)

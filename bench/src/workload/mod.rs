@@ -84,7 +84,7 @@ pub struct WorkloadArgs {
     /// The topic's durability [default: flush]
     #[arg(long, value_name = "HOW", value_enum)]
     pub durability: Option<Durability>,
-    /// Producers: a connection each [default: 64]
+    /// Producers: a connection each [default: 64; consume: 8; e2e: 1]
     #[arg(long, value_name = "N", alias = "connections")]
     pub producers: Option<usize>,
     /// Closed loop: requests that each producer keeps unanswered [default: 1]

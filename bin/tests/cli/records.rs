@@ -297,7 +297,8 @@ fn a_topic_that_is_deleted_and_created_again_is_another_one() {
     assert!(lines.next().is_none());
     let mut said = String::new();
     consumer.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert_eq!(said.trim_end(), why);
+    // It may have asked between the two.
+    assert!(said.starts_with("corelog: metadata was refused: unknown_topic (210): topic t was deleted"), "{said}");
     assert_eq!(server.run(&ALL).ok(), "", "the new topic has nothing of the old one");
 }
 

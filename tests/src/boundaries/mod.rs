@@ -7,6 +7,7 @@ mod story;
 
 pub use server::serve;
 
+use crate::interrupt;
 use crate::process::scratch;
 use corelog_engine::reactor::ring::{Boundary, Side};
 use corelog_engine::reactor::sim::Random;
@@ -113,7 +114,7 @@ pub fn run(options: &Options) -> Result<Report, String> {
     let report = Mutex::new(Report { operations: operations.len(), ..Report::default() });
     let began = Instant::now();
     let work = || {
-        while options.time.is_none_or(|time| began.elapsed() < time) {
+        while options.time.is_none_or(|time| began.elapsed() < time) && !interrupt::is_asked() {
             let Some(boundary) = queue.lock().expect("the queue").next() else { return };
             let outcome = Cycle::new(options, boundary, restart).and_then(Cycle::run);
             report.lock().expect("the report").take(boundary, outcome, &operations, options.seed);

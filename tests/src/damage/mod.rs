@@ -11,6 +11,7 @@ mod site;
 pub use judge::Verdict;
 pub use site::{Expected, Site};
 
+use crate::interrupt;
 use crate::process::scratch;
 use corelog_engine::log::dump::{Finding, Summary, verify};
 use corelog_engine::reactor::sim::Random;
@@ -141,7 +142,7 @@ pub fn run(options: &Options) -> Report {
     let (queue, began) = (Mutex::new(all.into_iter()), Instant::now());
     let work = || {
         let bench = Bench::new();
-        while options.time.is_none_or(|time| began.elapsed() < time) {
+        while options.time.is_none_or(|time| began.elapsed() < time) && !interrupt::is_asked() {
             let Some(damage) = queue.lock().expect("the queue").next() else { return };
             let verdict = bench.try_out(&damage);
             report.lock().expect("the report").take(damage, verdict, began);

@@ -4,6 +4,7 @@ use super::{IMAGE_BYTES, LOG_BYTES, Result, log, run};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -45,6 +46,8 @@ impl Daemon {
             ])
             .args(["--chardev", &format!("socket,id=monitor,path={},server=on,wait=off", monitor.display())])
             .args(["--monitor", "chardev=monitor"])
+            // Ctrl-C in a terminal goes to a group: the disk must outlive what is mounted on it.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)

@@ -21,7 +21,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
 use tempfile::TempDir;
 
 /// Why the rig itself cannot go on; what was found about corelog is no error but a result.
@@ -101,19 +101,34 @@ pub fn can_run() -> bool {
     false
 }
 
+/// What names of directories for images begin with; the number of the process follows.
+const ROOM: &str = "corelog-disk-";
+
 /// A directory for images: in memory where that is large enough, because their flushes need not reach any disk, else beside
 /// the build. `CORELOG_SCRATCH` names another place.
 pub fn room() -> Result<TempDir> {
     if let Some(given) = std::env::var_os("CORELOG_SCRATCH") {
         fs::create_dir_all(&given)?;
-        return Ok(tempfile::Builder::new().prefix("corelog-disk-").tempdir_in(given)?);
+        return Ok(tempfile::Builder::new().prefix(ROOM).tempdir_in(given)?);
     }
     let memory = Path::new("/dev/shm");
     let free = nix::sys::statvfs::statvfs(memory).map_or(0, |found| found.blocks_free() * found.fragment_size());
     if free >= MEMORY_BYTES_MIN && available_memory() >= MEMORY_BYTES_MIN {
-        return Ok(tempfile::Builder::new().prefix("corelog-disk-").tempdir_in(memory)?);
+        clear_left_behind(memory);
+        return Ok(tempfile::Builder::new().prefix(&format!("{ROOM}{}-", process::id())).tempdir_in(memory)?);
     }
     Ok(scratch())
+}
+
+/// Removes the rooms of processes that were killed: memory, of which each holds hundreds of MB.
+fn clear_left_behind(memory: &Path) {
+    for entry in fs::read_dir(memory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(ROOM)?.split('-').next()?.parse::<u32>().ok());
+        if owner.is_some_and(|owner| !Path::new("/proc").join(owner.to_string()).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 fn available_memory() -> u64 {

@@ -15,6 +15,7 @@ pub use newcomer::Told;
 pub use report::{Fault, Row};
 
 use crate::disk::Result;
+use crate::interrupt;
 use crate::process::{Node, PATIENCE};
 use corelog_bench::Connection;
 use corelog_client::blocking::{Admin, Producer};
@@ -83,6 +84,7 @@ pub fn run(kind: Kind, options: &Options, say: &mut dyn FnMut(&str)) -> Result<R
         numbers.add(&stay.beside(beside, say)?);
         descriptors_after = descriptors_after.max(stay.descriptors_settle_at(descriptors_before));
         stay.alone(ALONE.min(beside), say);
+        interrupt::check()?;
     }
     let answers = honest.end()?;
     Ok(Row {
@@ -142,7 +144,7 @@ struct Stay {
 impl Stay {
     fn alone(&mut self, time: Duration, say: &mut dyn FnMut(&str)) {
         say(&format!("{}: honest clients alone for {time:.0?}", self.kind));
-        self.window(Part::Alone, || thread::sleep(time));
+        self.window(Part::Alone, || interrupt::sleep(time));
     }
 
     fn beside(&mut self, time: Duration, say: &mut dyn FnMut(&str)) -> Result<Numbers> {
@@ -153,7 +155,7 @@ impl Stay {
             return Err(error);
         }
         let newcomers = self.newcomer.come(self.node.bootstrap().parse()?);
-        self.window(Part::Beside, || thread::sleep(time));
+        self.window(Part::Beside, || interrupt::sleep(time));
         newcomers.end();
         let resident = self.node.resident_bytes() >> 20;
         let numbers = crowd.disperse()?;

@@ -6,6 +6,7 @@ use super::{AGAIN_ONE_IN, Recording, Subject, again};
 use crate::chance::Chance;
 use crate::disk::cut::{Cut, Replay, Survivors};
 use crate::disk::{Result, image, log};
+use crate::interrupt;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
@@ -82,6 +83,7 @@ pub(super) fn cut(
         let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(|| work(recording, subject, &receiver))).collect();
         let mut cutting = Cutting::new(recording, directory, subject)?;
         for cut in cutting.draw(count, chance) {
+            interrupt::check()?;
             let again = subject == Subject::Promise && Chance(cut.seed).part(1).one_in(AGAIN_ONE_IN);
             let job = cutting.job(cut, again)?;
             if sender.send(job).is_err() {

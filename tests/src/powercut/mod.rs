@@ -22,6 +22,7 @@ use crate::chance::Chance;
 use crate::disk::cut::Cut;
 use crate::disk::image::FileSystem;
 use crate::disk::{Result, mount, room};
+use crate::interrupt;
 use crate::process::{PATIENCE, program};
 use check::Loss;
 use corelog_bench::{Server, ServerOptions, free_address};
@@ -95,6 +96,7 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Report> {
     mount::apart()?;
     let mut report = Report::default();
     while report.cuts < plan.cuts {
+        interrupt::check()?;
         let count = plan.cuts_a_recording.min(plan.cuts - report.cuts);
         let chance = Chance(plan.seed).part(report.cuts as u64 + 1);
         cut_one_recording(plan, count, chance, &mut report, tell)?;

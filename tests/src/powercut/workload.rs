@@ -5,6 +5,7 @@ use super::book::What;
 use super::teller::{Stream, Teller, value_at};
 use crate::chance::Chance;
 use crate::disk::{Result, Trouble};
+use crate::interrupt;
 use corelog_client::blocking::{Admin, Consumer, Producer};
 use corelog_client::{ConnectOptions, ConsumerOptions, NewRecord, OutOfRange, ProducerOptions};
 use std::collections::VecDeque;
@@ -97,6 +98,7 @@ impl Clients<'_> {
             produced?;
             operated
         })?;
+        interrupt::check()?;
         self.teller.check()
     }
 

@@ -6,7 +6,7 @@ mod state;
 mod steady;
 
 use super::produce::ACK;
-use crate::error::Result;
+use crate::error::{BenchError, Result};
 use crate::machine::limits::Meter;
 use crate::report::{Measured, live};
 use crate::server::rig::{Place, Rig};
@@ -100,6 +100,11 @@ pub(crate) fn run(args: &BarsArgs) -> Result<BarsReport> {
     let place = Place { bootstrap_server: None, dir: args.dir.clone(), smp: 1, serve_args: Vec::new() };
     let bench = Bench { args, place };
     let is_wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|word| name.contains(word.as_str()));
+    let is_known = |word: &&String| GROUPS.iter().any(|(name, _)| name.contains(word.as_str()));
+    if let Some(word) = args.only.iter().find(|word| !is_known(word)) {
+        let names = GROUPS.map(|(name, _)| name).join(", ");
+        return Err(BenchError::Usage(format!("no group of bars has {word:?} in its name: they are {names}")));
+    }
     let mut bars = Vec::new();
     for (name, group) in GROUPS.into_iter().filter(|(name, _)| is_wanted(name)) {
         live::say(&format!("bars: {name}"));

@@ -49,7 +49,7 @@ fn tail_fetch(bench: &Bench<'_>, rig: &Rig) -> Result<(Vec<f64>, Vec<f64>)> {
         let mut beside = Meter::new(rig.directory.path(), rig.cores)?;
         beside.slice(Duration::from_millis(800))?;
         limits.push(beside.limit(SEND));
-        ours.push(consume::catch_up(rig, &topic, 1)?.0);
+        ours.push(consume::catch_up(rig, &topic, 1)?.rate());
     }
     Ok((ours, limits))
 }
@@ -64,7 +64,7 @@ fn catch_up(bench: &Bench<'_>, rig: &Rig, bytes: u64) -> Result<(Vec<f64>, Vec<f
     let (mut ours, mut best) = (Vec::new(), Vec::new());
     for _ in 0..workload.repeats.min(3) {
         best.push(best_raw(&path, bytes)?);
-        ours.push(consume::catch_up(rig, &topic, 1)?.0);
+        ours.push(consume::catch_up(rig, &topic, 1)?.rate());
     }
     Ok((ours, best))
 }

@@ -4,7 +4,10 @@ use crate::failure::Failure;
 use clap::Args;
 use corelog_tests::disk::{Result, image::FileSystem};
 use corelog_tests::disks::{STORIES, hang, tell};
+use corelog_tests::interrupt;
 use std::time::Duration;
+
+const HANG: &str = "a disk that hangs";
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -23,20 +26,26 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> std::result::Result<(), Failure> {
+    let names: Vec<&str> = STORIES.iter().map(|(name, _)| *name).chain([HANG]).collect();
+    if !names.iter().any(|name| name.contains(&arguments.only)) {
+        let what = format!("no story has {:?} in its name: they are {}", arguments.only, names.join(", "));
+        return Err(Failure::Usage(what));
+    }
     let mut failed = 0;
     for fs in FileSystem::ALL {
         for (name, story) in STORIES {
             failed += usize::from(!told(arguments, fs, name, || tell(story, fs)));
         }
         let time = Duration::from_secs(arguments.hang);
-        failed += usize::from(!told(arguments, fs, "a disk that hangs", || tell(|fs| hang(fs, time), fs)));
+        failed += usize::from(!told(arguments, fs, HANG, || tell(|fs| hang(fs, time), fs)));
     }
+    interrupt::check().map_err(|error| Failure::Failed(error.to_string()))?;
     println!("{failed} stories went wrong");
     if failed == 0 { Ok(()) } else { Err(Failure::Found) }
 }
 
 fn told(arguments: &Arguments, fs: FileSystem, name: &str, story: impl FnOnce() -> Result<String>) -> bool {
-    if !name.contains(&arguments.only) {
+    if !name.contains(&arguments.only) || interrupt::is_asked() {
         return true;
     }
     match story() {

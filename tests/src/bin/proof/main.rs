@@ -11,6 +11,7 @@ mod quiet;
 mod simulate;
 
 use clap::{Parser, Subcommand};
+use corelog_tests::interrupt::watch;
 use failure::Failure;
 use std::process::ExitCode;
 
@@ -50,7 +51,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if let Err(error) = watch() {
+        return Failure::Failed(error).exit();
+    }
+    let outcome = match command {
         Command::Powercut(args) => powercut::run(&args),
         Command::Disks(args) => disks::run(&args),
         Command::Edges(args) => edges::run(&args),

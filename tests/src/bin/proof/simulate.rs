@@ -6,6 +6,7 @@ use clap::Args;
 use corelog_engine::reactor::sim::Random;
 use corelog_tests::campaign::{never, run_all};
 use corelog_tests::chance::seed;
+use corelog_tests::interrupt::is_asked;
 use corelog_tests::kept::keep;
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,7 @@ pub(crate) fn run(args: &Simulate) -> Result<(), Failure> {
     let mut random = Random::new(args.seed.unwrap_or_else(seed));
     hush().map_err(Failure::Failed)?;
     let until = Instant::now() + Duration::from_secs(args.minutes * 60);
-    let outcome = run_all(|| (Instant::now() < until).then(|| random.below(SEEDS)));
+    let outcome = run_all(|| (Instant::now() < until && !is_asked()).then(|| random.below(SEEDS)));
     println!("{outcome}");
     for (seed, found) in &outcome.failures {
         keep(*seed, found).map_err(|error| Failure::Failed(format!("seed {seed} cannot be kept: {error}")))?;
