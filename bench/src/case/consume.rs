@@ -26,10 +26,14 @@ const TURN: Duration = Duration::from_millis(500);
 const SENT_TO_PUSHED: &str = "send to push";
 pub(crate) const BESIDE: &str = "beside a reader far behind";
 
+const MOSTLY_MEMORY: &str = "most of it was still in the server's memory: for readers of the disk more --megabytes, or \
+                             --serve-arg=--memory=384MiB";
+
 /// Arguments of `bench consume`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   corelog bench consume --megabytes 2048 --groups 8
+  corelog bench consume --serve-arg=--memory=384MiB          # little of it is still in memory
   corelog bench consume --segment-bytes 134217728 --serve-arg=--fetch-path=splice")]
 pub struct ConsumeArgs {
     #[command(flatten)]
@@ -105,6 +109,9 @@ pub(crate) fn measure(
             measured.set_ratio("bytes read", limit, measured.value("bytes read") / meter.limit(limit));
         }
         add_spent(&mut measured, &spent);
+        if spent.iter().any(|spent| spent.disk_share() < 0.5) {
+            measured.notes.push(MOSTLY_MEMORY.into());
+        }
         results.push(measured);
     }
     if groups == 1 {
@@ -135,6 +142,11 @@ impl Spent {
     /// Bytes a second.
     pub(crate) fn rate(&self) -> f64 {
         self.bytes / self.seconds
+    }
+
+    /// The part that the server read from the disk; blocks that were read twice count twice.
+    pub(crate) fn disk_share(&self) -> f64 {
+        self.after.grown(&self.before, "disk_read_bytes") / self.bytes
     }
 }
 

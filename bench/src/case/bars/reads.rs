@@ -3,10 +3,10 @@
 use super::{Bar, Bench, ratio};
 use crate::case::consume;
 use crate::case::e2e::{self, Audience, END_TO_END};
-use crate::error::{Doing, Result};
+use crate::error::{BenchError, Doing, Result};
 use crate::machine::limits::{Meter, SEND};
 use crate::report::{Measured, median_ratio};
-use crate::server::rig::Rig;
+use crate::server::rig::{Place, Rig};
 use crate::workload::Workload;
 use crate::workload::batches::Bodies;
 use corelog_yardstick::transfer::{Net, Way, transfer};
@@ -15,14 +15,17 @@ use std::path::Path;
 use std::slice::from_ref;
 use std::time::Duration;
 
+/// A backlog is to be read from the disk, and not from the tails.
+const LITTLE_MEMORY: &str = "--memory=384MiB";
+const FROM_DISK_MIN: f64 = 0.75;
 /// What all tails of a server with the usual memory hold.
 const IN_MEMORY: u64 = 48 << 20;
 
 pub(super) fn reading(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     let (rig, _) = bench.rig()?;
-    let backlog = bench.or_quick(2 << 30, 256 << 20);
     let (tail, send) = tail_fetch(bench, &rig)?;
-    let (ours, best) = catch_up(bench, &rig, backlog)?;
+    let place = Place { serve_args: vec![LITTLE_MEMORY.into()], ..bench.place.clone() };
+    let (ours, best) = catch_up(bench, &Rig::start(&place)?, bench.or_quick(2 << 30, 384 << 20))?;
     Ok(vec![
         Bar::at_least(
             "tail fetch, one consumer: bytes/s to loopback send from memory",
@@ -64,7 +67,12 @@ fn catch_up(bench: &Bench<'_>, rig: &Rig, bytes: u64) -> Result<(Vec<f64>, Vec<f
     let (mut ours, mut best) = (Vec::new(), Vec::new());
     for _ in 0..workload.repeats.min(3) {
         best.push(best_raw(&path, bytes)?);
-        ours.push(consume::catch_up(rig, &topic, 1)?.rate());
+        let read = consume::catch_up(rig, &topic, 1)?;
+        if read.disk_share() < FROM_DISK_MIN {
+            let percent = 100.0 * read.disk_share();
+            return Err(BenchError::Server(format!("only {percent:.0} % of the backlog was read from the disk")));
+        }
+        ours.push(read.rate());
     }
     Ok((ours, best))
 }
