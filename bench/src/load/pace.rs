@@ -33,22 +33,25 @@ pub enum Pace {
     },
 }
 
+/// Requests a second; no machine does as many.
+const RATE_MAX: f64 = 1e9;
 /// Requests that a connection may keep unanswered; servers allow far fewer.
 const WINDOW_MAX: usize = 1 << 20;
 
 impl Pace {
     pub(crate) fn check(&self) -> Result<(), String> {
-        let is_rate = |rate: f64| rate.is_finite() && rate > 0.0;
+        let is_rate = |rate: f64| rate > 0.0 && rate <= RATE_MAX;
         match *self {
             Pace::Closed { window: 0 } => Err("window is 0; it must be at least 1".into()),
             Pace::Closed { window } if window > WINDOW_MAX => {
                 Err(format!("window is {window}; it must be at most {WINDOW_MAX}"))
             }
             Pace::Open { requests_per_second } if !is_rate(requests_per_second) => {
-                Err("rate must be a number of records a second, above 0".into())
+                Err("rate must be a number of records a second, above 0 and at most a billion requests".into())
             }
             Pace::Bursts { requests_per_second, every } if !is_rate(requests_per_second) || every.is_zero() => {
-                Err("rate must be above 0, and burst-every-ms at least 1".into())
+                Err("rate must be above 0 and at most a billion requests a second, and burst-every-ms at least 1"
+                    .into())
             }
             _ => Ok(()),
         }

@@ -27,6 +27,16 @@ pub enum Compression {
 }
 
 impl Compression {
+    fn name(self) -> &'static str {
+        match self {
+            Compression::None => "none",
+            Compression::Gzip => "gzip",
+            Compression::Snappy => "snappy",
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+        }
+    }
+
     pub(crate) fn codec(self) -> Codec {
         match self {
             Compression::None => Codec::None,
@@ -232,6 +242,7 @@ impl WorkloadArgs {
                     _ => return refuse("ramp is two rates in records a second, the lesser first, as in 1000..100000"),
                 }
             }
+            (None, None, Some(_), None) => return refuse("burst-every-ms goes with rate: records a second in bursts"),
             _ => return refuse("window, rate (with or without burst-every-ms) and ramp exclude each other"),
         };
         Ok(Some(pace))
@@ -301,7 +312,7 @@ impl fmt::Display for Workload {
             write!(f, ", {}", counted(self.keys, "key"))?;
         }
         if self.compression != Compression::None {
-            write!(f, ", {:?}", self.compression)?;
+            write!(f, ", {}", self.compression.name())?;
         }
         write!(f, ", {partitions}, durability {}", self.durability.name())?;
         if self.processes > 1 {
@@ -364,6 +375,9 @@ mod tests {
             assert!(refused(&format!("warm-up = {warm_up}\n")).contains("it must be a number from 0 to 86400"));
         }
         assert!(refused("ramp = \"9..3\"\n").starts_with("ramp is two rates"));
+        assert!(refused("record-bytes = -1\n").contains("it must be bytes up to 16777216"));
+        assert!(refused("burst-every-ms = 5\n").starts_with("burst-every-ms goes with rate"));
+        assert!(refused("rate = 1e300\n").starts_with("rate must be a number"));
         assert!(refused("rate = 10\nwindow = 2\n").contains("exclude each other"));
         assert!(refused("processes = 65\n").contains("65 processes cannot share 64 producers"));
     }

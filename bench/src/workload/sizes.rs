@@ -23,7 +23,7 @@ pub enum Sizes {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Written {
-    Number(u32),
+    Number(i64),
     Text(String),
 }
 
@@ -43,7 +43,8 @@ impl From<Sizes> for String {
     }
 }
 
-const ALLOWED: &str = "it must be bytes like 1024, a range like 100..2000, or sizes by weight like 100:9,10000:1";
+const ALLOWED: &str = "it must be bytes up to 16777216 like 1024, a range like 100..2000 with the lesser first, or sizes by \
+                       weight like 100:9,10000:1";
 
 impl FromStr for Sizes {
     type Err = String;
