@@ -25,7 +25,7 @@ use clap::Subcommand;
 use error::{Doing, Result};
 use report::{Report, live};
 use serde::Serialize;
-use server::interrupt;
+pub use server::interrupt;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;

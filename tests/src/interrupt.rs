@@ -1,8 +1,7 @@
 //! Proofs that are asked to end do so in order: mounts before the daemons that serve them, then directories.
 
 use crate::disk;
-use nix::sys::signal::{SigSet, Signal};
-use std::process;
+use corelog_bench::interrupt::{end_by, on_signal};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,20 +16,13 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 /// # Errors
 /// When the system refuses to block the signals.
 pub fn watch() -> Result<(), String> {
-    let mut signals = SigSet::empty();
-    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().for_each(|signal| signals.add(signal));
-    signals.thread_block().map_err(|error| format!("waiting for signals: {error}"))?;
-    thread::spawn(move || {
-        if let Ok(signal) = signals.wait() {
-            ASKED.store(true, Ordering::Relaxed);
-            println!("{signal}: what is under way ends first, and is cleared up; a second signal ends this at once");
+    let note = |signal| {
+        if ASKED.swap(true, Ordering::Relaxed) {
+            end_by(signal);
         }
-        if let Ok(signal) = signals.wait() {
-            // The status that a shell gives a process that a signal ended.
-            process::exit(128 + signal as i32);
-        }
-    });
-    Ok(())
+        println!("{signal}: what is under way ends first, and is cleared up; a second signal ends this at once");
+    };
+    on_signal(note).map_err(|error| error.to_string())
 }
 
 /// Whether a signal has come.

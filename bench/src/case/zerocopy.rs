@@ -10,7 +10,6 @@ use clap::Args;
 use corelog_yardstick::transfer::{Net, Took, Way, transfer};
 use std::fs::File;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 /// Megabytes of the files.
@@ -50,7 +49,7 @@ pub(crate) fn run(args: &ZerocopyArgs) -> Result<Report> {
     let path = directory.path().join("file");
     let sizes: Vec<u64> = SIZES_MB.into_iter().filter(|size| *size <= args.most_mb).collect();
     write_file(&path, sizes.last().copied().unwrap_or(0) * MB)?;
-    let loopback = Net { receiver: IpAddr::V4(Ipv4Addr::LOCALHOST), namespaces: None };
+    let loopback = Net::loopback();
     report.results = over("loopback", &loopback, &path, &sizes, args.repeats.max(1))?;
     match Veth::new() {
         Ok(veth) => report.results.extend(over("veth", &veth.net(), &path, &sizes, args.repeats.max(1))?),

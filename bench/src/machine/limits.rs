@@ -11,7 +11,6 @@ use corelog_yardstick::loopback;
 use corelog_yardstick::transfer::{Net, Way, transfer};
 use hdrhistogram::Histogram;
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tempfile::NamedTempFile;
@@ -123,7 +122,7 @@ impl Meter {
 
     /// Bytes a second of a file in the page cache over loopback.
     fn send_cached(&self, way: Way) -> Result<f64> {
-        let loopback = Net { receiver: IpAddr::V4(Ipv4Addr::LOCALHOST), namespaces: None };
+        let loopback = Net::loopback();
         let took = transfer(&loopback, self.sent.path(), SENT_BYTES, way, true);
         Ok(SENT_BYTES as f64 / took.doing(&format!("measuring {}", way.name()))?.time.as_secs_f64())
     }

@@ -1,6 +1,6 @@
 //! `bench diff`: what changed from one report to another beyond the noise of their runs.
 //!
-//! The test is Mann and Whitney's U with exact probabilities (H. B. Mann, D. R. Whitney: On a Test of Whether one of Two
+//! The test is Mann and Whitney's U, exact up to 50 runs of each (H. B. Mann, D. R. Whitney: On a Test of Whether one of Two
 //! Random Variables is Stochastically Larger than the Other, 1947): of all ways in which the runs of both could have been
 //! ordered were there no difference, how many are at least as lopsided? It asks nothing of how the noise is distributed. A
 //! figure has changed where that is below `alpha`, and its median moved by at least the threshold: a difference too small

@@ -16,20 +16,35 @@ struct Left {
     namespaces: Vec<String>,
 }
 
-/// Clears up when SIGINT, SIGTERM or SIGHUP comes, and ends the process as the signal would have. To be called before
-/// other threads begin, which inherit the mask.
+/// Clears up when a signal asks for the end, and ends the process as it would have.
+///
+/// # Errors
+/// As [`on_signal`].
+pub(crate) fn watch() -> Result<()> {
+    on_signal(|signal| {
+        clear();
+        end_by(signal);
+    })
+}
+
+/// Ends the process with the status that a shell gives one that a signal ended.
+pub fn end_by(signal: Signal) -> ! {
+    process::exit(128 + signal as i32)
+}
+
+/// Calls `act` on a thread of its own for each SIGINT, SIGTERM or SIGHUP that comes. To be called before other threads
+/// begin, which inherit the mask.
 ///
 /// # Errors
 /// When the system refuses to block the signals.
-pub(crate) fn watch() -> Result<()> {
+pub fn on_signal(mut act: impl FnMut(Signal) + Send + 'static) -> Result<()> {
     let mut signals = SigSet::empty();
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().for_each(|signal| signals.add(signal));
     signals.thread_block().map_err(std::io::Error::from).doing("waiting for signals")?;
     thread::spawn(move || {
-        let Ok(signal) = signals.wait() else { return };
-        clear();
-        // The status that a shell gives a process that a signal ended.
-        process::exit(128 + signal as i32);
+        while let Ok(signal) = signals.wait() {
+            act(signal);
+        }
     });
     Ok(())
 }

@@ -4,7 +4,7 @@ pub(crate) mod calls;
 pub(crate) mod connection;
 pub(crate) mod embedded;
 pub(crate) mod glommio;
-pub(crate) mod interrupt;
+pub mod interrupt;
 pub(crate) mod mini;
 pub(crate) mod process;
 pub(crate) mod rig;

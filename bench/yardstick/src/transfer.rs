@@ -11,7 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::pipe;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -73,6 +73,13 @@ pub struct Net {
     pub receiver: IpAddr,
     /// Network namespaces of sender and receiver, as files; `None`: this process's own.
     pub namespaces: Option<(PathBuf, PathBuf)>,
+}
+
+impl Net {
+    /// Both in this process's own namespace.
+    pub fn loopback() -> Net {
+        Net { receiver: IpAddr::V4(Ipv4Addr::LOCALHOST), namespaces: None }
+    }
 }
 
 /// Sends the first `bytes` of `path` once in a `way`, and answers what it took. `is_hot`: the page cache holds the file;
@@ -223,7 +230,6 @@ fn prepare_cache(file: &mut File, bytes: u64, is_hot: bool) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
 
     #[test]
     fn every_way_sends_all_of_it() {
@@ -232,7 +238,7 @@ mod tests {
         let bytes = 3 * PIECE as u64 + 5000;
         let path = path.as_path();
         std::fs::write(path, vec![7; bytes as usize]).expect("a file");
-        let net = Net { receiver: Ipv4Addr::LOCALHOST.into(), namespaces: None };
+        let net = Net::loopback();
         for way in Way::ALL {
             for is_hot in [true, false] {
                 let took = transfer(&net, path, bytes, way, is_hot).expect("sent");

@@ -10,7 +10,6 @@ use crate::server::rig::{Place, Rig};
 use crate::workload::Workload;
 use crate::workload::batches::Bodies;
 use corelog_yardstick::transfer::{Net, Way, transfer};
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::slice::from_ref;
 use std::time::Duration;
@@ -78,7 +77,7 @@ fn catch_up(bench: &Bench<'_>, rig: &Rig, bytes: u64) -> Result<(Vec<f64>, Vec<f
 }
 
 fn best_raw(path: &Path, bytes: u64) -> Result<f64> {
-    let net = Net { receiver: IpAddr::V4(Ipv4Addr::LOCALHOST), namespaces: None };
+    let net = Net::loopback();
     let mut best = 0.0_f64;
     for way in Way::ALL.into_iter().filter(|way| *way != Way::Memory) {
         let took = transfer(&net, path, bytes, way, false).doing("sending a file")?;
