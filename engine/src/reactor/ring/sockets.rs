@@ -74,8 +74,8 @@ impl RingDriver {
             return Poll::Ready(Ok(Some(Chunk::provided(chunk))));
         }
         match stream.end {
-            Some(End::Error(code)) if !stream.shut => return Poll::Ready(Err(io::Error::from_raw_os_error(code))),
-            Some(_) => return Poll::Ready(Ok(None)),
+            Some(End::Error(code)) => return Poll::Ready(Err(io::Error::from_raw_os_error(code))),
+            Some(End::Orderly) => return Poll::Ready(Ok(None)),
             None if self.draining => return Poll::Ready(Err(ended())),
             None => keep(&mut stream.waker, cx),
         }
@@ -84,9 +84,15 @@ impl RingDriver {
     }
 
     pub(super) fn shut_stream(&mut self, number: u64) {
-        self.descriptors.stream(number).shut = true;
         // Fails if the peer has gone already, which comes to the same.
         let _ = nix::sys::socket::shutdown(self.descriptors.raw_fd(number), nix::sys::socket::Shutdown::Both);
+        let stream = self.descriptors.stream(number);
+        stream.shut = true;
+        // Not left to the receive in the kernel: Linux (seen on 6.18) may never end one whose peer has reset the connection
+        // while bytes came.
+        stream.end = Some(End::Orderly);
+        wake(&mut stream.waker);
+        self.cancel_receive(number);
     }
 
     pub(super) fn close_stream(&mut self, number: u64) {
@@ -148,6 +154,8 @@ impl RingDriver {
             (None, None) => None,
         };
         match (completion.result, filled) {
+            // The end was told already.
+            _ if stream.shut => {}
             (bytes @ 1.., Some(mut buffer)) => {
                 buffer.set_len(bytes as usize);
                 stream.chunks.push_back(buffer);
@@ -166,7 +174,7 @@ impl RingDriver {
         let number = u64::from(completion.token.index);
         self.disarm_receive(number);
         let stream = self.descriptors.stream(number);
-        if completion.result > 0 && !stream.closing && !self.draining {
+        if completion.result > 0 && !stream.shut && !stream.closing && !self.draining {
             self.receive_once(number);
         } else {
             self.settle_receive(number);
