@@ -37,7 +37,11 @@ pub(crate) fn run(
     let (serving, ready) = channel();
     let address = Address { listen, admin, shard_port: settings.shard_port, ports: Ports::new(budget.shards) };
     announce(ready, address.clone(), budget.shards);
-    let serve = move |start: ShardStart| serve(start, address.clone(), serving.clone());
+    let produce_rate_max = settings.produce_rate_max;
+    let serve = move |start: ShardStart| {
+        let limits = Limits::within(&start.budget.pool, start.connections_max, produce_rate_max);
+        serve(start, address.clone(), limits, serving.clone())
+    };
     node::run(&config(settings, plan, budget), &stop, serve).map_err(|error| failed(&error))?;
     say("stopped\n");
     Ok(())
@@ -72,8 +76,8 @@ struct ListenError {
 }
 
 /// Serves clients of one shard until the node stops. Tells `serving` when it has begun.
-async fn serve(start: ShardStart, address: Address, serving: Sender<()>) -> Result<(), ListenError> {
-    let ShardStart { shard, budget, connections_max, stopping } = start;
+async fn serve(start: ShardStart, address: Address, limits: Limits, serving: Sender<()>) -> Result<(), ListenError> {
+    let ShardStart { shard, stopping, .. } = start;
     let mut stop = pin!(stopping.requested());
     let own = listen(&shard, address.alone(shard.id())).await?;
     address.ports.set(shard.id(), own.local_addr().port());
@@ -83,7 +87,6 @@ async fn serve(start: ShardStart, address: Address, serving: Sender<()>) -> Resu
     }
     let shared = listen(&shard, address.listen).await?;
     // Clients use the host by which they know the node, as long as there is only one.
-    let limits = Limits::within(&budget.pool, connections_max);
     let options = Options { host: String::new(), ports: address.ports, limits };
     let admin = match address.admin.filter(|_| shard.id() == ShardId(0)) {
         Some(address) => Some(admin::serve(shard.clone(), listen(&shard, address).await?)),

@@ -1,7 +1,7 @@
 //! `corelog serve`: reads the settings, chooses the cores, and runs the node.
 
 use crate::failure::Failure;
-use crate::settings::{Given, SettingsError, remarks_on_variables};
+use crate::settings::{Given, Settings, SettingsError, remarks_on_variables};
 use crate::table::Table;
 use crate::{node, quantity, tune};
 use clap::Args;
@@ -44,6 +44,10 @@ pub(crate) struct Serve {
     /// Size of each shard's journal, from 32MiB to 64GiB [default: 128MiB]
     #[arg(long, value_name = "SIZE")]
     journal_bytes: Option<String>,
+    /// Bytes that one connection may produce in a second, from 64KiB: it is not read from while it is ahead of that
+    /// [default: off]
+    #[arg(long, value_name = "SIZE")]
+    produce_rate_max: Option<String>,
     /// Free disk space below which producers are refused [default: 512MiB]
     #[arg(long, value_name = "SIZE")]
     disk_reserve: Option<String>,
@@ -92,6 +96,7 @@ impl Serve {
             "cpuset" => self.cpuset.clone(),
             "memory" => self.memory.clone(),
             "journal-bytes" => self.journal_bytes.clone(),
+            "produce-rate-max" => self.produce_rate_max.clone(),
             "disk-reserve" => self.disk_reserve.clone(),
             "retention-check-interval" => self.retention_check_interval.clone(),
             "fetch-path" => self.fetch_path.clone(),
@@ -132,7 +137,7 @@ pub(crate) fn run(args: Serve) -> Result<(), Failure> {
     let rlimits = Rlimits::raised();
     rlimits.check(count).map_err(Failure::failed)?;
     if args.print_limits {
-        return print(&limits_text(&budget, rlimits));
+        return print(&limits_text(&settings, &budget, rlimits));
     }
     if args.print_config {
         return print(&given.print(&in_force(&plan, memory_bytes)));
@@ -157,14 +162,14 @@ fn in_force(plan: &ShardPlan, memory_bytes: u64) -> [(&'static str, String); 4] 
     ]
 }
 
-fn limits_text(budget: &MemoryBudget, rlimits: Rlimits) -> String {
+fn limits_text(settings: &Settings, budget: &MemoryBudget, rlimits: Rlimits) -> String {
     let mut table = Table::new(["BOUND", "VALUE", "PAST IT"]);
     let files = rlimits.segment_files_max(budget.shards) as u64;
     let engines = limits::LIMITS.map(|limit| match limit.name {
         limits::SEGMENT_FILES => Limit { value: files, ..limit },
         _ => limit,
     });
-    let net = NetLimits::within(&budget.pool, rlimits.connections_max(budget.shards));
+    let net = NetLimits::within(&budget.pool, rlimits.connections_max(budget.shards), settings.produce_rate_max);
     for limit in engines.iter().chain(&net.table()) {
         table.row([limit.name.to_owned(), limit.to_string(), limit.past.to_owned()]);
     }

@@ -32,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) memory_bytes: Option<u64>,
     /// Bytes of each shard's journal file.
     pub(crate) journal_bytes: u64,
+    /// Bytes of produces that are taken from one connection in a second; `None`: no bound.
+    pub(crate) produce_rate_max: Option<u64>,
     /// Free space on the data directory's file system below which producers are refused, in bytes.
     pub(crate) disk_reserve_bytes: u64,
     /// How often segments are held against their topic's retention.
@@ -61,7 +63,7 @@ enum Kind {
     Switch,
 }
 
-const TABLE: [Setting; 13] = [
+const TABLE: [Setting; 14] = [
     Setting { name: "data-dir", default: "./corelog-data", kind: Kind::Text },
     Setting { name: "listen", default: "127.0.0.1:7092", kind: Kind::Text },
     Setting { name: "shard-port", default: AUTO, kind: Kind::Number },
@@ -70,6 +72,7 @@ const TABLE: [Setting; 13] = [
     Setting { name: "cpuset", default: AUTO, kind: Kind::Text },
     Setting { name: "memory", default: AUTO, kind: Kind::Size },
     Setting { name: "journal-bytes", default: "128MiB", kind: Kind::Size },
+    Setting { name: "produce-rate-max", default: OFF, kind: Kind::Size },
     Setting { name: "disk-reserve", default: "512MiB", kind: Kind::Size },
     Setting { name: "retention-check-interval", default: "5m", kind: Kind::Text },
     Setting { name: "fetch-path", default: AUTO, kind: Kind::Text },
@@ -158,6 +161,7 @@ impl Given {
             cpuset: self.read("cpuset", "auto or a list of cores like 0-3,8", or_auto(|text| text.parse().ok()))?,
             memory_bytes: self.read("memory", "auto or a size like 512MiB or 4G", or_auto(size))?,
             journal_bytes: self.read("journal-bytes", "a size from 32MiB to 64GiB in steps of 4096", journal_bytes)?,
+            produce_rate_max: self.read("produce-rate-max", "off or a size from 64KiB", or_off(produce_rate))?,
             disk_reserve_bytes: self.read("disk-reserve", "a size like 512MiB", size)?,
             retention_check_interval: self.read(
                 "retention-check-interval",
@@ -249,6 +253,13 @@ pub(crate) fn remarks_on_variables(variables: impl Iterator<Item = String>) -> V
 
 fn size(text: &str) -> Option<u64> {
     quantity::size(text).ok()
+}
+
+/// A connection that is ahead of it by the largest produce is not silent for longer than one may be.
+const PRODUCE_RATE_MIN: u64 = 64 << 10;
+
+fn produce_rate(text: &str) -> Option<u64> {
+    size(text).filter(|bytes| *bytes >= PRODUCE_RATE_MIN)
 }
 
 fn interval(text: &str) -> Option<Duration> {
@@ -389,6 +400,7 @@ mod tests {
             cpuset: None,
             memory_bytes: None,
             journal_bytes: limits::JOURNAL_BYTES_DEFAULT,
+            produce_rate_max: None,
             disk_reserve_bytes: 512 << 20,
             retention_check_interval: Duration::from_secs(300),
             fetch_path: None,
@@ -416,6 +428,7 @@ smp = 2                          # corelog.toml line 1
 cpuset = "0-1"                   # default: auto
 memory = "2G"                    # CORELOG_MEMORY
 journal-bytes = "128MiB"         # default
+produce-rate-max = "off"         # default
 disk-reserve = "512MiB"          # default
 retention-check-interval = "5m"  # default
 fetch-path = "auto"              # default
@@ -466,6 +479,10 @@ insecure = false                 # default
             (
                 "retention-check-interval = \"0\"",
                 "retention-check-interval = `0` (corelog.toml line 1) is not allowed: it must be a duration from 1ms, like 5m",
+            ),
+            (
+                "produce-rate-max = \"1k\"",
+                "produce-rate-max = `1k` (corelog.toml line 1) is not allowed: it must be off or a size from 64KiB",
             ),
             (
                 "fetch-path = \"sendfile\"",

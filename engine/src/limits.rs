@@ -379,6 +379,7 @@ impl fmt::Display for Bytes {
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.unit {
+            Unit::Bytes if self.value == u64::MAX => f.write_str("none"),
             // A bound is shown exactly.
             Unit::Bytes if !self.value.is_multiple_of(KIB) => write!(f, "{} B", self.value),
             Unit::Bytes => Bytes(self.value).fmt(f),

@@ -34,6 +34,8 @@ pub struct Limits {
     pub requests_max: usize,
     /// Bytes of produce bodies of one connection that are not answered yet. One may go over it alone.
     pub request_bytes_max: usize,
+    /// Bytes of produces of one connection in a second; `u64::MAX` is no bound. The last produce may go over it.
+    pub produce_rate_max: u64,
     /// Bytes of responses of one connection that its client has not taken yet. The last one may go over it.
     pub outgoing_bytes_max: usize,
     /// The same of all connections of a shard together.
@@ -84,6 +86,7 @@ impl Default for Limits {
             body_bytes_max: MESSAGE_BYTES_MAX + BODY_BYTES_EXTRA,
             requests_max: REQUESTS_IN_FLIGHT_MAX as usize,
             request_bytes_max: 32 << 20,
+            produce_rate_max: u64::MAX,
             outgoing_bytes_max: 2 << 20,
             shard_outgoing_bytes_max: 64 << 20,
             frame_bytes_max: 2 * MESSAGE_BYTES_MAX as usize,
@@ -106,15 +109,17 @@ impl Default for Limits {
 const STOPS: &str = "nothing more is read from the connection until there is room";
 
 impl Limits {
-    /// The defaults, and of a shard's buffers as much as the node's memory budget gives, and so many connections.
-    pub fn within(pool: &PoolBudget, connections_max: u32) -> Limits {
+    /// The defaults, and of a shard's buffers as much as the node's memory budget gives, and so many connections. Without a
+    /// `produce_rate_max` there is none.
+    pub fn within(pool: &PoolBudget, connections_max: u32, produce_rate_max: Option<u64>) -> Limits {
         let (frame_bytes_max, shard_outgoing_bytes_max) = (pool.frames as usize, pool.outgoing as usize);
         let connections_max = connections_max as usize;
-        Limits { connections_max, frame_bytes_max, shard_outgoing_bytes_max, ..Limits::default() }
+        let produce_rate_max = produce_rate_max.unwrap_or(u64::MAX);
+        Limits { connections_max, frame_bytes_max, shard_outgoing_bytes_max, produce_rate_max, ..Limits::default() }
     }
 
     /// One line per bound. Those that the engine's table has as well are left to it.
-    pub fn table(&self) -> [Limit; 23] {
+    pub fn table(&self) -> [Limit; 24] {
         let bytes = |name, value: usize, past| Limit { name, value: value as u64, unit: Unit::Bytes, past };
         let count = |name, value: usize, past| Limit { name, value: value as u64, unit: Unit::Count, past };
         let time = |name, value: Duration, past| Limit {
@@ -138,6 +143,12 @@ impl Limits {
             bytes("body of a frame", self.body_bytes_max as usize, "frame_too_large, the connection is closed"),
             bytes("compressed batches of a produce once unpacked", self.unpacked_bytes_max, "invalid_batch"),
             bytes("produce bodies of a connection not yet answered", self.request_bytes_max, STOPS),
+            Limit {
+                name: "produces of a connection a second",
+                value: self.produce_rate_max,
+                unit: Unit::Bytes,
+                past: "nothing more is read from the connection until its time has come (`produce-rate-max`)",
+            },
             bytes("responses of a connection not yet taken", self.outgoing_bytes_max, STOPS),
             bytes(
                 "responses of a shard's connections not yet taken",
@@ -179,7 +190,7 @@ mod tests {
         assert!((limits.body_bytes_max as usize).next_power_of_two() <= BLOCK_MAX, "nor does doubling ask for more");
         let least = MemoryBudget::plan(least_memory(1), 1).unwrap().pool;
         assert!(
-            Limits::within(&least, CONNECTIONS_MAX).frame_bytes_max >= BLOCK_MAX,
+            Limits::within(&least, CONNECTIONS_MAX, None).frame_bytes_max >= BLOCK_MAX,
             "one such frame is possible on every node"
         );
     }

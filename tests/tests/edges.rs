@@ -6,13 +6,16 @@ use corelog_tests::edges::{Fault, Kind, Options, run};
 use std::time::Duration;
 
 const MEMORY: u64 = 1 << 30;
+/// Far below what the disk takes of eight producers, so that they are far over it.
+const PRODUCE_RATE: u64 = 4 << 20;
 const BESIDE: Duration = Duration::from_secs(4);
 /// Longer than the time to the hello, so that those who never say it are closed and come again.
 const BESIDE_SILENT: Duration = Duration::from_secs(12);
 
 fn endure(kind: Kind) {
     let beside = if kind == Kind::Silent { BESIDE_SILENT } else { BESIDE };
-    let options = Options { beside, rounds: 1, memory: MEMORY };
+    let produce_rate = (kind == Kind::Flood).then_some(PRODUCE_RATE);
+    let options = Options { beside, rounds: 1, memory: MEMORY, produce_rate };
     let row = run(kind, &options, &mut |line| println!("{line}")).expect("a run");
     println!("{row}\n{}", row.numbers);
     let faults: Vec<_> = row.faults().into_iter().filter(|fault| *fault != Fault::Latency).collect();

@@ -187,6 +187,7 @@ smp = 1                          # CORELOG_SMP
 cpuset = "0"                     # corelog.toml line 2
 memory = "600MiB"                # corelog.toml line 1
 journal-bytes = "128MiB"         # default
+produce-rate-max = "off"         # default
 disk-reserve = "512MiB"          # default
 retention-check-interval = "5m"  # default
 fetch-path = "direct"            # default: auto

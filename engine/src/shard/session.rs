@@ -4,7 +4,7 @@ use super::event::Event;
 use super::remote::Reply;
 use crate::error::AppendError;
 use crate::model::Offset;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -51,13 +51,35 @@ pub struct Session(Rc<Inner>);
 struct Inner {
     completed: RefCell<VecDeque<Completed>>,
     arrived: Event,
+    share: Cell<Share>,
+}
+
+/// How much of what is in memory and not in segments came by a session.
+#[derive(Debug, Clone, Copy, Default)]
+struct Share {
+    /// The last checkpoint's boundary.
+    boundary: u64,
+    /// Bytes appended since, and between it and the one before.
+    since: u64,
+    before: u64,
+}
+
+impl Share {
+    /// The same after the boundary that is the last one now.
+    fn at(self, boundary: u64) -> Share {
+        match boundary - self.boundary {
+            0 => self,
+            1 => Share { boundary, since: 0, before: self.since },
+            _ => Share { boundary, since: 0, before: 0 },
+        }
+    }
 }
 
 impl Session {
     /// A mailbox with room for `capacity` outcomes before it first grows.
     pub fn new(capacity: usize) -> Session {
         let completed = RefCell::new(VecDeque::with_capacity(capacity));
-        Session(Rc::new(Inner { completed, arrived: Event::default() }))
+        Session(Rc::new(Inner { completed, arrived: Event::default(), share: Cell::default() }))
     }
 
     /// Takes the oldest outcome.
@@ -85,6 +107,18 @@ impl Session {
     /// Whether this is the same mailbox.
     pub fn is(&self, other: &Session) -> bool {
         Rc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Counts bytes that were appended for it after this boundary.
+    pub(super) fn add_to_share(&self, boundary: u64, bytes: usize) {
+        let share = self.0.share.get().at(boundary);
+        self.0.share.set(Share { since: share.since + bytes as u64, ..share });
+    }
+
+    /// Bytes appended for it since the boundary before this one, which is the last.
+    pub(super) fn share(&self, boundary: u64) -> u64 {
+        let share = self.0.share.get().at(boundary);
+        share.since + share.before
     }
 
     pub(crate) fn appended(&self, ticket: u64, base: Offset, next: Offset) {

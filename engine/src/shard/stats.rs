@@ -164,6 +164,8 @@ pub struct ShardCounters {
     pub requests: Cell<u64>,
     /// Requests that were answered with an error; by who serves them.
     pub refusals: Cell<u64>,
+    /// Times that a producer was not read from for being ahead of its rate; by who serves it.
+    pub throttles: Cell<u64>,
 }
 
 /// Adds to a count.
@@ -256,6 +258,7 @@ impl Shard {
             total("connections_accepted", "Connections that were accepted", &own.connections_accepted),
             total("requests", "Requests of clients", &own.requests),
             total("refusals", "Requests that were answered with an error", &own.refusals),
+            total("throttles", "Times that a producer ahead of its rate was not read from for a while", &own.throttles),
             total("appends", "Produces that were appended", &own.appends),
             total("appended_records", "Records that were appended", &own.appended_records),
             total("appended_bytes", "Bytes of record batches that were appended", &own.appended_bytes),

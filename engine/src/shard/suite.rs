@@ -57,6 +57,7 @@ cases! {
     a_topic_made_again_is_empty: delete_topic, read_made_again;
     time_finds_offsets: list_offsets;
     what_is_wrong_is_refused: refuse;
+    who_takes_much_memory_stops_first: take_much;
     a_watch_tells_once: watch;
     durability_is_a_topics_choice: mix_durability, read_flushed;
     a_stretch_without_flushes_is_bounded: write_without_flushes;
@@ -316,8 +317,32 @@ async fn crowd(shard: Shard) {
         for _ in 0..300 {
             outcome(&session).await.expect("it is durable");
         }
-        shard.room().await;
+        shard.room(&session).await;
     }
+}
+
+/// Appends until memory is scarce for who does; there still is some for another one.
+async fn take_much(shard: Shard) {
+    create(&shard, "much", 1, &[]).await;
+    create(&shard, "little", 1, &[]).await;
+    let (much, little) = (partition(&shard, "much", 0), partition(&shard, "little", 0));
+    append_range(&shard, much, 0..1, 100).await;
+    append_range(&shard, little, 0..1, 100).await;
+    let (hoarder, other) = (Session::new(1), Session::new(1));
+    let mut taken = 0;
+    while !shard.is_crowded(&hoarder) {
+        shard.append(much, &batch(&[&numbered(1, 150_000)], 1), &hoarder, 1).expect("it is taken");
+        taken += 1;
+        assert!(taken < 100, "memory is bounded");
+    }
+    assert!(!shard.is_crowded(&other));
+    shard.append(little, &batch(&[&numbered(1, 100)], 1), &other, 1).expect("it is taken");
+    assert!(!shard.is_crowded(&other));
+    shard.room(&hoarder).await;
+    for _ in 0..taken {
+        outcome(&hoarder).await.expect("it is durable");
+    }
+    outcome(&other).await.expect("it is durable");
 }
 
 async fn read_crowd(shard: Shard) {

@@ -2,7 +2,7 @@
 
 use super::event::Event;
 use super::partition::{Partition, Sealed};
-use super::{PartitionHandle, Shard};
+use super::{PartitionHandle, Session, Shard};
 use crate::error::AppendError;
 use crate::log::paths;
 use crate::log::retention::{Rest, Segment, expired, seal_due};
@@ -15,6 +15,9 @@ use std::time::Duration;
 const SPACE_INTERVAL: Duration = Duration::from_millis(500);
 /// How often whoever waits for memory looks again: appends that waited for their segment do not say when they are gone.
 const ROOM_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Of the memory for tails, one part of so many is much for one session.
+const MUCH: u64 = 64;
 
 /// Partitions that are looked at before others get their turn.
 const PARTITIONS_A_TURN: usize = 128;
@@ -213,18 +216,23 @@ impl Shard {
         self.0.config.tail_bytes_max.saturating_sub(self.0.tail_bytes.get()) / 1024
     }
 
-    /// Whether memory for appends is scarce; never while the shard refuses them anyway.
-    pub fn is_crowded(&self) -> bool {
-        let crowded = self.0.checkpoints.dirty() > self.0.config.tail_bytes_max as u64 / 4 * 3
-            || self.0.waiting_bytes.get() > self.0.config.waiting_bytes_max / 4 * 3;
+    /// Whether memory for appends is too scarce for more of this session's; never while the shard refuses them anyway. Who
+    /// has taken much of it stops first, and leaves the rest to those who have taken little.
+    pub fn is_crowded(&self, session: &Session) -> bool {
+        let tail = self.0.config.tail_bytes_max as u64;
+        let takes_much = session.share(self.0.checkpoints.boundary.get()) > tail / MUCH;
+        let eighths = if takes_much { 6 } else { 7 };
+        let crowded = self.0.checkpoints.dirty() > tail / 8 * eighths
+            || self.0.waiting_bytes.get() > self.0.config.waiting_bytes_max / 8 * eighths as usize;
         crowded && self.check_running().is_ok()
     }
 
-    /// Waits while memory for appends is scarce: to stop taking them from a connection is better than to refuse them.
-    pub async fn room(&self) {
+    /// Waits while memory is too scarce for more of this session's appends: to stop taking them from a connection is better
+    /// than to refuse them.
+    pub async fn room(&self, session: &Session) {
         loop {
             let relieved = self.0.checkpoints.completed.wait();
-            if !self.is_crowded() {
+            if !self.is_crowded(session) {
                 return;
             }
             either(relieved, self.reactor().sleep(ROOM_INTERVAL)).await;

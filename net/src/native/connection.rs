@@ -6,6 +6,7 @@
 
 use super::foreign;
 use super::inbox::{Inbox, Next};
+use super::rate::Rate;
 use super::refusal::Refusal;
 use super::server::Shared;
 use super::state::{Phase, State};
@@ -38,6 +39,7 @@ pub(super) struct Connection {
     pub(super) room: Event,
     /// Has asked for a produce.
     produces: Cell<bool>,
+    rate: Rate,
     stream: Stream,
     peer: SocketAddr,
     accepted: Instant,
@@ -72,6 +74,7 @@ impl Connection {
             session: Session::new(SESSION_CAPACITY),
             room: Event::default(),
             produces: Cell::new(false),
+            rate: Rate::new(shared.limits.produce_rate_max),
             stream,
             peer,
             accepted: now,
@@ -164,10 +167,8 @@ impl Connection {
     async fn receive_all(self: &Rc<Self>) {
         let mut inbox = Inbox::new(self.shard().reactor().pool(), &self.shared.frame_memory);
         loop {
-            // A producer is not listened to while memory for appends is scarce: that is better than to refuse it.
-            if self.produces.get() && self.shard().is_crowded() {
-                self.stream.pause();
-                self.shard().room().await;
+            if self.produces.get() {
+                self.hold_back().await;
             }
             let Ok(Some(chunk)) = self.stream.receive().await else { return };
             self.times.heard.set(self.now());
@@ -177,6 +178,26 @@ impl Connection {
                 self.note_frame_in_part(&inbox);
             }
         }
+    }
+
+    /// A producer is not listened to while it is ahead of the rate that it may have, nor while memory for its appends is
+    /// scarce: that is better than to refuse it.
+    async fn hold_back(&self) {
+        while let Some(debt) = self.rate.debt(self.now()).filter(|_| self.is_open()) {
+            self.stop_listening();
+            count(&self.shard().counters().throttles, 1);
+            either(self.room.wait(), self.shard().reactor().sleep(debt)).await;
+        }
+        if self.shard().is_crowded(&self.session) {
+            self.stop_listening();
+            self.shard().room(&self.session).await;
+        }
+    }
+
+    fn stop_listening(&self) {
+        self.stream.pause();
+        // The rest of a frame cannot come meanwhile.
+        self.times.frame_began.set(None);
     }
 
     fn is_open(&self) -> bool {
@@ -279,7 +300,10 @@ impl Connection {
     fn take_frame(self: &Rc<Self>, frame: &Frame<'_>) {
         let mut state = self.state.borrow_mut();
         let header = frame.header;
-        self.produces.set(self.produces.get() || header.operation == Operation::Produce as u8);
+        if header.operation == Operation::Produce as u8 {
+            self.produces.set(true);
+            self.rate.take(self.now(), frame.size());
+        }
         match (state.phase, Request::decode(frame)) {
             (Phase::Greeting, Ok(Request::Hello(hello))) => state.greet(self, header, &hello),
             (Phase::Greeting, Ok(_) | Err(FrameError::UnknownOperation(_) | FrameError::Unexpected { .. })) => {

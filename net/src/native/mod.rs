@@ -11,6 +11,7 @@ mod inbox;
 mod outbox;
 mod partitions;
 mod produce;
+mod rate;
 mod refusal;
 mod server;
 mod slots;

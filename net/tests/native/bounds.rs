@@ -57,6 +57,48 @@ fn past_the_bound_of_produce_bytes_requests_wait_and_all_are_done() {
 }
 
 #[test]
+fn a_producer_ahead_of_its_rate_waits_and_others_do_not() {
+    let limits = Limits { produce_rate_max: 100_000, ..Limits::default() };
+    run(with(limits), |client| async move {
+        let (mut greedy, handles) = client.with_topic("t", 1).await;
+        let mut modest = client.connect().await;
+        let handle = modest.open("t", 0).await;
+        let began = client.reactor.now();
+        let mut asked = Vec::new();
+        for _ in 0..20 {
+            asked.push(greedy.ask_produce(handles[0], 0, &batch(&["x".repeat(20_000)])).await);
+        }
+        for _ in 0..10 {
+            let before = client.reactor.now();
+            modest.put(handle, &["little"]).await;
+            let took = client.reactor.now().since(before);
+            assert!(took < Duration::from_millis(100), "{took:?}");
+        }
+        for correlation in asked {
+            assert!(matches!(greedy.answer(correlation).await.response(), Response::Produce(_)));
+        }
+        // The burst and the last one come before their time.
+        let took = client.reactor.now().since(began);
+        assert!(took > Duration::from_millis(3600) && took < Duration::from_millis(4200), "{took:?}");
+        assert!(client.node.shards.borrow()[0].as_ref().unwrap().counters().throttles.get() > 10);
+    });
+}
+
+#[test]
+fn a_frame_whose_rest_is_not_read_yet_is_not_late() {
+    let limits = Limits { produce_rate_max: 100_000, frame_time: Duration::from_secs(1), ..Limits::default() };
+    run(with(limits), |client| async move {
+        let (mut wire, handles) = client.with_topic("t", 1).await;
+        let large = batch(&["x".repeat(400_000)]);
+        let frames = [1000, 1001].map(|correlation| frame(Operation::Produce, correlation, handles[0], 0, &large));
+        wire.send(&frames.concat()).await;
+        for correlation in [1000, 1001] {
+            assert!(matches!(wire.answer(correlation).await.response(), Response::Produce(_)));
+        }
+    });
+}
+
+#[test]
 fn a_slow_reader_is_bounded_then_cut_and_harms_nobody() {
     let limits = Limits { outgoing_bytes_max: 256 << 10, send_time: Duration::from_secs(20), ..Limits::default() };
     run(with(limits), |client| async move {

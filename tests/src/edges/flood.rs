@@ -11,9 +11,11 @@ use nix::sys::epoll::EpollFlags;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-/// A batch: 64 KiB.
+/// Of a batch.
 const RECORDS: u32 = 64;
 const RECORD_BYTES: usize = 1000;
+/// About as long as it is.
+pub(super) const BATCH_BYTES: usize = RECORDS as usize * RECORD_BYTES;
 const RECEIVE_BYTES: usize = 64 << 10;
 /// Writes before others have their turn.
 const WRITES_AT_ONCE: usize = 8;

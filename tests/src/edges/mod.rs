@@ -48,6 +48,7 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const ALONE: Duration = Duration::from_secs(15);
 /// Descriptors of this process beside those of a crowd.
 const OWN_FILES: u64 = 256;
+const FLOOD_BATCH_BYTES: usize = flood::BATCH_BYTES;
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What is asked for.
@@ -59,6 +60,8 @@ pub struct Options {
     pub rounds: u32,
     /// `--memory` of the server, bytes.
     pub memory: u64,
+    /// Its `--produce-rate-max`, bytes; for those that produce over it.
+    pub produce_rate: Option<u64>,
 }
 
 /// Puts a crowd beside honest clients. `say` is told a line now and then.
@@ -68,8 +71,9 @@ pub struct Options {
 pub fn run(kind: Kind, options: &Options, say: &mut dyn FnMut(&str)) -> Result<Row> {
     check_files(kind)?;
     let memory = options.memory.to_string();
-    let node =
-        Node::start(SHARDS, &["--memory", &memory, "--retention-check-interval", "1s", "--disk-reserve", "64MiB"]);
+    let rate = options.produce_rate.map_or("off".to_owned(), |rate| rate.to_string());
+    let others = ["--retention-check-interval", "1s", "--disk-reserve", "64MiB"];
+    let node = Node::start(SHARDS, &[&["--memory", &memory, "--produce-rate-max", &rate][..], &others].concat());
     let shards = prepare(&node, kind)?;
     let epoch = Instant::now();
     let honest = Honest::start(&node.bootstrap(), epoch)?;
@@ -95,6 +99,7 @@ pub fn run(kind: Kind, options: &Options, say: &mut dyn FnMut(&str)) -> Result<R
         answers,
         peak_bytes: stay.node.peak_bytes(),
         memory: options.memory,
+        produce_rate: options.produce_rate,
         descriptors: (descriptors_before, descriptors_after),
     })
 }

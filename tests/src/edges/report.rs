@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// How much longer others may take beside a crowd, at the 99th percentile.
 const RATIO_MAX: f64 = 2.0;
+/// A flood that got less than this of what it was allowed was not over it.
+const PART_OF_LIMIT_MIN: f64 = 0.7;
 /// Files that a server has open at work and not at rest, a new checkpoint beside the old one for example. What a crowd leaves is
 /// one descriptor for each of its connections, of which it has eight at least.
 const BUSY_FILES: usize = 4;
@@ -39,6 +41,8 @@ pub enum Fault {
     Descriptors,
     /// Honest clients waited more than twice as long.
     Latency,
+    /// The crowd was not what it should be: producers did not get to their limit, so that nobody knows about those over it.
+    Crowd,
 }
 
 /// One kind of crowd.
@@ -57,6 +61,8 @@ pub struct Row {
     pub peak_bytes: u64,
     /// What it was given.
     pub memory: u64,
+    /// What each producer was allowed, bytes a second.
+    pub produce_rate: Option<u64>,
     /// The server's open descriptors but those of segments, before the first crowd and after the last: the most there were.
     pub descriptors: (usize, usize),
 }
@@ -70,8 +76,22 @@ impl Row {
             (self.peak_bytes > self.memory, Fault::Memory),
             (after > before + BUSY_FILES, Fault::Descriptors),
             (self.acknowledged().ratio() > RATIO_MAX || self.read().ratio() > RATIO_MAX, Fault::Latency),
+            (self.part_of_limit().is_some_and(|part| part < PART_OF_LIMIT_MIN), Fault::Crowd),
         ];
         wrong.into_iter().filter_map(|(is_wrong, fault)| is_wrong.then_some(fault)).collect()
+    }
+
+    /// What each of a flood's producers got, bytes a second.
+    pub fn flood_rate(&self) -> f64 {
+        let beside = self.windows.iter().filter(|window| window.part == Part::Beside);
+        let time: Duration = beside.map(|window| window.to - window.from).sum();
+        let bytes = self.numbers.acknowledged as f64 * super::FLOOD_BATCH_BYTES as f64;
+        bytes / time.as_secs_f64().max(f64::MIN_POSITIVE) / self.kind.connections() as f64
+    }
+
+    fn part_of_limit(&self) -> Option<f64> {
+        let rate = self.produce_rate.filter(|_| self.kind == Kind::Flood)?;
+        Some(self.flood_rate() / rate as f64)
     }
 
     fn acknowledged(&self) -> Pair {
@@ -145,6 +165,7 @@ impl fmt::Display for Fault {
             Fault::Memory => "memory",
             Fault::Descriptors => "descriptors",
             Fault::Latency => "p99",
+            Fault::Crowd => "not at the limit",
         })
     }
 }
@@ -169,6 +190,7 @@ mod tests {
             answers: Answers { read: acknowledged.clone(), acknowledged, failures: Vec::new() },
             peak_bytes: 5,
             memory: 5,
+            produce_rate: None,
             descriptors: (7, 7),
         }
     }
@@ -180,6 +202,14 @@ mod tests {
         assert_eq!(Row { peak_bytes: 6, ..row(1) }.faults(), [Fault::Memory]);
         assert_eq!(Row { descriptors: (7, 11), ..row(1) }.faults(), []);
         assert_eq!(Row { descriptors: (7, 12), ..row(1) }.faults(), [Fault::Descriptors]);
+        let flood = |acknowledged| Row {
+            kind: Kind::Flood,
+            numbers: Numbers { acknowledged, ..Numbers::default() },
+            produce_rate: Some(super::super::FLOOD_BATCH_BYTES as u64),
+            ..row(1)
+        };
+        // Eight producers, two seconds, a batch a second each.
+        assert_eq!((flood(11).faults(), flood(12).faults()), (vec![Fault::Crowd], vec![]));
         let mut unanswered = row(1);
         unanswered.answers.read.pop();
         assert_eq!(unanswered.faults(), [Fault::Answers]);

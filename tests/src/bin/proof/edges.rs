@@ -5,11 +5,14 @@ use clap::Args;
 use corelog_tests::edges::{Kind, Options, Row, run as run_kind};
 use std::time::Duration;
 
+const MIB: f64 = 1024.0 * 1024.0;
+
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   proof edges
   proof edges --seconds 600 --rounds 1 --only flood      producers far over the limit for ten minutes on end
+  proof edges --only flood --produce-rate-mib 0          the same without a limit: what they do to the others then
   proof edges --only silent --memory-mib 800
 
 Kinds: silent (10,000 connections that never say hello), never-read, byte-a-second, no-credit, flood.
@@ -27,6 +30,10 @@ pub(crate) struct Arguments {
     /// Memory that the server is given, MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     memory_mib: u64,
+    /// What a producer of the flood is allowed, MiB a second (the server's --produce-rate-max); 0 is no limit, where the
+    /// disk is shared as it comes
+    #[arg(long, value_name = "MIB", default_value_t = 8)]
+    produce_rate_mib: u64,
 }
 
 fn kind(name: &str) -> std::result::Result<Kind, String> {
@@ -39,6 +46,7 @@ pub(crate) fn run(arguments: &Arguments) -> std::result::Result<(), Failure> {
         beside: Duration::from_secs(arguments.seconds),
         rounds: arguments.rounds,
         memory: arguments.memory_mib << 20,
+        produce_rate: Some(arguments.produce_rate_mib << 20).filter(|rate| *rate > 0),
     };
     let kinds = Kind::ALL.into_iter().filter(|kind| arguments.only.is_none_or(|only| only == *kind));
     let rows = kinds.map(|kind| run_kind(kind, &options, &mut |line| println!("{line}")));
@@ -54,6 +62,11 @@ pub(crate) fn run(arguments: &Arguments) -> std::result::Result<(), Failure> {
 fn tell_more(row: &Row) {
     println!("{}: {}", row.kind, row.numbers);
     println!("{}: the longest that a newcomer waited for its welcome: {:.1?}", row.kind, row.newcomers.longest);
+    if row.kind == Kind::Flood {
+        let limit =
+            row.produce_rate.map_or("without a limit".to_owned(), |rate| format!("of {} MiB allowed", rate >> 20));
+        println!("{}: each producer got {:.1} MiB a second {limit}", row.kind, row.flood_rate() / MIB);
+    }
     if let Some(refusal) = &row.newcomers.refusal {
         println!("{}: a newcomer was not welcomed: {refusal}", row.kind);
     }
