@@ -1,6 +1,6 @@
 //! `corelog consume`: writes a topic's records to standard output.
 
-use crate::failure::Failure;
+use crate::failure::{Failure, for_terminal};
 use crate::format::{Format, Header, Shown, write_json};
 use crate::quantity;
 use crate::server::{ServerArgs, check_partitions, failed};
@@ -110,7 +110,7 @@ impl Halted {
         self.partitions = halted;
         // Who waits for what is to come may wait for ever.
         if goes_on {
-            eprintln!("corelog: {error}");
+            eprintln!("corelog: {}", for_terminal(&error.to_string()));
         }
         self.why = Some(self.why.take().map_or_else(|| error.to_string(), |before| format!("{before}; {error}")));
         Ok(())

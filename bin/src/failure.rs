@@ -47,3 +47,21 @@ impl Failure {
         }
     }
 }
+
+/// A text as a terminal may have it. Servers and files have their say in some: what would move the cursor, or worse, is
+/// replaced.
+pub(crate) fn for_terminal(text: &str) -> String {
+    text.chars()
+        .map(|sign| if sign.is_control() && sign != '\n' { char::REPLACEMENT_CHARACTER } else { sign })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_given_no_commands() {
+        assert_eq!(for_terminal("caf\u{e9}\nx\u{1b}[2J\u{9b}y\r"), "caf\u{e9}\nx\u{fffd}[2J\u{fffd}y\u{fffd}");
+    }
+}

@@ -94,7 +94,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let text = failure.to_string();
+            let text = failure::for_terminal(&failure.to_string());
             if !text.is_empty() {
                 eprintln!("corelog: {text}");
             }

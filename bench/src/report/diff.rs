@@ -106,7 +106,13 @@ pub(crate) fn run(args: &DiffArgs) -> Result<Diff> {
 
 fn read(path: &Path) -> Result<Report> {
     let text = std::fs::read_to_string(path).doing(&format!("reading {}", path.display()))?;
-    let wrong = |error| BenchError::Usage(format!("{} is no report of `bench --json`: {error}", path.display()));
+    let name = path.display();
+    if text.trim_start().starts_with('[') {
+        let why =
+            "a list, as `bench bars --json` prints: it is told whether each bar is met, and nothing else is compared";
+        return Err(BenchError::Usage(format!("{name} is {why}")));
+    }
+    let wrong = |error| BenchError::Usage(format!("{name} is no report of `bench --json`: {error}"));
     serde_json::from_str(&text).map_err(wrong)
 }
 

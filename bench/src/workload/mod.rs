@@ -5,7 +5,7 @@ mod sizes;
 
 pub use sizes::Sizes;
 
-use crate::error::{BenchError, Doing, Result};
+use crate::error::{BenchError, Result};
 use crate::load::{Pace, Span};
 use clap::{Args, ValueEnum};
 use corelog_batch::Codec;
@@ -216,7 +216,8 @@ impl WorkloadArgs {
     }
 
     fn read(path: &Path) -> Result<WorkloadArgs> {
-        let text = std::fs::read_to_string(path).doing(&format!("reading the workload {}", path.display()))?;
+        let unreadable = |error| BenchError::Usage(format!("cannot read the workload {}: {error}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
         let wrong = |error: toml::de::Error| {
             let line = 1 + text[..error.span().map_or(0, |span| span.start)].matches('\n').count();
             BenchError::Usage(format!("{} line {line}: {}", path.display(), error.message().replace('\n', " ")))
