@@ -7,7 +7,7 @@ use std::time::Duration;
 
 const MEMORY: u64 = 1 << 30;
 /// Far below what the disk takes of eight producers, so that they are far over it.
-const PRODUCE_RATE: u64 = 4 << 20;
+const PRODUCE_RATE: u64 = 2 << 20;
 const BESIDE: Duration = Duration::from_secs(4);
 /// Longer than the time to the hello, so that those who never say it are closed and come again.
 const BESIDE_SILENT: Duration = Duration::from_secs(12);
