@@ -44,7 +44,7 @@ pub(crate) struct Serve {
     /// Size of each shard's journal, from 32MiB to 64GiB [default: 128MiB]
     #[arg(long, value_name = "SIZE")]
     journal_bytes: Option<String>,
-    /// Bytes that one connection may produce in a second, from 64KiB: it is not read from while it is ahead of that
+    /// Bytes that one connection may produce in a second, from 2MiB: it is not read from while it is ahead of that
     /// [default: off]
     #[arg(long, value_name = "SIZE")]
     produce_rate_max: Option<String>,

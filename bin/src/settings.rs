@@ -161,7 +161,11 @@ impl Given {
             cpuset: self.read("cpuset", "auto or a list of cores like 0-3,8", or_auto(|text| text.parse().ok()))?,
             memory_bytes: self.read("memory", "auto or a size like 512MiB or 4G", or_auto(size))?,
             journal_bytes: self.read("journal-bytes", "a size from 32MiB to 64GiB in steps of 4096", journal_bytes)?,
-            produce_rate_max: self.read("produce-rate-max", "off or a size from 64KiB", or_off(produce_rate))?,
+            produce_rate_max: self.read(
+                "produce-rate-max",
+                "off or a size from 2MiB, like 32MiB",
+                or_off(produce_rate),
+            )?,
             disk_reserve_bytes: self.read("disk-reserve", "a size like 512MiB", size)?,
             retention_check_interval: self.read(
                 "retention-check-interval",
@@ -229,8 +233,8 @@ impl Given {
     }
 }
 
-/// What other commands, or this one beside its settings, take from the environment.
-const OTHER_VARIABLES: [&str; 2] = ["CORELOG_BOOTSTRAP", "CORELOG_CONFIG"];
+/// What other commands, the proofs, or this one beside its settings, take from the environment.
+const OTHER_VARIABLES: [&str; 3] = ["CORELOG_BIN", "CORELOG_BOOTSTRAP", "CORELOG_CONFIG"];
 /// Letters by which a slip may differ from what was meant. More is likelier to be a variable of somebody else's.
 const SLIPS_MAX: usize = 2;
 
@@ -255,8 +259,9 @@ fn size(text: &str) -> Option<u64> {
     quantity::size(text).ok()
 }
 
-/// A connection that is ahead of it by the largest produce is not silent for longer than one may be.
-const PRODUCE_RATE_MIN: u64 = 64 << 10;
+/// The largest produce, and what a client has on its way, are paid for long before clients give up a server that does not
+/// answer (30 s); and who went away in debt keeps its place for a few seconds only.
+const PRODUCE_RATE_MIN: u64 = 2 << 20;
 
 fn produce_rate(text: &str) -> Option<u64> {
     size(text).filter(|bytes| *bytes >= PRODUCE_RATE_MIN)
@@ -482,7 +487,7 @@ insecure = false                 # default
             ),
             (
                 "produce-rate-max = \"1k\"",
-                "produce-rate-max = `1k` (corelog.toml line 1) is not allowed: it must be off or a size from 64KiB",
+                "produce-rate-max = `1k` (corelog.toml line 1) is not allowed: it must be off or a size from 2MiB, like 32MiB",
             ),
             (
                 "fetch-path = \"sendfile\"",

@@ -1,5 +1,7 @@
 //! Columns for people: as wide as their widest cell, numbers to the right.
 
+use crate::failure::for_terminal;
+
 /// Rows under a heading.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
@@ -11,7 +13,7 @@ impl Table {
     }
 
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        self.rows.push(cells.into_iter().map(|cell| for_terminal(&cell)).collect());
     }
 
     pub(crate) fn text(&self) -> String {

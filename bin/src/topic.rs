@@ -1,6 +1,6 @@
 //! `corelog topic`: create, list, describe, alter and delete topics, and delete their records.
 
-use crate::failure::Failure;
+use crate::failure::{Failure, for_terminal};
 use crate::quantity;
 use crate::server::{ServerArgs, check_partitions, failed};
 use crate::table::Table;
@@ -312,7 +312,8 @@ fn text_of(topic: &TopicDescription, cluster: &ClusterInfo) -> String {
             note(partition).unwrap_or_default().to_owned(),
         ]);
     }
-    format!("topic {}, id {}\n{}\n{}", topic.name, topic.id, settings.collect::<String>(), table.text())
+    let facts = format!("topic {}, id {}\n{}", topic.name, topic.id, settings.collect::<String>());
+    format!("{}\n{}", for_terminal(&facts), table.text())
 }
 
 fn json_of(topic: &TopicDescription, cluster: &ClusterInfo) -> serde_json::Value {

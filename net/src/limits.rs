@@ -108,6 +108,10 @@ impl Default for Limits {
 
 const STOPS: &str = "nothing more is read from the connection until there is room";
 
+/// Clients have no more on its way than their rate lets them in this time: they give up a server that does not answer for
+/// half a minute.
+const ANSWER_SECONDS: u64 = 10;
+
 impl Limits {
     /// The defaults, and of a shard's buffers as much as the node's memory budget gives, and so many connections. Without a
     /// `produce_rate_max` there is none.
@@ -115,7 +119,17 @@ impl Limits {
         let (frame_bytes_max, shard_outgoing_bytes_max) = (pool.frames as usize, pool.outgoing as usize);
         let connections_max = connections_max as usize;
         let produce_rate_max = produce_rate_max.unwrap_or(u64::MAX);
-        Limits { connections_max, frame_bytes_max, shard_outgoing_bytes_max, produce_rate_max, ..Limits::default() }
+        let limits = Limits::default();
+        let in_time = usize::try_from(produce_rate_max.saturating_mul(ANSWER_SECONDS)).unwrap_or(usize::MAX);
+        let request_bytes_max = limits.request_bytes_max.min(in_time);
+        Limits {
+            connections_max,
+            frame_bytes_max,
+            shard_outgoing_bytes_max,
+            produce_rate_max,
+            request_bytes_max,
+            ..limits
+        }
     }
 
     /// One line per bound. Those that the engine's table has as well are left to it.

@@ -1,7 +1,7 @@
 //! Proofs that are asked to end do so in order: mounts before the daemons that serve them, then directories.
 
 use crate::disk;
-use corelog_bench::interrupt::{end_by, on_signal};
+use corelog_bench::interrupt::{clear, end_by, on_signal};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 pub fn watch() -> Result<(), String> {
     let note = |signal| {
         if ASKED.swap(true, Ordering::Relaxed) {
+            clear();
             end_by(signal);
         }
         println!("{signal}: what is under way ends first, and is cleared up; a second signal ends this at once");

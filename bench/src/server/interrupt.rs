@@ -1,9 +1,11 @@
 //! What a benchmark leaves behind when it is asked to end: nothing. Its servers are killed, its files removed.
 
 use crate::error::{Doing, Result};
-use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
 use nix::unistd::Pid;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{fs, process, thread};
 use tempfile::TempDir;
@@ -32,15 +34,27 @@ pub fn end_by(signal: Signal) -> ! {
     process::exit(128 + signal as i32)
 }
 
+/// Starts a program that can be asked to end: a child inherits which signals are blocked, and [`on_signal`] blocks those. One
+/// that comes in this instant ends the process as if nobody waited for it.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn spawn(command: &mut Command) -> io::Result<Child> {
+    let blocked = SigSet::empty().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+    let child = command.spawn();
+    blocked.thread_set_mask()?;
+    child
+}
+
 /// Calls `act` on a thread of its own for each SIGINT, SIGTERM or SIGHUP that comes. To be called before other threads
-/// begin, which inherit the mask.
+/// begin, which inherit the mask; programs inherit it as well, unless [`spawn`] starts them.
 ///
 /// # Errors
 /// When the system refuses to block the signals.
 pub fn on_signal(mut act: impl FnMut(Signal) + Send + 'static) -> Result<()> {
     let mut signals = SigSet::empty();
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().for_each(|signal| signals.add(signal));
-    signals.thread_block().map_err(std::io::Error::from).doing("waiting for signals")?;
+    signals.thread_block().map_err(io::Error::from).doing("waiting for signals")?;
     thread::spawn(move || {
         while let Ok(signal) = signals.wait() {
             act(signal);
@@ -75,7 +89,8 @@ pub(crate) fn ended(pid: u32) {
     left().servers.retain(|server| *server != pid);
 }
 
-fn clear() {
+/// Kills servers that run, and removes what was made for them.
+pub fn clear() {
     let left = left();
     for server in &left.servers {
         let _ = kill(Pid::from_raw(server.cast_signed()), Signal::SIGKILL);
@@ -90,4 +105,32 @@ fn clear() {
 
 fn left() -> MutexGuard<'static, Left> {
     LEFT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_program_that_is_started_here_can_be_asked_to_end() {
+        let mut asked = SigSet::empty();
+        asked.add(Signal::SIGTERM);
+        asked.thread_block().expect("the mask");
+        let mut child = spawn(Command::new("sleep").arg("60")).expect("sleep");
+        kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).expect("a signal");
+        let until = Instant::now() + Duration::from_secs(20);
+        let ended = loop {
+            match child.try_wait().expect("its status") {
+                None if Instant::now() < until => thread::sleep(Duration::from_millis(5)),
+                ended => break ended,
+            }
+        };
+        if ended.is_none() {
+            child.kill().expect("killed");
+        }
+        assert_eq!(ended.and_then(|ended| ended.signal()), Some(Signal::SIGTERM as i32));
+        assert_eq!(SigSet::thread_get_mask().map(|mask| mask.contains(Signal::SIGTERM)), Ok(true));
+    }
 }

@@ -7,6 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -59,6 +60,8 @@ impl Server {
             .args(["--smp", &options.smp.to_string()])
             .args(&options.more)
             .stdin(Stdio::null())
+            // Ctrl-C in a terminal goes to a group: it is ours to end it.
+            .process_group(0)
             .stdout(output.try_clone().doing(&doing)?)
             .stderr(output)
             .spawn()

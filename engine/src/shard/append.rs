@@ -67,13 +67,14 @@ impl Shard {
         check(bytes, &partition.settings)?;
         let since = self.reactor().clock();
         self.0.stages.record(Stage::Validate, since.since(came), 1);
-        session.add_to_share(self.0.checkpoints.boundary.get(), bytes.len());
         let asker = Asker { session: session.clone(), ticket, since };
         if partition.preparing || !is_ready(partition, bytes.len(), self.reactor().wall_clock()) {
-            return self.defer(handle, partition, bytes, asker);
+            self.defer(handle, partition, bytes, asker)?;
+        } else {
+            self.place(handle, partition, bytes, &asker)?;
+            self.reserve_ahead(handle, partition);
         }
-        self.place(handle, partition, bytes, &asker)?;
-        self.reserve_ahead(handle, partition);
+        session.add_to_share(self.0.checkpoints.boundary.get(), bytes.len());
         Ok(())
     }
 

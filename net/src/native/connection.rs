@@ -15,7 +15,7 @@ use corelog_batch::BatchError;
 use corelog_engine::error::AppendError;
 use corelog_engine::reactor::{Chunk, Instant, Outgoing, Sleep, Stream, either};
 use corelog_engine::shard::{Event, Session, Shard, Stage, count};
-use corelog_wire::{FLAG_RESPONSE, Frame, FrameError, FrameTooLarge, Header, Operation, Request, Status};
+use corelog_wire::{FLAG_RESPONSE, Frame, FrameError, FrameTooLarge, HEADER_BYTES, Header, Operation, Request, Status};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -183,9 +183,13 @@ impl Connection {
     /// A producer is not listened to while it is ahead of the rate that it may have, nor while memory for its appends is
     /// scarce: that is better than to refuse it.
     async fn hold_back(&self) {
-        while let Some(debt) = self.rate.debt(self.now()).filter(|_| self.is_open()) {
+        let debt = || self.rate.debt(self.now()).filter(|_| self.is_open());
+        if debt().is_some() {
             self.stop_listening();
             count(&self.shard().counters().throttles, 1);
+        }
+        // Whatever got room ends a wait; that of the end is one of them.
+        while let Some(debt) = debt() {
             either(self.room.wait(), self.shard().reactor().sleep(debt)).await;
         }
         if self.shard().is_crowded(&self.session) {
@@ -226,6 +230,7 @@ impl Connection {
                     continue;
                 }
                 Ok(Next::Skipped(header)) => {
+                    self.charge(header);
                     self.refuse(header, &Refusal::busy("no memory for a frame that arrives in parts"));
                     continue;
                 }
@@ -249,6 +254,7 @@ impl Connection {
                 turn = self.wait_to_go_on(is_admitted).await;
                 continue;
             }
+            self.charge(frame.header);
             match self.look_inside(turn.take(), &frame).await {
                 Ok(()) => self.take_frame(&frame),
                 Err(error) => self.refuse(frame.header, &AppendError::Invalid(error).into()),
@@ -297,13 +303,17 @@ impl Connection {
         either(self.room.wait(), more_memory).await;
     }
 
+    /// A produce counts whatever comes of it: refused ones cost their unpacking.
+    fn charge(&self, header: Header) {
+        if header.operation == Operation::Produce as u8 {
+            self.produces.set(true);
+            self.rate.take(self.now(), HEADER_BYTES + header.length as usize);
+        }
+    }
+
     fn take_frame(self: &Rc<Self>, frame: &Frame<'_>) {
         let mut state = self.state.borrow_mut();
         let header = frame.header;
-        if header.operation == Operation::Produce as u8 {
-            self.produces.set(true);
-            self.rate.take(self.now(), frame.size());
-        }
         match (state.phase, Request::decode(frame)) {
             (Phase::Greeting, Ok(Request::Hello(hello))) => state.greet(self, header, &hello),
             (Phase::Greeting, Ok(_) | Err(FrameError::UnknownOperation(_) | FrameError::Unexpected { .. })) => {

@@ -85,6 +85,47 @@ fn a_producer_ahead_of_its_rate_waits_and_others_do_not() {
 }
 
 #[test]
+fn refused_produces_count_as_well() {
+    let limits = Limits { produce_rate_max: 100_000, ..Limits::default() };
+    run(with(limits), |client| async move {
+        let (mut wire, handles) = client.with_topic("t", 1).await;
+        // Compressed, it says, and is not: refused before anything is appended.
+        let mut broken = batch(&["x".repeat(50_000)]);
+        broken[22] = 4;
+        let crc = corelog_batch::crc32c(&broken[21..]);
+        broken[17..21].copy_from_slice(&crc.to_be_bytes());
+        let began = client.reactor.now();
+        let mut asked = Vec::new();
+        for _ in 0..10 {
+            asked.push(wire.ask_produce(handles[0], 0, &broken).await);
+        }
+        for correlation in asked {
+            assert_eq!(wire.answer(correlation).await.header.status, Status::InvalidBatch as u16);
+        }
+        let took = client.reactor.now().since(began);
+        assert!(took > Duration::from_secs(4), "{took:?}");
+    });
+}
+
+#[test]
+fn a_pause_is_counted_once_whatever_is_answered_meanwhile() {
+    let limits = Limits { produce_rate_max: 100_000, ..Limits::default() };
+    run(with(limits), |client| async move {
+        let (mut wire, handles) = client.with_topic("t", 2).await;
+        for wait in 1..=40 {
+            let fetch = Fetch { offset: 0, bytes_max: 1, bytes_min: 1, wait_ms: 50 * wait };
+            wire.ask(Operation::Fetch, handles[1], &fetch).await;
+        }
+        wire.ask_produce(handles[0], 0, &batch(&["x".repeat(400_000)])).await;
+        for _ in 0..41 {
+            wire.next().await.unwrap();
+        }
+        let throttles = client.node.shards.borrow()[0].as_ref().unwrap().counters().throttles.get();
+        assert_eq!(throttles, 1);
+    });
+}
+
+#[test]
 fn a_frame_whose_rest_is_not_read_yet_is_not_late() {
     let limits = Limits { produce_rate_max: 100_000, frame_time: Duration::from_secs(1), ..Limits::default() };
     run(with(limits), |client| async move {

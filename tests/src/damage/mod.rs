@@ -74,7 +74,10 @@ impl std::str::FromStr for Damage {
         let parts: Vec<&str> = text.split(':').collect();
         let number = |text: &str| text.parse().map_err(|_| wrong());
         let (path, how) = match parts[..] {
-            [path, "flip", position, bit] => (path, How::Flipped(number(position)?, bit.parse().map_err(|_| wrong())?)),
+            [path, "flip", position, bit] => {
+                let bit = bit.parse().ok().filter(|bit| *bit < 8).ok_or_else(wrong)?;
+                (path, How::Flipped(number(position)?, bit))
+            }
             [path, "cut", length] => (path, How::Cut(number(length)?)),
             [path, "removed"] => (path, How::Removed),
             _ => return Err(wrong()),
@@ -84,6 +87,20 @@ impl std::str::FromStr for Damage {
 }
 
 impl Damage {
+    /// Whether there is something at that place.
+    fn check(&self, site: &Site) -> Result<(), String> {
+        let names = || site.files.keys().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        let Some(bytes) = site.files.get(&self.path) else {
+            return Err(format!("there is no {} here, but {}", self.path.display(), names()));
+        };
+        match self.how {
+            How::Flipped(at, _) | How::Cut(at) if at >= bytes.len() => {
+                Err(format!("{} has {} bytes, and {at} is not one of them", self.path.display(), bytes.len()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The file as it is then; nothing if it is gone.
     pub fn apply(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut bytes = bytes.to_vec();
@@ -135,8 +152,14 @@ impl fmt::Display for Report {
 }
 
 /// Damages the directory in all ways, on all cores, in an order that the seed decides, and tells of its progress.
-pub fn run(options: &Options) -> Report {
+///
+/// # Errors
+/// When the only damage that is asked for cannot be done.
+pub fn run(options: &Options) -> Result<Report, String> {
     let site = Site::make();
+    if let Some(only) = &options.only {
+        only.check(&site)?;
+    }
     let all = options.only.clone().map_or_else(|| damages(&site, options.seed), |only| vec![only]);
     let report = Mutex::new(Report { all: all.len(), ..Report::default() });
     let (queue, began) = (Mutex::new(all.into_iter()), Instant::now());
@@ -152,7 +175,7 @@ pub fn run(options: &Options) -> Report {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         (0..cores).for_each(|_| drop(scope.spawn(work)));
     });
-    report.into_inner().expect("the report")
+    Ok(report.into_inner().expect("the report"))
 }
 
 /// Everything that is done to the files: first what is cut or taken away, then bits, in an order that the seed decides.

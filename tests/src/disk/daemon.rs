@@ -1,6 +1,7 @@
 //! QEMU's storage daemon: an image as a file through FUSE, with a log of all that is asked of it.
 
 use super::{IMAGE_BYTES, LOG_BYTES, Result, log, run};
+use corelog_bench::interrupt::spawn;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, File};
@@ -30,7 +31,8 @@ impl Daemon {
         File::create(&log)?.set_len(LOG_BYTES)?;
         File::create(&export)?;
         let output = File::create(directory.join("daemon.out"))?;
-        let child = Command::new("setpriv")
+        let mut command = Command::new("setpriv");
+        command
             .args(["--pdeathsig", "KILL", "qemu-storage-daemon"])
             .args(["--blockdev", &format!("driver=file,node-name=image,filename={}", image.display())])
             // What a fault is put under.
@@ -50,9 +52,9 @@ impl Daemon {
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
-            .stderr(output)
-            .spawn()
-            .map_err(|error| format!("cannot run setpriv and qemu-storage-daemon: {error}"))?;
+            .stderr(output);
+        let child =
+            spawn(&mut command).map_err(|error| format!("cannot run setpriv and qemu-storage-daemon: {error}"))?;
         let mut daemon = Daemon { child, export };
         daemon.wait_ready(directory)?;
         Ok(daemon)

@@ -20,6 +20,7 @@ use crate::process::{Node, PATIENCE};
 use corelog_bench::Connection;
 use corelog_client::blocking::{Admin, Producer};
 use corelog_client::{ConnectOptions, NewRecord, ProducerOptions};
+use corelog_engine::limits::least_memory;
 use corelog_engine::rlimits::Rlimits;
 use crowd::Crowd;
 use honest::Honest;
@@ -70,6 +71,7 @@ pub struct Options {
 /// When it cannot be run here, or an honest client fails for good.
 pub fn run(kind: Kind, options: &Options, say: &mut dyn FnMut(&str)) -> Result<Row> {
     check_files(kind)?;
+    check_memory(options.memory)?;
     let memory = options.memory.to_string();
     let rate = options.produce_rate.map_or("off".to_owned(), |rate| rate.to_string());
     let others = ["--retention-check-interval", "1s", "--disk-reserve", "64MiB"];
@@ -111,6 +113,14 @@ fn check_files(kind: Kind) -> Result<()> {
         let what =
             format!("{} connections need {least} open files, and this process may have {files}", kind.connections());
         return Err(format!("{what}: raise the hard limit (ulimit -Hn, or LimitNOFILE=) and try again").into());
+    }
+    Ok(())
+}
+
+fn check_memory(memory: u64) -> Result<()> {
+    let least = least_memory(SHARDS);
+    if memory < least {
+        return Err(format!("a server of {SHARDS} shards needs at least {} MiB", least.div_ceil(1 << 20)).into());
     }
     Ok(())
 }

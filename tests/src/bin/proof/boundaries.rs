@@ -21,8 +21,9 @@ const EXAMPLES: &str = "\
 Examples:
   proof boundaries
   proof boundaries --seconds 60 --seed 7
-  CORELOG_KEEP=1 proof boundaries --only 117:after --seed 7     # one again; its directory is kept if it fails
+  CORELOG_KEEP=1 proof boundaries --only 117:after --seed 7     # its directory is kept if it fails
 
+Threads decide the order of operations: the same number is about the same place in another run, not the same operation.
 Takes the feature `planted`, with which the server can be ended at an operation of choice.";
 
 #[derive(Args)]
@@ -52,6 +53,10 @@ mod with_feature {
         };
         let report = boundaries::run(&options).map_err(Failure::Failed)?;
         println!("{report}");
+        Failure::unless_interrupted()?;
+        if report.killed == 0 {
+            return Err(Failure::Usage(format!("no run came to that boundary, of {} operations", report.operations)));
+        }
         if report.failures.is_empty() { Ok(()) } else { Err(Failure::Found) }
     }
 

@@ -34,7 +34,8 @@ pub(crate) fn run(args: &Damage) -> Result<(), Failure> {
     if options.only.is_none() {
         hush().map_err(Failure::Failed)?;
     }
-    let report = damage::run(&options);
+    let report = damage::run(&options).map_err(Failure::Usage)?;
     println!("{report}");
+    Failure::unless_interrupted()?;
     if report.failures.is_empty() { Ok(()) } else { Err(Failure::Found) }
 }

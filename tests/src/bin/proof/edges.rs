@@ -28,12 +28,17 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME", value_parser = kind)]
     only: Option<Kind>,
     /// Memory that the server is given, MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     memory_mib: u64,
     /// What a producer of the flood is allowed, MiB a second (the server's --produce-rate-max); 0 is no limit, where the
     /// disk is shared as it comes
-    #[arg(long, value_name = "MIB", default_value_t = 8)]
+    #[arg(long, value_name = "MIB", default_value_t = 8, value_parser = rate)]
     produce_rate_mib: u64,
+}
+
+fn rate(text: &str) -> std::result::Result<u64, String> {
+    let is_allowed = |rate: &u64| *rate == 0 || (2..=1 << 20).contains(rate);
+    text.parse().ok().filter(is_allowed).ok_or_else(|| "it must be 0 or a number from 2 to 1048576".to_owned())
 }
 
 fn kind(name: &str) -> std::result::Result<Kind, String> {

@@ -1,5 +1,6 @@
 //! How a proof ends when it does not hold, and the exit status that goes with it.
 
+use corelog_tests::interrupt;
 use std::process::ExitCode;
 
 /// Why a command did not end well.
@@ -13,6 +14,11 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// A proof that was cut short has not held, whatever it saw.
+    pub(crate) fn unless_interrupted() -> Result<(), Failure> {
+        interrupt::check().map_err(|error| Failure::Failed(error.to_string()))
+    }
+
     /// Says why, where nobody has yet.
     pub(crate) fn exit(self) -> ExitCode {
         let (why, code) = match self {

@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum)]
     fs: Fs,
     /// How many power cuts
-    #[arg(long, value_name = "N", default_value_t = 40)]
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = at_least_one)]
     cuts: usize,
     /// Decides where and how; printed, and drawn from the clock without it
     #[arg(long, value_name = "N")]
@@ -54,6 +54,10 @@ enum Control {
     Unflushed,
     /// Flushes of the disk do nothing
     DeafDisk,
+}
+
+fn at_least_one(text: &str) -> std::result::Result<usize, String> {
+    text.parse().ok().filter(|cuts| *cuts > 0).ok_or_else(|| "it must be a number from 1".to_owned())
 }
 
 impl Arguments {

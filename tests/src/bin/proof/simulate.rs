@@ -17,7 +17,7 @@ const SEEDS: u64 = 1 << 32;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Simulate {
     /// Begin no run after so many minutes
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     minutes: u64,
     /// Decides which seeds are run [default: CORELOG_SEED, or one of the time]
     #[arg(long)]
@@ -42,6 +42,9 @@ pub(crate) fn run(args: &Simulate) -> Result<(), Failure> {
     }
     for what in never() {
         println!("never met: {what}");
+    }
+    if outcome.failures.is_empty() {
+        Failure::unless_interrupted()?;
     }
     if outcome.failures.is_empty() && never().is_empty() { Ok(()) } else { Err(Failure::Found) }
 }
