@@ -63,7 +63,8 @@ impl Honest {
     pub(super) fn start(bootstrap: &str, epoch: Instant) -> Result<Honest> {
         let over = Arc::new(AtomicBool::new(false));
         let expected = Arc::new(AtomicU64::new(u64::MAX));
-        let options = ConsumerOptions { start: Start::End, ..ConsumerOptions::default() };
+        // Nobody has written to the topic. Where it ends is asked for with the first poll, which may come after a record.
+        let options = ConsumerOptions { start: Start::Beginning, ..ConsumerOptions::default() };
         let consumer = Consumer::connect(bootstrap, HONEST, options)?;
         let book: Arc<Mutex<Book>> = Arc::default();
         let settled = book.clone();
