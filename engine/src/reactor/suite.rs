@@ -10,7 +10,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -784,13 +784,14 @@ async fn a_sleeping_shard_is_woken(reactor: Reactor, mesh: MeshHandle<u64>) {
 /// No case takes anything like it.
 const CASE_LIMIT: Duration = Duration::from_secs(60);
 
-async fn within(reactor: &Reactor, limit: Duration, mut future: Pin<Box<dyn Future<Output = ()>>>) {
-    let mut limit = Box::pin(reactor.sleep(limit));
+/// What the future gives; it must not take longer than `limit`.
+pub(crate) async fn within<T>(reactor: &Reactor, limit: Duration, future: impl Future<Output = T>) -> T {
+    let (mut future, mut limit) = (pin!(future), pin!(reactor.sleep(limit)));
     poll_fn(|cx| {
         assert!(limit.as_mut().poll(cx).is_pending(), "took too long");
         future.as_mut().poll(cx)
     })
-    .await;
+    .await
 }
 
 /// Runs a shards' case on one of them.

@@ -49,7 +49,6 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const ALONE: Duration = Duration::from_secs(15);
 /// Descriptors of this process beside those of a crowd.
 const OWN_FILES: u64 = 256;
-const FLOOD_BATCH_BYTES: usize = flood::BATCH_BYTES;
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What is asked for.

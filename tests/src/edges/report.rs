@@ -1,6 +1,7 @@
 //! What came of honest clients beside a crowd, and whether that is what is promised.
 
 use super::crowd::Numbers;
+use super::flood::BATCH_BYTES;
 use super::guest::Kind;
 use super::honest::{Answers, Sample};
 use super::newcomer::Told;
@@ -85,7 +86,7 @@ impl Row {
     pub fn flood_rate(&self) -> f64 {
         let beside = self.windows.iter().filter(|window| window.part == Part::Beside);
         let time: Duration = beside.map(|window| window.to - window.from).sum();
-        let bytes = self.numbers.acknowledged as f64 * super::FLOOD_BATCH_BYTES as f64;
+        let bytes = self.numbers.acknowledged as f64 * BATCH_BYTES as f64;
         bytes / time.as_secs_f64().max(f64::MIN_POSITIVE) / self.kind.connections() as f64
     }
 
@@ -205,7 +206,7 @@ mod tests {
         let flood = |acknowledged| Row {
             kind: Kind::Flood,
             numbers: Numbers { acknowledged, ..Numbers::default() },
-            produce_rate: Some(super::super::FLOOD_BATCH_BYTES as u64),
+            produce_rate: Some(BATCH_BYTES as u64),
             ..row(1)
         };
         // Eight producers, two seconds, a batch a second each.

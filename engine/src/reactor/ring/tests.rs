@@ -2,8 +2,8 @@
 
 use super::{Avoid, DurableWrites, Options, StartError, run_ring};
 use crate::model::ShardId;
-use crate::reactor::suite::{self, poll_once};
-use crate::reactor::{Open, Outgoing, Reactor, Slice, WriteSync, either, mesh};
+use crate::reactor::suite::{self, poll_once, within};
+use crate::reactor::{Open, Outgoing, Reactor, Slice, WriteSync, mesh};
 use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, Write};
@@ -220,7 +220,7 @@ fn a_receive_ends_when_its_stream_is_shut_down_beside_a_reset() {
     run_ring(options(Avoid::default()), async |reactor| {
         let listener = reactor.listen(address()).await.unwrap();
         for _ in 0..40 {
-            let peer = std::net::TcpStream::connect(listener.local_addr()).unwrap();
+            let peer = TcpStream::connect(listener.local_addr()).unwrap();
             let (stream, _) = listener.accept().await.unwrap();
             let flood = thread::spawn(|| write_for_a_while_and_reset(peer));
             while stream.send(outgoing(filled(&reactor, 10))).await.0.is_ok() {
@@ -229,7 +229,7 @@ fn a_receive_ends_when_its_stream_is_shut_down_beside_a_reset() {
                 thread::sleep(Duration::from_micros(200));
             }
             stream.shutdown();
-            while let Some(Ok(Some(_))) = within(&reactor, stream.receive()).await {}
+            while let Ok(Some(_)) = within(&reactor, Duration::from_secs(10), stream.receive()).await {}
             assert!(flood.join().unwrap() > 0);
         }
     })
@@ -245,14 +245,6 @@ fn write_for_a_while_and_reset(mut peer: TcpStream) -> usize {
         written += peer.write(&[1; 64 << 10]).unwrap_or_default();
     }
     written
-}
-
-async fn within<T>(reactor: &Reactor, future: impl Future<Output = T>) -> Option<T> {
-    let mut value = None;
-    let future = async { value = Some(future.await) };
-    either(future, reactor.sleep(Duration::from_secs(10))).await;
-    assert!(value.is_some(), "it ends");
-    value
 }
 
 /// A stream that nobody reads is not received without end: the sender is stopped by its peer's full buffers.

@@ -36,6 +36,5 @@ pub(crate) fn run(args: &Damage) -> Result<(), Failure> {
     }
     let report = damage::run(&options).map_err(Failure::Usage)?;
     println!("{report}");
-    Failure::unless_interrupted()?;
-    if report.failures.is_empty() { Ok(()) } else { Err(Failure::Found) }
+    Failure::unless(report.failures.is_empty())
 }

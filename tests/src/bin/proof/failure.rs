@@ -14,8 +14,11 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// A proof that was cut short has not held, whatever it saw.
-    pub(crate) fn unless_interrupted() -> Result<(), Failure> {
+    /// What came of a proof: what it found counts also when it was cut short, but then it has not held.
+    pub(crate) fn unless(held: bool) -> Result<(), Failure> {
+        if !held {
+            return Err(Failure::Found);
+        }
         interrupt::check().map_err(|error| Failure::Failed(error.to_string()))
     }
 

@@ -43,8 +43,6 @@ pub(crate) fn run(args: &Simulate) -> Result<(), Failure> {
     for what in never() {
         println!("never met: {what}");
     }
-    if outcome.failures.is_empty() {
-        Failure::unless_interrupted()?;
-    }
-    if outcome.failures.is_empty() && never().is_empty() { Ok(()) } else { Err(Failure::Found) }
+    Failure::unless(outcome.failures.is_empty())?;
+    Failure::unless(never().is_empty())
 }
