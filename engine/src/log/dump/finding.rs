@@ -54,6 +54,8 @@ pub enum Remedy {
     Foreign,
     /// What lies where a segment will begin.
     Ahead,
+    /// The same where the journal is damaged: what is missing of it may have told of the file.
+    Unproven,
     /// An index that is not used.
     Rebuild,
     /// An index that leads astray.
@@ -78,21 +80,19 @@ pub enum Remedy {
     VerifyEnd,
 }
 
-const RESTORE: &str = "restore it from a backup or another replica; a server fences what it cannot read";
-
 impl Remedy {
     /// In a few words, for one line.
     pub fn advice(self) -> &'static str {
         match self {
-            Remedy::RestoreNode
-            | Remedy::RestoreShard
-            | Remedy::RestoreJournal
-            | Remedy::Fenced
-            | Remedy::RestoreSegment
-            | Remedy::RestoreMetadata => RESTORE,
+            Remedy::RestoreNode | Remedy::RestoreShard => "restore it from a backup: no server starts without it",
+            Remedy::RestoreMetadata => "restore it from a backup: until then no server starts, or changes topics",
+            Remedy::RestoreJournal | Remedy::Fenced | Remedy::RestoreSegment => {
+                "restore it from a backup; a server fences what it cannot read"
+            }
             Remedy::NextStart | Remedy::CutOff => "the next start clears it away",
             Remedy::Foreign => "a server leaves it alone: remove it if nobody needs it",
             Remedy::Ahead => "a server writes over it when a segment begins there",
+            Remedy::Unproven => "keep it: what is damaged may have told of it",
             Remedy::Rebuild | Remedy::Misleading => "remove the index file: it is built again from its segment",
             Remedy::WhenNeeded => "the server builds it again from its segment when it is asked for",
             Remedy::ReadOn => "readers stop there: have them go on behind it",
@@ -148,6 +148,11 @@ impl Remedy {
             }
             Remedy::Foreign => "Nothing: a server leaves it alone. Remove it if nobody needs it.",
             Remedy::Ahead => "Nothing: a server writes over it when a segment begins there.",
+            Remedy::Unproven => {
+                "Keep it: acknowledged records may be in it, for what would tell is damaged. corelog dump-log --records \
+                 shows them; copy to another topic what was acknowledged, or restore the whole data directory from a \
+                 backup of one moment."
+            }
             Remedy::Rebuild => {
                 "Nothing: the server builds it again from its segment when it is asked for. Check the disk, as the file was \
                  whole once."
@@ -175,6 +180,7 @@ impl Remedy {
             | Remedy::RestoreShard
             | Remedy::RestoreMetadata
             | Remedy::CutOff
+            | Remedy::Unproven
             | Remedy::Misleading
             | Remedy::ReadOn
             | Remedy::Newer

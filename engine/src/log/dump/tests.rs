@@ -384,6 +384,22 @@ fn a_damaged_entry_is_told_from_a_torn_one() {
     }
 }
 
+/// What the damaged entry and those behind it told of is not known: nothing may be called superfluous.
+#[test]
+fn beside_a_damaged_journal_a_later_segment_is_to_be_kept() {
+    let mut dir = DataDir::new();
+    let later = paths::segment(dir.root(), partition(), Offset(99));
+    write(&later, &padded(batch(Offset(99), &[vec![1; 100]])));
+    assert_eq!(dir.finds(Severity::Note, &later, "do not know it").risk, Risk::None);
+    dir.journal[70] ^= 1;
+    dir.write_journal();
+    for asked in [dir.root().to_owned(), paths::partition(dir.root(), partition()), later.clone()] {
+        let (found, _) = findings(&asked);
+        let of_it = found.iter().find(|finding| finding.path == later).unwrap_or_else(|| panic!("{found:#?}"));
+        assert_eq!((of_it.remedy, of_it.risk), (Remedy::Unproven, Risk::AtRisk), "{asked:?}: {of_it}");
+    }
+}
+
 #[test]
 fn blocks_that_an_entry_left_to_the_segment_are_looked_at() {
     // Entry 2 is known durable by entry 4, entry 3 is not.

@@ -40,7 +40,7 @@ pub fn verify(path: &Path, report: &mut dyn FnMut(Finding) -> io::Result<()>) ->
     let root = path.ancestors().skip(usize::from(kind != Kind::DataDir)).find(|above| above.join(NODE).is_file());
     // Held to the end: a server that starts meanwhile is told that the directory is in use.
     let _lock = root.map(keep_servers_out).transpose()?;
-    let mut verify = Verify { root, report, summary: Summary::default(), known: BTreeMap::new() };
+    let mut verify = Verify::new(root, report);
     verify.path(&path, kind)?;
     Ok(verify.summary)
 }
@@ -65,8 +65,7 @@ fn keep_servers_out(root: &Path) -> Result<Option<File>, DumpError> {
 /// When the directory cannot be read.
 pub fn topic_names(root: &Path) -> Result<BTreeMap<TopicId, String>, DumpError> {
     let mut silent = |_| Ok(());
-    let mut verify =
-        Verify { root: Some(root), report: &mut silent, summary: Summary::default(), known: BTreeMap::new() };
+    let mut verify = Verify::new(Some(root), &mut silent);
     verify.shards(root)?;
     let known = std::mem::take(&mut verify.known);
     let catalog = verify.catalog(root, known.get(&METADATA))?;
@@ -80,9 +79,15 @@ struct Verify<'a> {
     summary: Summary,
     /// What checkpoints and journals say of each partition.
     known: BTreeMap<PartitionId, Recovered>,
+    /// Whether they could all be read. If not, a file that they do not tell of may hold what was acknowledged.
+    is_told_whole: bool,
 }
 
-impl Verify<'_> {
+impl<'a> Verify<'a> {
+    fn new(root: Option<&'a Path>, report: &'a mut dyn FnMut(Finding) -> io::Result<()>) -> Verify<'a> {
+        Verify { root, report, summary: Summary::default(), known: BTreeMap::new(), is_told_whole: true }
+    }
+
     fn path(&mut self, path: &Path, kind: Kind) -> Result<(), DumpError> {
         match kind {
             Kind::DataDir => self.data_dir(path),
@@ -119,7 +124,7 @@ impl Verify<'_> {
     fn data_dir(&mut self, root: &Path) -> Result<(), DumpError> {
         self.shards(root)?;
         // With a node file, a checkpoint or a journal that cannot be read, it is not known what partitions there are.
-        let is_whole = self.summary.errors == 0;
+        self.is_told_whole = self.summary.errors == 0;
         let known = std::mem::take(&mut self.known);
         let catalog = self.catalog(root, known.get(&METADATA))?;
         for (id, recovered) in &known {
@@ -130,7 +135,8 @@ impl Verify<'_> {
                 self.partition(*id, recovered, &directory, None)?;
             }
         }
-        for directory in partition_directories(root)?.into_iter().filter(|_| is_whole) {
+        let is_told_whole = self.is_told_whole;
+        for directory in partition_directories(root)?.into_iter().filter(|_| is_told_whole) {
             if partition_of(&directory).is_none_or(|id| !known.contains_key(&id)) && !list(&directory)?.is_empty() {
                 let what = "no shard knows this partition: its topic was deleted, or nothing was ever acknowledged";
                 self.find(Severity::Note, &directory, None, what, Remedy::NextStart)?;
@@ -363,11 +369,11 @@ impl Verify<'_> {
         let (Some(root), Some(id)) = (self.root, partition_of(directory)) else { return Ok(None) };
         // Only what concerns the part that was asked for is to be reported and counted.
         let mut silent = |_| Ok(());
-        let mut all =
-            Verify { root: Some(root), report: &mut silent, summary: Summary::default(), known: BTreeMap::new() };
+        let mut all = Verify::new(Some(root), &mut silent);
         all.shards(root)?;
         let (errors, known) = (all.summary.errors, all.known.remove(&id));
         if errors > 0 {
+            self.is_told_whole = false;
             let what = format_args!("{errors} errors in checkpoints and journals of its data directory may concern it");
             self.find(Severity::Error, directory, None, what, Remedy::VerifyWhole)?;
         }
@@ -487,6 +493,9 @@ impl Verify<'_> {
                     None => ("it is none of corelog's files", Remedy::Foreign),
                     Some(base) if base < first => {
                         ("checkpoint and journal do not know it, or its records were deleted", Remedy::NextStart)
+                    }
+                    Some(_) if !self.is_told_whole => {
+                        ("what can be read of checkpoint and journal does not tell of it", Remedy::Unproven)
                     }
                     Some(_) => ("checkpoint and journal do not know it", Remedy::Ahead),
                 };
