@@ -10,7 +10,8 @@ use corelog_engine::reactor::Listener;
 use corelog_engine::shard::Shard;
 use corelog_net::admin;
 use corelog_net::limits::Limits;
-use corelog_net::native::{self, Options, Ports};
+use corelog_net::native::{self, Options};
+use corelog_net::transport::{Common, Ports};
 use corelog_tuning::ShardPlan;
 use std::fmt;
 use std::future::poll_fn;
@@ -87,12 +88,12 @@ async fn serve(start: ShardStart, address: Address, limits: Limits, serving: Sen
     }
     let shared = listen(&shard, address.listen).await?;
     // Clients use the host by which they know the node, as long as there is only one.
-    let options = Options { host: String::new(), ports: address.ports, limits };
+    let options = Options { host: String::new(), ports: address.ports };
     let admin = match address.admin.filter(|_| shard.id() == ShardId(0)) {
         Some(address) => Some(admin::serve(shard.clone(), listen(&shard, address).await?)),
         None => None,
     };
-    let server = native::serve(shard, vec![own, shared], options);
+    let server = native::serve(&Common::new(shard, limits), vec![own, shared], options);
     // The one who listens may have ended.
     let _ = serving.send(());
     drop(serving);

@@ -4,3 +4,4 @@
 pub mod admin;
 pub mod limits;
 pub mod native;
+pub mod transport;

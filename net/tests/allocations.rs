@@ -10,7 +10,8 @@ use corelog_engine::metadata::Bounds;
 use corelog_engine::reactor::{Reactor, mesh, ring, run_ring};
 use corelog_engine::shard::{Envelope, FetchPath, Shard, ShardConfig};
 use corelog_net::limits::Limits;
-use corelog_net::native::{Options, Ports, serve};
+use corelog_net::native::{Options, serve};
+use corelog_net::transport::{Common, Ports};
 use corelog_wire::*;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -44,8 +45,8 @@ async fn node(reactor: Reactor, path: std::path::PathBuf, rounds: usize) {
     let shard = Shard::start(reactor.clone(), mesh, config(&path)).await.unwrap();
     let listener = reactor.listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
     let address = listener.local_addr();
-    let options = Options { host: String::new(), ports: Ports::new(1), limits: Limits::default() };
-    let server = serve(shard.clone(), vec![listener], options);
+    let options = Options { host: String::new(), ports: Ports::new(1) };
+    let server = serve(&Common::new(shard.clone(), Limits::default()), vec![listener], options);
     let client = thread::spawn(move || client(address, rounds));
     while !client.is_finished() {
         reactor.sleep(Duration::from_millis(1)).await;

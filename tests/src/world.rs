@@ -12,7 +12,8 @@ use corelog_engine::reactor::mesh;
 use corelog_engine::reactor::sim::{CrashKind, NodeId, World};
 use corelog_engine::shard::{Envelope, FetchPath, Shard, ShardConfig};
 use corelog_net::limits::Limits;
-use corelog_net::native::{self as native_server, Options, Ports, serve};
+use corelog_net::native::{Options, serve};
+use corelog_net::transport::{self, Common, Ports};
 use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::net::{IpAddr, SocketAddr};
@@ -245,14 +246,15 @@ struct Serving {
 }
 
 impl Serving {
-    async fn begin(self, shard: &Shard) -> native_server::Server {
+    async fn begin(self, shard: &Shard) -> transport::Server {
         let (reactor, id) = (shard.reactor(), shard.id());
         let mut listeners = Vec::new();
         for port in [BOOTSTRAP_PORT, SHARD_PORT + id.0] {
             listeners.push(reactor.listen(SocketAddr::new(self.address, port)).await.expect("a port that is free"));
         }
         self.ports.set(id, SHARD_PORT + id.0);
-        serve(shard.clone(), listeners, Options { host: String::new(), ports: self.ports, limits: Server::limits() })
+        let common = Common::new(shard.clone(), Server::limits());
+        serve(&common, listeners, Options { host: String::new(), ports: self.ports })
     }
 }
 

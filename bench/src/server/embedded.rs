@@ -10,7 +10,8 @@ use corelog_engine::limits::JOURNAL_BYTES_DEFAULT;
 use corelog_engine::node::{self, NodeConfig, ShardStart, Stop};
 use corelog_engine::shard::FetchPath;
 use corelog_net::limits::Limits;
-use corelog_net::native::{self, Options, Ports};
+use corelog_net::native::{self, Options};
+use corelog_net::transport::{Common, Ports};
 use corelog_yardstick::heap::watch_this_thread;
 use std::io;
 use std::net::SocketAddr;
@@ -87,8 +88,8 @@ async fn serve(start: ShardStart, address: SocketAddr) -> io::Result<()> {
     let listener = shard.reactor().listen(address).await?;
     let ports = Ports::new(1);
     ports.set(shard.id(), address.port());
-    let options = Options { host: String::new(), ports, limits: Limits::default() };
-    let server = native::serve(shard, vec![listener], options);
+    let options = Options { host: String::new(), ports };
+    let server = native::serve(&Common::new(shard, Limits::default()), vec![listener], options);
     stopping.requested().await;
     server.stop().await;
     Ok(())

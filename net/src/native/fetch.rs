@@ -1,10 +1,10 @@
 //! Fetch: what is in memory is answered at once; a fetch at the end of the log waits as an entry in the connection's slots,
 //! not as a task; what is on disk is read by one of a few tasks.
 
-use super::connection::Connection;
+use super::dialect::Connection;
 use super::refusal::Refusal;
-use super::slots::Key;
 use super::state::{Place, State, Waiting, Watch, Work};
+use crate::transport::Key;
 use corelog_engine::model::{Offset, PartitionId, ShardId};
 use corelog_engine::reactor::{Instant, Outgoing};
 use corelog_engine::shard::{Cursor, PartitionHandle, Read, Remote, Reply};
@@ -117,7 +117,7 @@ impl State {
         handle: PartitionHandle,
         over: bool,
     ) -> Result<Attempt, Refusal> {
-        let bytes_max = self.allowance(connection, fetch.bytes_max).ok_or_else(full)?;
+        let bytes_max = self.flow.allowance(&connection.shared, fetch.bytes_max).ok_or_else(full)?;
         let mut closed = Cursor::default();
         let cursor = match self.opened.get_mut(fetch.opened) {
             Some(opened) => {
@@ -151,13 +151,13 @@ impl State {
 
     /// Has the owner read.
     fn ask_for_fetch(&mut self, connection: &Connection, key: Key, owner: ShardId, partition: PartitionId) {
-        let allowance = self.allowance(connection, usize::MAX);
+        let allowance = self.flow.allowance(&connection.shared, usize::MAX);
         let Some(allowance) = allowance else { return self.refuse_fetch(connection, key, &full()) };
         let Some(Waiting::Fetch(fetch)) = self.waiting.get_mut(key) else { return };
         let until = connection.now().plus(CROSSING_TIME);
         fetch.course = Course::Asking(until);
         let remote = Remote::Fetch { partition, from: fetch.offset, max_bytes: fetch.bytes_max.min(allowance) };
-        self.due_by(until);
+        self.flow.due_by(until);
         if connection.shard().forward(owner, remote, &connection.session, key.ticket()).is_err() {
             let refusal = Refusal::busy("too many requests are on their way to other shards");
             self.refuse_fetch(connection, key, &refusal);
@@ -172,7 +172,7 @@ impl State {
             // The partition is gone; the next look says so.
             None => self.requeue_fetch(key),
         }
-        self.due_by(deadline);
+        self.flow.due_by(deadline);
     }
 
     /// The engine has more for it.
@@ -279,7 +279,7 @@ impl State {
         }
         self.end(connection, key);
         match reply {
-            Reply::Fetched { .. } if !self.has_room(connection) => self.fail(header, &full()),
+            Reply::Fetched { .. } if !self.flow.has_room(&connection.shared) => self.fail(header, &full()),
             Reply::Fetched { bytes, next, first, high_watermark } => {
                 let records = Records { high_watermark: high_watermark.0, first: first.0, next: next.0 };
                 self.reply_with_copy(header, &records, &bytes);
@@ -296,12 +296,12 @@ impl State {
     /// Queues fetches whose wait is over, and gives up those that another shard does not answer.
     pub(super) fn end_fetch_waits(&mut self, connection: &Connection) {
         let now = connection.now();
-        let State { waiting, runnable, due, .. } = self;
+        let State { waiting, runnable, flow, .. } = self;
         let mut late = Vec::new();
         for (key, waiting) in waiting.iter_mut() {
             let Waiting::Fetch(fetch) = waiting else { continue };
             match fetch.course {
-                _ if fetch.due() > now => *due = Some(due.map_or(fetch.due(), |due| due.min(fetch.due()))),
+                _ if fetch.due() > now => flow.due_by(fetch.due()),
                 Course::Watching(_) => {
                     fetch.unwatch(connection, key);
                     runnable.push_back(Work::Fetch(key));

@@ -4,21 +4,15 @@
 //! outcomes come back through the connection's session and are sent in the order of their commits. Nothing here waits on
 //! behalf of one request: waits are entries in slots, and a connection has two tasks, whatever it asks for.
 
-mod connection;
+mod dialect;
 mod fetch;
-mod foreign;
-mod inbox;
-mod outbox;
 mod partitions;
 mod produce;
-mod rate;
 mod refusal;
 mod server;
-mod slots;
 mod state;
 mod stats;
 mod subscribe;
 mod topics;
-mod unpacking;
 
-pub use server::{Options, Ports, Server, serve};
+pub use server::{Options, serve};

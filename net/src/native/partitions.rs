@@ -1,6 +1,6 @@
 //! Partitions by handle: open and close, offsets by time, deletion of old records.
 
-use super::connection::Connection;
+use super::dialect::Connection;
 use super::refusal::Refusal;
 use super::state::{Opened, Place, State};
 use super::topics::find;
@@ -58,7 +58,7 @@ impl State {
             let message = "as many open partitions as may be";
             return Err(Refusal::limit(Status::TooManyHandles, message, open + 1, limits.handles_max));
         }
-        if connection.shared.handles.get() >= limits.shard_handles_max {
+        if connection.shared.own.handles.get() >= limits.shard_handles_max {
             return Err(Refusal::busy("the shard has as many open partitions as it may"));
         }
         Ok(())
@@ -75,7 +75,7 @@ impl State {
         status: &PartitionStatus,
         message_bytes_max: u32,
     ) -> Result<(), Refusal> {
-        let handles = &connection.shared.handles;
+        let handles = &connection.shared.own.handles;
         handles.set(handles.get() + 1);
         let key = self.opened.insert(Opened { place, cursor: Cursor::default(), used: false, spent: None });
         let opened = corelog_wire::Opened {
@@ -95,7 +95,7 @@ impl State {
     pub(super) fn close_partition(&mut self, connection: &Connection, header: Header) -> Result<(), Refusal> {
         let key = self.opened.key(header.handle).ok_or_else(Refusal::unknown_handle)?;
         self.opened.remove(key);
-        let handles = &connection.shared.handles;
+        let handles = &connection.shared.own.handles;
         handles.set(handles.get() - 1);
         self.reply(header.response(), &());
         Ok(())

@@ -1,9 +1,9 @@
 //! Produce: batches go to the engine as they came; the response follows their commit.
 
-use super::connection::Connection;
+use super::dialect::Connection;
 use super::refusal::Refusal;
-use super::slots::Key;
-use super::state::{Phase, Place, State, Waiting};
+use super::state::{Place, State, Waiting};
+use crate::transport::{Key, Phase};
 use corelog_engine::error::AppendError;
 use corelog_engine::shard::{Remote, Reply};
 use corelog_wire::{Header, Produced, Retry};
@@ -46,9 +46,9 @@ impl State {
     }
 
     /// Whether a produce by this handle is not refused for the handle.
-    pub(super) fn may_produce(&mut self, handle: u32) -> bool {
+    pub(super) fn takes_produces(&mut self, handle: u32) -> bool {
         let opened = self.opened.key(handle).and_then(|key| self.opened.get_mut(key));
-        self.phase == Phase::Serving && opened.is_some_and(|opened| opened.spent.is_none())
+        self.flow.phase == Phase::Serving && opened.is_some_and(|opened| opened.spent.is_none())
     }
 
     /// A produce by this handle is refused: if it is one that will be sent again, it must be the next.
@@ -75,7 +75,7 @@ impl State {
             Ok(_) if silent => {}
             Ok(produced) => {
                 self.reply(header.response(), &produced);
-                self.outbox.note_acknowledged(connection.now());
+                self.flow.outbox.note_acknowledged(connection.now());
             }
             Err(refusal) => self.fail(header.response(), &refusal),
         }

@@ -1,23 +1,21 @@
 //! What a connection knows: what is open, what is asked for and not answered, what is queued.
 
-use super::connection::Connection;
+use super::dialect::{Connection, Shared};
 use super::fetch::Fetch;
-use super::outbox::Outbox;
 use super::refusal::Refusal;
-use super::server::Shared;
-use super::slots::{Key, Slot, Slots};
 use super::subscribe::Subscription;
+use crate::transport::{Flow, Key, Phase, Slot, Slots};
 use corelog_engine::limits::{HANDLE_BYTES, WAITER_BYTES};
 use corelog_engine::model::{Offset, PartitionId, ShardId};
-use corelog_engine::reactor::{Instant, Outgoing};
+use corelog_engine::reactor::{AppendBuffer, Outgoing};
 use corelog_engine::shard::{Completed, Cursor, PartitionHandle, RemoteWatch, Reply, Shard, count};
 use corelog_wire::{Detail, Produced};
 use corelog_wire::{
-    FEATURES, Header, Hello, Magic, Operation, Records, Request, Status, Text, VERSION_MAX, VERSION_MIN, Welcome, Wire,
+    FEATURES, HEADER_BYTES, Header, Hello, Magic, Operation, Records, Request, Sink, Status, Text, VERSION_MAX,
+    VERSION_MIN, Welcome, Wire,
 };
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Duration;
 
 /// What the engine keeps of a waiter beside: where and what to tell it.
 const ENGINE_WAITER_BYTES: usize = 96;
@@ -27,17 +25,6 @@ const _: () = assert!(size_of::<Slot<Opened>>() <= HANDLE_BYTES as usize);
 const _: () = assert!(
     size_of::<Slot<Waiting>>() + size_of::<Slot<Subscription>>() + ENGINE_WAITER_BYTES <= WAITER_BYTES as usize
 );
-
-/// How far a connection is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// No hello was accepted yet.
-    Greeting,
-    /// Requests are taken.
-    Serving,
-    /// No more requests; what was begun is answered, then the connection ends.
-    Draining,
-}
 
 /// Where a partition lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,17 +98,10 @@ pub(super) enum Work {
 /// See the module.
 pub(super) struct State {
     shard: Shard,
-    pub(super) phase: Phase,
+    pub(super) flow: Flow,
     pub(super) opened: Slots<Opened>,
     pub(super) subscriptions: Slots<Subscription>,
     pub(super) waiting: Slots<Waiting>,
-    pub(super) outbox: Outbox,
-    /// Requests not answered yet.
-    pub(super) requests: usize,
-    /// Bytes of produces not answered yet.
-    request_bytes: usize,
-    /// Lengthy requests that have a task.
-    pub(super) errands: usize,
     pub(super) disk_reads: usize,
     /// Readers with something to read.
     pub(super) runnable: VecDeque<Work>,
@@ -129,66 +109,24 @@ pub(super) struct State {
     pub(super) stalled: VecDeque<Work>,
     /// Partitions whose cursors may hold memory.
     pub(super) warm: Vec<Key>,
-    /// The next wait that ends by itself.
-    pub(super) due: Option<Instant>,
-    /// That became earlier, which the sending task does not know yet.
-    due_changed: bool,
     /// For slices on their way from the engine to the outbox.
     pub(super) scratch: Outgoing,
-    /// A response could not be queued, so that nothing more can be.
-    broken: bool,
 }
 
 impl State {
     pub(super) fn new(shared: &Rc<Shared>) -> State {
         State {
             shard: shared.shard.clone(),
-            phase: Phase::Greeting,
+            flow: Flow::new(shared),
             opened: Slots::new(),
             subscriptions: Slots::new(),
             waiting: Slots::counted(&shared.waits),
-            outbox: Outbox::new(shared.shard.reactor().pool(), &shared.outgoing_bytes),
-            requests: 0,
-            request_bytes: 0,
-            errands: 0,
             disk_reads: 0,
             runnable: VecDeque::new(),
             stalled: VecDeque::new(),
             warm: Vec::new(),
-            due: None,
-            due_changed: false,
             scratch: Outgoing::new(),
-            broken: false,
         }
-    }
-
-    /// Whether a request with so large a body may begin now.
-    pub(super) fn admits(&mut self, connection: &Connection, body_bytes: usize) -> bool {
-        let limits = &connection.shared.limits;
-        // While memory is short, who takes nothing gets nothing more.
-        if self.outbox.bytes() > 0 && State::is_shard_full(connection) {
-            return false;
-        }
-        let bytes = self.request_bytes + body_bytes;
-        self.requests < limits.requests_max
-            && (self.request_bytes == 0 || bytes <= limits.request_bytes_max)
-            && self.errands < limits.errands_max
-            && self.outbox.bytes() < limits.outgoing_bytes_max
-            && self.outbox.is_ready()
-    }
-
-    /// Whether the sending task has something to do.
-    pub(super) fn has_work(&self) -> bool {
-        self.outbox.bytes() > 0 || !self.runnable.is_empty() || self.due_changed || self.phase == Phase::Draining
-    }
-
-    /// Whether a connection that ends has nothing left to do.
-    pub(super) fn is_finished(&self) -> bool {
-        self.broken || self.phase == Phase::Draining && self.requests == 0
-    }
-
-    pub(super) fn is_broken(&self) -> bool {
-        self.broken
     }
 
     /// Answers a hello.
@@ -198,7 +136,7 @@ impl State {
             let refusal = Refusal::new(Status::UnsupportedVersion, "no version is spoken by both").with(range);
             return self.violate(connection, header, refusal);
         };
-        self.phase = Phase::Serving;
+        self.flow.phase = Phase::Serving;
         let limits = &connection.shared.limits;
         let node = connection.shard().node();
         let welcome = Welcome {
@@ -251,9 +189,7 @@ impl State {
 
     /// Queues a response.
     pub(super) fn reply<'a>(&mut self, header: Header, body: &impl Wire<'a>) {
-        if self.outbox.put(header, body, 0).is_err() {
-            self.give_up();
-        }
+        self.put(header, body, 0);
     }
 
     /// Queues a failure.
@@ -267,24 +203,24 @@ impl State {
 
     /// Queues a fetch's response or a push, and empties the list of its batches.
     pub(super) fn reply_with_slices(&mut self, header: Header, records: &Records, batches: &mut Outgoing) {
-        if self.outbox.put(header, records, batches.len()).is_err() {
-            self.give_up();
-        }
-        self.outbox.pass_on(batches);
+        self.put(header, records, batches.len());
+        self.flow.outbox.pass_on(batches);
     }
 
     /// The same with batches that came from another shard.
     pub(super) fn reply_with_copy(&mut self, header: Header, records: &Records, batches: &[u8]) {
-        let queued = self.outbox.put(header, records, batches.len());
-        if queued.and_then(|()| self.outbox.copy(batches)).is_err() {
-            self.give_up();
+        self.put(header, records, batches.len());
+        if self.flow.outbox.copy(batches).is_err() {
+            self.flow.give_up();
         }
     }
 
-    /// Without memory for a response the connection ends: what its client would get later makes no sense to it.
-    fn give_up(&mut self) {
-        self.broken = true;
-        self.phase = Phase::Draining;
+    /// Queues a response but for `extra` bytes of its body, which are queued next.
+    fn put<'a>(&mut self, header: Header, body: &impl Wire<'a>, extra: usize) {
+        let size = HEADER_BYTES + body.size();
+        if self.flow.outbox.put(size, |out| header.put(body, extra, &mut Parts(out))).is_err() {
+            self.flow.give_up();
+        }
     }
 
     /// Answers what breaks the protocol, and ends the connection.
@@ -295,7 +231,7 @@ impl State {
 
     /// Takes no more requests. Waits end now, subscriptions too.
     pub(super) fn drain(&mut self, connection: &Connection) {
-        self.phase = Phase::Draining;
+        self.flow.phase = Phase::Draining;
         self.end_subscriptions(connection);
         let now = connection.now();
         for (_, waiting) in self.waiting.iter_mut() {
@@ -303,7 +239,7 @@ impl State {
                 fetch.deadline = fetch.deadline.min(now);
             }
         }
-        self.due_by(now);
+        self.flow.due_by(now);
     }
 
     /// Gives back what others hold for this connection.
@@ -314,10 +250,10 @@ impl State {
                 fetch.unwatch(connection, key);
             }
         }
-        let handles = &connection.shared.handles;
+        let handles = &connection.shared.own.handles;
         handles.set(handles.get() - self.opened.len());
         self.opened = Slots::new();
-        self.broken = true;
+        self.flow.broken = true;
     }
 
     /// Whether one more may wait.
@@ -330,9 +266,9 @@ impl State {
 
     /// Counts a request as begun and remembers what it waits for.
     pub(super) fn begin(&mut self, waiting: Waiting) -> Key {
-        self.requests += 1;
+        self.flow.requests += 1;
         if let Waiting::Produce { bytes, .. } = waiting {
-            self.request_bytes += bytes;
+            self.flow.request_bytes += bytes;
         }
         self.waiting.insert(waiting)
     }
@@ -341,9 +277,9 @@ impl State {
     pub(super) fn end(&mut self, connection: &Connection, key: Key) -> Option<Waiting> {
         let waiting = self.waiting.remove(key)?;
         if let Waiting::Produce { bytes, .. } = waiting {
-            self.request_bytes -= bytes;
+            self.flow.request_bytes -= bytes;
         }
-        self.requests -= 1;
+        self.flow.requests -= 1;
         connection.room.notify();
         Some(waiting)
     }
@@ -357,41 +293,32 @@ impl State {
     ) where
         A: FnOnce(&mut State, &Rc<Connection>) -> Result<(), Refusal> + 'static,
     {
-        self.errands += 1;
-        self.requests += 1;
+        self.flow.begin_errand();
         let reactor = connection.shard().reactor().clone();
         let connection = connection.clone();
         let task = async move {
             let outcome = work.await;
             let mut state = connection.state.borrow_mut();
-            state.errands -= 1;
-            state.requests -= 1;
-            if !state.broken
+            state.flow.end_errand(&connection);
+            if !state.flow.broken
                 && let Err(refusal) = outcome.and_then(|answer| answer(&mut state, &connection))
             {
                 state.fail(header.response(), &refusal);
             }
-            drop(state);
-            connection.room.notify();
-            connection.session.wake();
         };
         reactor.spawn(task).detach();
     }
 
     /// What the sending task does between sends: takes outcomes, ends waits, lets readers go on.
     pub(super) fn work(&mut self, connection: &Rc<Connection>) {
-        self.due_changed = false;
-        while self.outbox.is_ready() {
+        while self.flow.outbox.is_ready() {
             let Some(completed) = connection.session.pop() else {
                 self.end_waits(connection);
                 return self.run_readers(connection);
             };
             self.take_outcome(connection, completed);
         }
-        // No memory for responses: the outcomes stay where they are until there is some, and waits that are over too.
-        let now = connection.now();
-        self.due = self.due.filter(|due| *due > now);
-        self.due_by(now.plus(MEMORY_PAUSE));
+        self.flow.wait_for_memory(connection.now());
     }
 
     fn take_outcome(&mut self, connection: &Rc<Connection>, completed: Completed) {
@@ -434,19 +361,9 @@ impl State {
 
     fn end_waits(&mut self, connection: &Rc<Connection>) {
         let now = connection.now();
-        if self.due.is_none_or(|due| due > now) {
-            return;
-        }
-        self.due = None;
-        self.end_fetch_waits(connection);
-        self.end_subscription_pauses(now);
-    }
-
-    /// Sees to it that the sending task looks at waits at `at` or earlier.
-    pub(super) fn due_by(&mut self, at: Instant) {
-        if self.due.is_none_or(|due| at < due) {
-            self.due = Some(at);
-            self.due_changed = true;
+        if self.flow.take_due(now) {
+            self.end_fetch_waits(connection);
+            self.end_subscription_pauses(now);
         }
     }
 
@@ -454,7 +371,7 @@ impl State {
     fn run_readers(&mut self, connection: &Rc<Connection>) {
         // A turn is bounded by what is runnable now; whoever has more goes to the back.
         for _ in 0..self.runnable.len() {
-            if self.outbox.bytes() >= connection.shared.limits.outgoing_bytes_max {
+            if self.flow.outbox.bytes() >= connection.shared.limits.outgoing_bytes_max {
                 return;
             }
             match self.runnable.pop_front() {
@@ -463,31 +380,10 @@ impl State {
                 None => return,
             }
         }
-        if !self.runnable.is_empty() && self.outbox.bytes() == 0 {
+        if !self.runnable.is_empty() && self.flow.outbox.bytes() == 0 {
             // Nothing is being sent that would bring the sending task back here.
-            self.due_by(connection.now());
+            self.flow.due_by(connection.now());
         }
-    }
-
-    /// Whether all connections of the shard together have as much queued as they may, or hold on to more than that.
-    fn is_shard_full(connection: &Connection) -> bool {
-        let queued = connection.shared.outgoing_bytes.get();
-        queued >= connection.shared.limits.shard_outgoing_bytes_max || connection.shared.is_memory_short()
-    }
-
-    /// How much may be read for the client now, of `bytes_max`. Those who are slow to take much must not keep the others
-    /// from reading: who has taken all gets a little though the shard is full, as long as there is memory.
-    pub(super) fn allowance(&self, connection: &Connection, bytes_max: usize) -> Option<usize> {
-        if !State::is_shard_full(connection) {
-            return Some(bytes_max);
-        }
-        let has_taken_all = self.outbox.bytes() == 0 && !connection.shared.is_memory_short();
-        has_taken_all.then_some(bytes_max.min(SCANT_BYTES))
-    }
-
-    /// Whether an answer of another shard may be kept for the client. More than its bound it gets only if it takes some.
-    pub(super) fn has_room(&self, connection: &Connection) -> bool {
-        self.outbox.bytes() < connection.shared.limits.outgoing_bytes_max && self.allowance(connection, 1).is_some()
     }
 
     /// A disk read ended: others may begin.
@@ -510,9 +406,13 @@ impl State {
     }
 }
 
-/// Bytes that are read for a client although the shard is full.
-const SCANT_BYTES: usize = 64 << 10;
-const MEMORY_PAUSE: Duration = Duration::from_millis(5);
+struct Parts<'a>(&'a mut AppendBuffer);
+
+impl Sink for Parts<'_> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.0.append(bytes);
+    }
+}
 
 fn clamp(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)

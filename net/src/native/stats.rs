@@ -1,6 +1,6 @@
 //! What a shard has counted: any shard answers for any other.
 
-use super::connection::Connection;
+use super::dialect::Connection;
 use super::refusal::Refusal;
 use super::state::State;
 use corelog_engine::model::ShardId;

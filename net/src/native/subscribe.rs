@@ -1,11 +1,11 @@
 //! Subscriptions: what comes into a partition is pushed as long as the client gives credit. Like fetches they are entries in
 //! slots; at the end of the log the engine wakes them, behind it a few tasks read the disk for them.
 
-use super::connection::Connection;
+use super::dialect::Connection;
 use super::fetch::records;
 use super::refusal::Refusal;
-use super::slots::Key;
 use super::state::{Place, State, Waiting, Watch, Work};
+use crate::transport::Key;
 use corelog_engine::error::ReadError;
 use corelog_engine::model::Offset;
 use corelog_engine::reactor::{Instant, Outgoing};
@@ -186,16 +186,16 @@ impl State {
         let until = connection.now().plus(PAUSE);
         if let Some(subscription) = self.subscriptions.get_mut(key) {
             subscription.course = Course::Paused(until);
-            self.due_by(until);
+            self.flow.due_by(until);
         }
     }
 
     pub(super) fn end_subscription_pauses(&mut self, now: Instant) {
-        let State { subscriptions, runnable, due, .. } = self;
+        let State { subscriptions, runnable, flow, .. } = self;
         for (key, subscription) in subscriptions.iter_mut() {
             let Course::Paused(until) = subscription.course else { continue };
             if until > now {
-                *due = Some(due.map_or(until, |due| due.min(until)));
+                flow.due_by(until);
             } else {
                 subscription.course = Course::Queued;
                 runnable.push_back(Work::Push(key));
@@ -205,7 +205,7 @@ impl State {
 
     /// Pushes once, if there is something to push.
     pub(super) fn run_subscription(&mut self, connection: &Rc<Connection>, key: Key) {
-        let allowance = self.allowance(connection, usize::MAX);
+        let allowance = self.flow.allowance(&connection.shared, usize::MAX);
         let Some(subscription) = self.subscriptions.get_mut(key) else { return };
         if subscription.course != Course::Queued {
             return;
@@ -325,7 +325,7 @@ impl State {
     }
 
     pub(super) fn take_remote_push(&mut self, connection: &Connection, key: Key, reply: Reply) {
-        let room = self.has_room(connection);
+        let room = self.flow.has_room(&connection.shared);
         let Some(subscription) = self.subscriptions.get_mut(key) else { return };
         match reply {
             // To be read again once there is room for it.

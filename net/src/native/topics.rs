@@ -1,6 +1,6 @@
 //! Topics: who serves which partition, create, delete, alter, describe.
 
-use super::connection::Connection;
+use super::dialect::Connection;
 use super::partitions::describe_remote;
 use super::refusal::Refusal;
 use super::state::State;
@@ -192,8 +192,8 @@ impl State {
 
     fn reply_metadata(&mut self, connection: &Connection, header: Header, page: &Page<'_>, more: bool) {
         let node = connection.shard().node();
-        let host = Text::truncated(&connection.shared.host);
-        let listening = connection.shared.ports.listening();
+        let host = Text::truncated(&connection.shared.own.host);
+        let listening = connection.shared.own.ports.listening();
         let endpoints: Vec<_> =
             listening.map(|(shard, port)| Endpoint { node: node.node_id, shard: shard.0, port, host }).collect();
         let topics: Vec<_> = page.topics.iter().map(Found::entry).collect();

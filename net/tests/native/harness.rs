@@ -8,7 +8,8 @@ use corelog_engine::reactor::{Chunk, Outgoing, Reactor, Stream, mesh};
 use corelog_engine::shard::{Envelope, FetchPath, Shard, ShardConfig};
 use corelog_net::admin::{self, Admin};
 use corelog_net::limits::Limits;
-use corelog_net::native::{Options, Ports, Server, serve};
+use corelog_net::native::{Options, serve};
+use corelog_net::transport::{Common, Ports, Server};
 use corelog_wire::*;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
@@ -133,8 +134,8 @@ async fn run_shard(
     let own = reactor.listen(SocketAddr::new(host, 0)).await.map_err(|error| error.to_string())?;
     ports.set(shard.id(), own.local_addr().port());
     let shared = reactor.listen(SocketAddr::new(host, BOOTSTRAP_PORT)).await.map_err(|error| error.to_string())?;
-    let options = Options { host: String::new(), ports, limits: setup.limits };
-    let server = serve(shard.clone(), vec![own, shared], options);
+    let options = Options { host: String::new(), ports };
+    let server = serve(&Common::new(shard.clone(), setup.limits), vec![own, shared], options);
     if number == 0 {
         let listener = reactor.listen(SocketAddr::new(host, ADMIN_PORT)).await.map_err(|error| error.to_string())?;
         *node.admin.borrow_mut() = Some(admin::serve(shard.clone(), listener));

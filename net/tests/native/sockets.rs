@@ -5,7 +5,8 @@ use corelog_engine::model::ShardId;
 use corelog_engine::reactor::{Reactor, mesh, ring, run_ring};
 use corelog_engine::shard::{Envelope, Shard};
 use corelog_net::limits::Limits;
-use corelog_net::native::{Options, Ports, serve};
+use corelog_net::native::{Options, serve};
+use corelog_net::transport::{Common, Ports};
 use corelog_wire::*;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -25,8 +26,8 @@ fn run(client: impl FnOnce(SocketAddr) + Send + 'static) {
         let listener = reactor.listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
         let (address, ports) = (listener.local_addr(), Ports::new(1));
         ports.set(ShardId(0), address.port());
-        let options = Options { host: String::new(), ports, limits: Limits::default() };
-        let server = serve(shard.clone(), vec![listener], options);
+        let options = Options { host: String::new(), ports };
+        let server = serve(&Common::new(shard.clone(), Limits::default()), vec![listener], options);
         let client = thread::spawn(move || client(address));
         while !client.is_finished() {
             reactor.sleep(Duration::from_millis(1)).await;

@@ -8,7 +8,8 @@ use corelog_engine::reactor::ring::{Boundary, Options as RingOptions, end_at, ha
 use corelog_engine::reactor::{Reactor, mesh, run_ring};
 use corelog_engine::shard::{Envelope, FetchPath, Shard, ShardConfig};
 use corelog_net::limits::Limits;
-use corelog_net::native::{Options, Ports, serve as serve_native};
+use corelog_net::native::{Options, serve as serve_native};
+use corelog_net::transport::{Common, Ports};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -83,8 +84,8 @@ async fn run(reactor: Reactor, config: ShardConfig, stopping: Arc<AtomicBool>) -
     let listener = reactor.listen(any).await.map_err(|error| error.to_string())?;
     let (address, ports) = (listener.local_addr(), Ports::new(1));
     ports.set(ShardId(0), address.port());
-    let options = Options { host: String::new(), ports, limits: Limits::default() };
-    let server = serve_native(shard.clone(), vec![listener], options);
+    let options = Options { host: String::new(), ports };
+    let server = serve_native(&Common::new(shard.clone(), Limits::default()), vec![listener], options);
     println!("listening on {address}");
     while !stopping.load(Ordering::Relaxed) {
         reactor.sleep(LOOK_INTERVAL).await;

@@ -2,7 +2,6 @@
 //! slices they are stored in.
 
 use corelog_engine::reactor::{AppendBuffer, Instant, Outgoing, Pool};
-use corelog_wire::{Header, Sink, Wire};
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -13,11 +12,11 @@ const READY_BYTES: usize = 1024;
 
 /// There is no memory to encode a response into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NoMemory;
+pub(crate) struct NoMemory;
 
 /// The responses of a connection that its client has not taken.
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(crate) struct Outbox {
     pool: Pool,
     parts: Option<AppendBuffer>,
     /// From here on the parts are not in `pending` yet.
@@ -31,50 +30,46 @@ pub(super) struct Outbox {
     shard_bytes: Rc<Cell<usize>>,
 }
 
-struct Parts<'a>(&'a mut AppendBuffer);
-
-impl Sink for Parts<'_> {
-    fn put(&mut self, bytes: &[u8]) {
-        self.0.append(bytes);
-    }
-}
-
 impl Outbox {
-    pub(super) fn new(pool: &Pool, shard_bytes: &Rc<Cell<usize>>) -> Outbox {
+    pub(crate) fn new(pool: &Pool, shard_bytes: &Rc<Cell<usize>>) -> Outbox {
         let (pool, shard_bytes) = (pool.clone(), shard_bytes.clone());
         Outbox { pool, parts: None, open: 0, pending: Outgoing::new(), acknowledged: None, bytes: 0, shard_bytes }
     }
 
     /// Bytes that the client has not taken.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Makes room for a small response; false if there is no memory for it now.
-    pub(super) fn is_ready(&mut self) -> bool {
+    pub(crate) fn is_ready(&mut self) -> bool {
         self.make_room(READY_BYTES).is_ok()
     }
 
-    /// Queues a response. `extra` bytes of the same body are queued next, by [`Outbox::pass_on`].
-    pub(super) fn put<'a>(&mut self, header: Header, body: &impl Wire<'a>, extra: usize) -> Result<(), NoMemory> {
-        let size = corelog_wire::HEADER_BYTES + body.size();
+    /// Queues `size` bytes, which `write` appends.
+    ///
+    /// # Panics
+    /// If it appends another number of bytes.
+    pub(crate) fn put(&mut self, size: usize, write: impl FnOnce(&mut AppendBuffer)) -> Result<(), NoMemory> {
         self.make_room(size)?;
         if let Some(parts) = &mut self.parts {
-            header.put(body, extra, &mut Parts(parts));
+            let before = parts.filled();
+            write(parts);
+            assert_eq!(parts.filled() - before, size, "a response is as long as was said");
         }
         self.count(size);
         Ok(())
     }
 
     /// Queues slices without copying them, and empties their list.
-    pub(super) fn pass_on(&mut self, slices: &mut Outgoing) {
+    pub(crate) fn pass_on(&mut self, slices: &mut Outgoing) {
         self.close_part();
         self.count(slices.len());
         self.pending.append(slices);
     }
 
     /// Queues bytes that lie in no buffer of the pool.
-    pub(super) fn copy(&mut self, bytes: &[u8]) -> Result<(), NoMemory> {
+    pub(crate) fn copy(&mut self, bytes: &[u8]) -> Result<(), NoMemory> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -87,7 +82,7 @@ impl Outbox {
     }
 
     /// Exchanges what is queued for an empty list; false if nothing is queued.
-    pub(super) fn take(&mut self, spare: &mut Outgoing) -> bool {
+    pub(crate) fn take(&mut self, spare: &mut Outgoing) -> bool {
         assert!(spare.is_empty(), "what was taken is sent before more is taken");
         self.close_part();
         std::mem::swap(&mut self.pending, spare);
@@ -95,18 +90,18 @@ impl Outbox {
     }
 
     /// What was queued last acknowledges an append.
-    pub(super) fn note_acknowledged(&mut self, now: Instant) {
+    pub(crate) fn note_acknowledged(&mut self, now: Instant) {
         let (since, appends) = self.acknowledged.unwrap_or((now, 0));
         self.acknowledged = Some((since, appends + 1));
     }
 
     /// The acknowledgements in what was taken last: since when the first waited, and how many.
-    pub(super) fn take_acknowledged(&mut self) -> Option<(Instant, u64)> {
+    pub(crate) fn take_acknowledged(&mut self) -> Option<(Instant, u64)> {
         self.acknowledged.take()
     }
 
     /// The client, or the kernel for it, took so many bytes.
-    pub(super) fn sent(&mut self, bytes: usize) {
+    pub(crate) fn sent(&mut self, bytes: usize) {
         self.bytes -= bytes;
         self.shard_bytes.set(self.shard_bytes.get() - bytes);
     }
@@ -145,15 +140,14 @@ impl Drop for Outbox {
 mod tests {
     use super::*;
     use corelog_engine::reactor::Slice;
-    use corelog_wire::{Credit, Operation, Text};
 
     fn outbox(bytes: usize) -> (Outbox, Rc<Cell<usize>>) {
         let shard_bytes = Rc::default();
         (Outbox::new(&Pool::heap(bytes), &shard_bytes), shard_bytes)
     }
 
-    fn header() -> Header {
-        Header::request(Operation::Credit, 1, 2)
+    fn put(outbox: &mut Outbox, bytes: &[u8]) -> Result<(), NoMemory> {
+        outbox.put(bytes.len(), |out| out.append(bytes))
     }
 
     fn taken(outbox: &mut Outbox) -> (usize, Vec<u8>) {
@@ -165,12 +159,12 @@ mod tests {
     #[test]
     fn small_responses_are_one_piece_and_records_lie_between() {
         let (mut outbox, shard_bytes) = outbox(1 << 16);
-        outbox.put(header(), &Credit { bytes: 7 }, 0).unwrap();
-        outbox.put(header(), &(), 7).unwrap();
+        put(&mut outbox, &[1; 20]).unwrap();
+        put(&mut outbox, &[2; 16]).unwrap();
         let mut records = Outgoing::new();
         records.push(Slice::from_static(b"records"));
         outbox.pass_on(&mut records);
-        outbox.put(header(), &(), 0).unwrap();
+        put(&mut outbox, &[3; 16]).unwrap();
         assert!(records.is_empty());
         assert_eq!((outbox.bytes(), shard_bytes.get()), (20 + 16 + 7 + 16, 59));
         let (pieces, bytes) = taken(&mut outbox);
@@ -186,10 +180,9 @@ mod tests {
         let (mut outbox, _) = outbox(1 << 20);
         let mut expected = Vec::new();
         for length in [1, 3000, 4000, 4000, 2, 4000] {
-            let text = "x".repeat(length);
-            let text = Text::new(&text).unwrap();
-            outbox.put(header(), &text, 0).unwrap();
-            header().put(&text, 0, &mut expected);
+            let part = vec![length as u8; length];
+            put(&mut outbox, &part).unwrap();
+            expected.extend(part);
         }
         assert_eq!(taken(&mut outbox).1, expected);
     }
@@ -198,7 +191,7 @@ mod tests {
     fn without_memory_nothing_is_queued() {
         let (mut outbox, _) = outbox(4096);
         assert!(!outbox.is_ready());
-        assert_eq!(outbox.put(header(), &(), 0), Err(NoMemory));
+        assert_eq!(put(&mut outbox, &[1]), Err(NoMemory));
         assert_eq!(outbox.copy(&[1; 5000]), Err(NoMemory));
         assert_eq!(outbox.bytes(), 0);
         assert_eq!(outbox.copy(&[1; 4096]), Ok(()));
@@ -207,7 +200,7 @@ mod tests {
     #[test]
     fn a_connection_that_ends_gives_its_share_back() {
         let (mut outbox, shard_bytes) = outbox(1 << 16);
-        outbox.put(header(), &(), 0).unwrap();
+        put(&mut outbox, &[3; 16]).unwrap();
         drop(outbox);
         assert_eq!(shard_bytes.get(), 0);
     }

@@ -4,18 +4,15 @@
 //! outcomes from the session, ends waits whose time is over, moves data for readers, and sends what is queued. Neither
 //! waits while it holds the state.
 
+use super::dialect::{Dialect, Goodbye, Head, Unreadable};
+use super::flow::Phase;
 use super::foreign;
-use super::inbox::{Inbox, Next};
+use super::inbox::{Inbox, Next, TooLarge};
 use super::rate::Rate;
-use super::refusal::Refusal;
 use super::server::Shared;
-use super::state::{Phase, State};
 use super::unpacking::{self, Turn};
-use corelog_batch::BatchError;
-use corelog_engine::error::AppendError;
 use corelog_engine::reactor::{Chunk, Instant, Outgoing, Sleep, Stream, either};
 use corelog_engine::shard::{Event, Session, Shard, Stage, count};
-use corelog_wire::{FLAG_RESPONSE, Frame, FrameError, FrameTooLarge, HEADER_BYTES, Header, Operation, Request, Status};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -31,12 +28,12 @@ const MEMORY_PAUSE: Duration = Duration::from_millis(5);
 const SESSION_CAPACITY: usize = 16;
 
 /// See the module.
-pub(super) struct Connection {
-    pub(super) shared: Rc<Shared>,
-    pub(super) session: Session,
-    pub(super) state: RefCell<State>,
+pub(crate) struct Connection<D: Dialect> {
+    pub(crate) shared: Rc<Shared<D>>,
+    pub(crate) session: Session,
+    pub(crate) state: RefCell<D>,
     /// Something got room: the receiving task may go on.
-    pub(super) room: Event,
+    pub(crate) room: Event,
     /// Has asked for a produce.
     produces: Cell<bool>,
     rate: Rate,
@@ -59,8 +56,8 @@ struct Times {
     finished: Cell<Option<Instant>>,
 }
 
-impl Connection {
-    pub(super) fn new(shared: &Rc<Shared>, stream: Stream, peer: SocketAddr) -> Rc<Connection> {
+impl<D: Dialect> Connection<D> {
+    pub(crate) fn new(shared: &Rc<Shared<D>>, stream: Stream, peer: SocketAddr) -> Rc<Self> {
         let now = shared.shard.reactor().now();
         let times = Times {
             heard: Cell::new(now),
@@ -69,7 +66,7 @@ impl Connection {
             finished: Cell::default(),
         };
         Rc::new(Connection {
-            state: RefCell::new(State::new(shared)),
+            state: RefCell::new(D::new(shared)),
             shared: shared.clone(),
             session: Session::new(SESSION_CAPACITY),
             room: Event::default(),
@@ -82,27 +79,31 @@ impl Connection {
         })
     }
 
-    pub(super) fn shard(&self) -> &Shard {
+    pub(crate) fn shard(&self) -> &Shard {
         &self.shared.shard
     }
 
-    /// Since when it has not said hello, unless it has.
-    pub(super) fn greeting_since(&self) -> Option<Instant> {
-        (self.state.borrow().phase == Phase::Greeting).then_some(self.accepted)
+    /// Since when it has not said what it speaks, unless it has.
+    pub(crate) fn greeting_since(&self) -> Option<Instant> {
+        (self.phase() == Phase::Greeting).then_some(self.accepted)
     }
 
-    pub(super) fn now(&self) -> Instant {
+    fn phase(&self) -> Phase {
+        self.state.borrow().flow().phase
+    }
+
+    pub(crate) fn now(&self) -> Instant {
         self.shard().reactor().now()
     }
 
     /// An append that arrived is looked at.
-    pub(super) fn note_received(&self) {
+    pub(crate) fn note_received(&self) {
         let waited = self.shard().reactor().clock().since(self.times.heard.get());
         self.shard().stages().record(Stage::Receive, waited, 1);
     }
 
     /// Serves the connection to its end.
-    pub(super) async fn run(self: Rc<Connection>) {
+    pub(crate) async fn run(self: Rc<Self>) {
         let sender = {
             let connection = self.clone();
             self.shard().reactor().spawn(async move { connection.send_all().await })
@@ -115,27 +116,26 @@ impl Connection {
     }
 
     /// Ends the connection in order: no more requests, but what was asked for is answered.
-    pub(super) fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.state.borrow_mut().drain(self);
         self.room.notify();
         self.session.wake();
     }
 
-    /// Ends the connection in order, and says why first.
-    pub(super) fn say_goodbye(&self, refusal: &Refusal) {
-        let header = Header { flags: FLAG_RESPONSE, ..Header::request(Operation::Goodbye, 0, 0) };
-        self.state.borrow_mut().fail(header, refusal);
+    /// Ends the connection in order, and says why first if its protocol has words for it.
+    pub(crate) fn say_goodbye(&self, why: Goodbye) {
+        self.state.borrow_mut().say_goodbye(self, why);
         self.drain();
     }
 
     /// Ends the connection at once.
-    pub(super) fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.stream.shutdown();
         self.drain();
     }
 
     /// Closes what has taken too long, gives back memory of readers that pause.
-    pub(super) fn sweep(&self, now: Instant) {
+    pub(crate) fn sweep(&self, now: Instant) {
         let limits = &self.shared.limits;
         let over = |since: Option<Instant>, time: Duration| since.is_some_and(|since| now >= since.plus(time));
         let send_time = if self.shared.is_memory_short() { limits.short_send_time } else { limits.send_time };
@@ -146,26 +146,21 @@ impl Connection {
         if over(self.times.finished.get(), limits.linger_time) {
             return self.cut();
         }
-        let phase = self.state.borrow().phase;
-        match phase {
-            Phase::Greeting if over(Some(self.accepted), limits.hello_time) => {
-                self.say_goodbye(&Refusal::new(Status::HelloTimeout, "no hello came in time"));
-            }
-            Phase::Serving if over(Some(self.times.heard.get()), limits.idle_time) => {
-                self.say_goodbye(&Refusal::new(Status::IdleTimeout, "nothing came for too long; send pings"));
-            }
+        match self.phase() {
+            Phase::Greeting if over(Some(self.accepted), limits.hello_time) => self.say_goodbye(Goodbye::Unknown),
+            Phase::Serving if over(Some(self.times.heard.get()), limits.idle_time) => self.say_goodbye(Goodbye::Idle),
             Phase::Serving if over(self.times.frame_began.get(), limits.frame_time) => {
-                self.say_goodbye(&Refusal::new(Status::IdleTimeout, "a frame was begun and not finished in time"));
+                self.say_goodbye(Goodbye::Unfinished);
             }
-            _ => self.state.borrow_mut().release_idle_cursors(),
-        }
-        if over(self.times.send_began.get(), limits.stalled_time) {
-            self.state.borrow_mut().release_subscriptions();
+            _ => {
+                let is_stalled = over(self.times.send_began.get(), limits.stalled_time);
+                self.state.borrow_mut().tidy(is_stalled);
+            }
         }
     }
 
     async fn receive_all(self: &Rc<Self>) {
-        let mut inbox = Inbox::new(self.shard().reactor().pool(), &self.shared.frame_memory);
+        let mut inbox = Inbox::<D>::new(self.shard().reactor().pool(), &self.shared.frame_memory);
         loop {
             if self.produces.get() {
                 self.hold_back().await;
@@ -205,42 +200,40 @@ impl Connection {
     }
 
     fn is_open(&self) -> bool {
-        self.state.borrow().phase != Phase::Draining
+        self.phase() != Phase::Draining
     }
 
-    fn note_frame_in_part(&self, inbox: &Inbox) {
+    fn note_frame_in_part(&self, inbox: &Inbox<D>) {
         let began = inbox.is_waiting().then(|| self.times.frame_began.get().unwrap_or(self.now()));
         self.times.frame_began.set(began);
     }
 
-    async fn take_in(self: &Rc<Self>, inbox: &mut Inbox, chunk: Chunk) {
+    async fn take_in(self: &Rc<Self>, inbox: &mut Inbox<D>, chunk: Chunk) {
         let (mut chunk, mut at) = (Some(chunk), 0);
         let mut turn = None;
         while self.is_open() {
             let all = chunk.as_deref().unwrap_or(&[]);
             let mut fresh = &all[at..];
-            let next = inbox.next(&mut fresh, self.body_bytes_max());
+            let next = inbox.next(&mut fresh, self.frame_bytes_max());
             at = all.len() - fresh.len();
             let frame = match next {
-                Ok(Next::Fresh) => first(fresh),
-                Ok(Next::Held) => first(inbox.held()),
+                Ok(Next::Fresh(size)) => &fresh[..size],
+                Ok(Next::Held(size)) => &inbox.held()[..size],
                 Ok(Next::None) => break,
                 Ok(Next::Blocked) => {
                     self.shard().reactor().sleep(MEMORY_PAUSE).await;
                     continue;
                 }
-                Ok(Next::Skipped(header)) => {
-                    self.charge(header);
-                    self.refuse(header, &Refusal::busy("no memory for a frame that arrives in parts"));
+                Ok(Next::Skipped(head)) => {
+                    self.skip(&head);
                     continue;
                 }
                 Err(too_large) => return self.refuse_length(too_large),
             };
-            let Some(frame) = frame else { break };
             // It is here, however long it waits for its turn.
             self.times.frame_began.set(None);
-            let is_admitted = self.state.borrow_mut().admits(self, frame.body.len());
-            let is_packed = is_admitted && self.is_packed(&frame);
+            let is_admitted = self.state.borrow_mut().admits(self, frame);
+            let is_packed = is_admitted && self.is_packed(frame);
             if is_packed && turn.is_none() {
                 turn = self.shared.unpacking.try_turn();
             }
@@ -254,20 +247,18 @@ impl Connection {
                 turn = self.wait_to_go_on(is_admitted).await;
                 continue;
             }
-            self.charge(frame.header);
-            match self.look_inside(turn.take(), &frame).await {
-                Ok(()) => self.take_frame(&frame),
-                Err(error) => self.refuse(frame.header, &AppendError::Invalid(error).into()),
-            }
-            let size = frame.size();
-            if next == Ok(Next::Held) { inbox.consume(size) } else { at += size }
+            self.charge(frame, frame.len());
+            let unreadable = self.look_inside(turn.take(), frame).await;
+            self.state.borrow_mut().take(self, frame, &unreadable);
+            let size = frame.len();
+            if matches!(next, Ok(Next::Held(_))) { inbox.consume(size) } else { at += size }
         }
         self.wake_sender_if_needed();
     }
 
     /// Whether there are compressed batches in it, for a partition that takes them.
-    fn is_packed(&self, frame: &Frame<'_>) -> bool {
-        unpacking::concerns(frame) && self.state.borrow_mut().may_produce(frame.header.handle)
+    fn is_packed(&self, frame: &[u8]) -> bool {
+        D::sections(frame).any(unpacking::is_packed) && self.state.borrow_mut().may_produce(frame)
     }
 
     /// Waits for room or, where there is room, for a turn to unpack.
@@ -280,20 +271,28 @@ impl Connection {
         Some(self.shared.unpacking.turn().await)
     }
 
-    /// Checks what is inside compressed batches.
-    async fn look_inside(&self, turn: Option<Turn<'_>>, frame: &Frame<'_>) -> Result<(), BatchError> {
-        let Some(turn) = turn else { return Ok(()) };
+    /// Checks what is inside compressed batches. Says which sections are not to be appended.
+    async fn look_inside(&self, turn: Option<Turn<'_>>, frame: &[u8]) -> Vec<Unreadable> {
+        let Some(turn) = turn else { return Vec::new() };
         // What was answered before is not to wait for this.
         self.wake_sender_if_needed();
         // Few frames come here, and all connections would have to have the memory for it.
-        Box::pin(turn.check(self.shard().reactor(), frame)).await
+        Box::pin(self.unpack(turn, frame)).await
     }
 
-    fn body_bytes_max(&self) -> u32 {
-        match self.state.borrow().phase {
-            Phase::Greeting => corelog_wire::HELLO_BODY_BYTES_MAX,
-            Phase::Serving | Phase::Draining => self.shared.limits.body_bytes_max,
+    async fn unpack(&self, mut turn: Turn<'_>, frame: &[u8]) -> Vec<Unreadable> {
+        let (mut left, mut unreadable) = (turn.bytes_max(), Vec::new());
+        for (section, bytes) in D::sections(frame).enumerate() {
+            match turn.check(self.shard().reactor(), bytes, left).await {
+                Ok(rest) => left = rest,
+                Err(error) => unreadable.push(Unreadable { section, error }),
+            }
         }
+        unreadable
+    }
+
+    fn frame_bytes_max(&self) -> usize {
+        self.state.borrow().frame_bytes_max(&self.shared.limits)
     }
 
     async fn wait_for_room(&self) {
@@ -304,69 +303,50 @@ impl Connection {
     }
 
     /// A produce counts whatever comes of it: refused ones cost their unpacking.
-    fn charge(&self, header: Header) {
-        if header.operation == Operation::Produce as u8 {
+    fn charge(&self, first: &[u8], bytes: usize) {
+        if D::is_produce(first) {
             self.produces.set(true);
-            self.rate.take(self.now(), HEADER_BYTES + header.length as usize);
+            self.rate.take(self.now(), bytes);
         }
     }
 
-    fn take_frame(self: &Rc<Self>, frame: &Frame<'_>) {
-        let mut state = self.state.borrow_mut();
-        let header = frame.header;
-        match (state.phase, Request::decode(frame)) {
-            (Phase::Greeting, Ok(Request::Hello(hello))) => state.greet(self, header, &hello),
-            (Phase::Greeting, Ok(_) | Err(FrameError::UnknownOperation(_) | FrameError::Unexpected { .. })) => {
-                state.violate(self, header, Refusal::new(Status::HelloRequired, "the first frame must be a hello"));
-            }
-            (Phase::Serving, Ok(Request::Hello(_))) => {
-                state.violate(self, header, Refusal::new(Status::UnexpectedOperation, "hello was said before"));
-            }
-            (Phase::Serving, Ok(request)) => {
-                count(&self.shard().counters().requests, 1);
-                state.serve(self, header, request);
-            }
-            (Phase::Serving, Err(error @ FrameError::UnknownOperation(_))) => {
-                state.fail(header.response(), &error.into())
-            }
-            (_, Err(error)) => state.violate(self, header, error.into()),
-            (Phase::Draining, Ok(_)) => {}
-        }
-    }
-
-    fn refuse(&self, header: Header, refusal: &Refusal) {
-        self.state.borrow_mut().fail(header.response(), refusal);
+    /// There was no memory for a frame that arrived in parts.
+    fn skip(&self, head: &Head) {
+        self.charge(head, D::frame_bytes(head));
+        self.state.borrow_mut().skipped(self, head);
         self.wake_sender_if_needed();
     }
 
-    fn refuse_length(&self, frame: FrameTooLarge) {
-        let greeting = self.state.borrow().phase == Phase::Greeting;
-        match foreign::protocol(&frame.header.to_bytes()).filter(|_| greeting) {
+    fn refuse_length(&self, TooLarge(head): TooLarge) {
+        match foreign::protocol(&head, D::NAME).filter(|_| self.phase() == Phase::Greeting) {
             Some(protocol) => {
-                let line = || format!("{} speaks {protocol}, this port speaks corelog's native protocol", self.peer);
-                self.shared.log.say(self.now(), line);
+                self.shared
+                    .log
+                    .say(self.now(), || format!("{} speaks {protocol}, this port speaks {}", self.peer, D::NAME));
                 self.cut();
             }
             None => {
-                self.refuse(frame.header, &FrameError::TooLarge(frame).into());
+                self.state.borrow_mut().too_large(self, &head);
                 self.drain();
             }
         }
     }
 
     fn wake_sender_if_needed(&self) {
-        if self.state.borrow().has_work() {
+        let state = self.state.borrow();
+        if state.flow().has_work() || state.has_readers() {
             self.session.wake();
         }
     }
 
-    async fn send_all(self: Rc<Connection>) {
+    async fn send_all(self: Rc<Self>) {
         let mut spare = Outgoing::new();
         let mut alarm = Alarm(None);
         loop {
-            self.state.borrow_mut().work(&self);
+            self.work();
             if self.take_outgoing(&mut spare) {
-                let (bytes, acknowledged) = (spare.len(), self.state.borrow_mut().outbox.take_acknowledged());
+                let (bytes, acknowledged) =
+                    (spare.len(), self.state.borrow_mut().flow_mut().outbox.take_acknowledged());
                 self.times.send_began.set(Some(self.now()));
                 let (sent, back) = self.send(spare).await;
                 self.times.send_began.set(None);
@@ -374,19 +354,19 @@ impl Connection {
                     self.shard().stages().record(Stage::Send, self.now().since(since), appends);
                 }
                 spare = back;
-                self.state.borrow_mut().outbox.sent(bytes);
+                self.state.borrow_mut().flow_mut().outbox.sent(bytes);
                 self.room.notify();
                 if sent.is_err() {
                     return self.cut();
                 }
                 continue;
             }
-            if self.state.borrow().is_finished() {
+            if self.state.borrow().flow().is_finished() {
                 self.times.finished.set(Some(self.now()));
                 return;
             }
-            let due = self.state.borrow().due;
-            let can_take = self.state.borrow_mut().outbox.is_ready();
+            let due = self.state.borrow().flow().due;
+            let can_take = self.state.borrow_mut().flow_mut().outbox.is_ready();
             match can_take {
                 true => either(self.session.completed(), alarm.wait(&self, due)).await,
                 // What has come stays where it is until there is memory: not to be asked for without a pause.
@@ -407,20 +387,22 @@ impl Connection {
             });
             match sent.await {
                 Some(sent) => return sent,
-                None => self.state.borrow_mut().work(self),
+                None => self.work(),
             }
         }
     }
 
+    fn work(self: &Rc<Self>) {
+        let mut state = self.state.borrow_mut();
+        state.flow_mut().begin_work();
+        state.work(self);
+    }
+
     fn take_outgoing(&self, spare: &mut Outgoing) -> bool {
         let mut state = self.state.borrow_mut();
-        !state.is_broken() && state.outbox.take(spare)
+        let flow = state.flow_mut();
+        !flow.broken && flow.outbox.take(spare)
     }
-}
-
-/// The frame at the front of bytes that hold a whole one.
-fn first(bytes: &[u8]) -> Option<Frame<'_>> {
-    Frame::first(bytes, u32::MAX).ok().flatten()
 }
 
 /// A timer that is set anew only when it must ring earlier, so that a wait does not cost a timer each.
@@ -428,7 +410,7 @@ struct Alarm(Option<(Instant, Sleep)>);
 
 impl Alarm {
     /// Ends at `due`, or earlier; never without one.
-    async fn wait(&mut self, connection: &Connection, due: Option<Instant>) {
+    async fn wait<D: Dialect>(&mut self, connection: &Connection<D>, due: Option<Instant>) {
         let Some(due) = due else { return std::future::pending().await };
         if self.0.as_ref().is_none_or(|(at, _)| *at > due) {
             self.0 = Some((due, connection.shard().reactor().sleep_until(due)));

@@ -5,7 +5,6 @@
 use corelog_batch::{BatchError, BatchView, Codec, Limits, Unpacker, batches, validate};
 use corelog_engine::reactor::Reactor;
 use corelog_engine::shard::{Line, LinePlace};
-use corelog_wire::{Frame, Operation};
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
@@ -13,7 +12,7 @@ use std::task::{Context, Poll};
 
 /// Who may unpack, in the order in which they asked.
 #[derive(Debug)]
-pub(super) struct Unpacking {
+pub(crate) struct Unpacking {
     /// Gone while it is used.
     unpacker: RefCell<Option<Unpacker>>,
     line: Line,
@@ -22,24 +21,24 @@ pub(super) struct Unpacking {
 
 /// The right to unpack. The next one has it when this is dropped.
 #[derive(Debug)]
-pub(super) struct Turn<'a> {
+pub(crate) struct Turn<'a> {
     unpacking: &'a Unpacking,
     unpacker: Option<Unpacker>,
 }
 
 impl Unpacking {
-    pub(super) fn new(unpacked_bytes_max: usize) -> Unpacking {
+    pub(crate) fn new(unpacked_bytes_max: usize) -> Unpacking {
         let unpacker = RefCell::new(Some(Unpacker::default()));
         Unpacking { unpacker, line: Line::default(), unpacked_bytes_max }
     }
 
     /// A turn, if nobody has it or waits for it.
-    pub(super) fn try_turn(&self) -> Option<Turn<'_>> {
+    pub(crate) fn try_turn(&self) -> Option<Turn<'_>> {
         if self.line.is_empty() { self.take() } else { None }
     }
 
     /// A turn, once those who came before had theirs.
-    pub(super) fn turn(&self) -> Waiting<'_> {
+    pub(crate) fn turn(&self) -> Waiting<'_> {
         Waiting { unpacking: self, place: LinePlace::default() }
     }
 
@@ -50,18 +49,28 @@ impl Unpacking {
 }
 
 impl Turn<'_> {
-    /// Looks into the compressed batches of a frame. What follows a batch whose header or checksum is wrong is left to the
-    /// append, which says so and takes none of them.
-    pub(super) async fn check(mut self, reactor: &Reactor, frame: &Frame<'_>) -> Result<(), BatchError> {
+    /// Looks into the compressed batches of a section, which together with others may unpack to `left` bytes; says how many
+    /// are left then. What follows a batch whose header or checksum is wrong is left to the append, which says so and takes
+    /// none of them.
+    pub(crate) async fn check(
+        &mut self,
+        reactor: &Reactor,
+        section: &[u8],
+        mut left: usize,
+    ) -> Result<usize, BatchError> {
         let Some(unpacker) = &mut self.unpacker else { unreachable!("it is here until this is dropped") };
-        let mut left = self.unpacking.unpacked_bytes_max;
-        for batch in compressed(frame) {
+        for batch in compressed(section) {
             if validate(batch.bytes(), ANY_SIZE).is_err() {
-                return Ok(());
+                break;
             }
             left -= unpacker.check(&batch, left, || reactor.yield_now()).await?;
         }
-        Ok(())
+        Ok(left)
+    }
+
+    /// Bytes that the batches of one produce may unpack to.
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.unpacking.unpacked_bytes_max
     }
 }
 
@@ -74,20 +83,18 @@ impl Drop for Turn<'_> {
 
 const ANY_SIZE: Limits = Limits { batch_bytes_max: usize::MAX };
 
-/// Whether there is a compressed batch in the frame.
-pub(super) fn concerns(frame: &Frame<'_>) -> bool {
-    compressed(frame).next().is_some()
+/// Whether there is a compressed batch in the section.
+pub(crate) fn is_packed(section: &[u8]) -> bool {
+    compressed(section).next().is_some()
 }
 
-/// The compressed batches of a produce.
-fn compressed<'a>(frame: &Frame<'a>) -> impl Iterator<Item = BatchView<'a>> + use<'a> {
-    let is_produce = frame.header.operation == Operation::Produce as u8;
-    let whole = batches(if is_produce { frame.body } else { &[] }).map_while(Result::ok);
+fn compressed(section: &[u8]) -> impl Iterator<Item = BatchView<'_>> {
+    let whole = batches(section).map_while(Result::ok);
     whole.filter(|batch| batch.codec().is_ok_and(|codec| codec != Codec::None))
 }
 
 /// See [`Unpacking::turn`].
-pub(super) struct Waiting<'a> {
+pub(crate) struct Waiting<'a> {
     unpacking: &'a Unpacking,
     place: LinePlace,
 }
@@ -122,12 +129,11 @@ mod tests {
     use corelog_batch::BatchBuilder;
     use corelog_engine::model::ShardId;
     use corelog_engine::reactor::sim::{World, WorldOptions};
-    use corelog_wire::Header;
     use std::cell::Cell;
     use std::rc::Rc;
     use std::time::Duration;
 
-    /// A batch that takes more than one piece, as the body of a produce.
+    /// A batch that takes more than one piece.
     fn large() -> Vec<u8> {
         let mut builder = BatchBuilder::new(1 << 20, Codec::Zstd);
         builder.append(None, Some(&[0; 200_000]), &[], 1).unwrap();
@@ -136,13 +142,12 @@ mod tests {
 
     async fn look_often(unpacking: &Unpacking, reactor: &Reactor, times: usize, done: &Cell<usize>) {
         let body = large();
-        let frame = Frame { header: Header::request(Operation::Produce, 0, 1), body: &body };
         for _ in 0..times {
-            let turn = match unpacking.try_turn() {
+            let mut turn = match unpacking.try_turn() {
                 Some(turn) => turn,
                 None => unpacking.turn().await,
             };
-            turn.check(reactor, &frame).await.unwrap();
+            turn.check(reactor, &body, 1 << 20).await.unwrap();
             done.set(done.get() + 1);
         }
     }

@@ -1,46 +1,77 @@
 //! From received bytes to frames: parsed where they arrived if a frame is whole there, else put together in a buffer that
 //! grows with the bytes that arrive, never with the length that is announced.
 
+use super::dialect::Head;
 use corelog_engine::reactor::{Buffer, Pool};
-use corelog_wire::{Frame, FrameTooLarge, HEADER_BYTES, Header};
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::rc::Rc;
+
+/// How a protocol divides its bytes into frames.
+pub(crate) trait Framing {
+    /// Bytes after which a frame's size is known; a [`Head`] at most.
+    const HEADER_BYTES: usize;
+
+    /// Bytes of the frame that begins with these, at least [`Framing::HEADER_BYTES`]. `usize::MAX` where no frame does.
+    fn frame_bytes(first: &[u8]) -> usize;
+
+    /// The same, or None while too little has come, or a refusal of what is over `bytes_max`: before a byte of it is waited
+    /// for or room made for it.
+    fn size(bytes: &[u8], bytes_max: usize) -> Result<Option<usize>, TooLarge> {
+        if bytes.len() < Self::HEADER_BYTES {
+            return Ok(None);
+        }
+        let size = Self::frame_bytes(bytes);
+        if size > bytes_max { Err(TooLarge(Self::head(bytes))) } else { Ok(Some(size)) }
+    }
+
+    /// The first bytes of a frame of which so much has come.
+    fn head(bytes: &[u8]) -> Head {
+        let mut head = Head::default();
+        head[..Self::HEADER_BYTES].copy_from_slice(&bytes[..Self::HEADER_BYTES]);
+        head
+    }
+}
+
+/// A frame is larger than is allowed, or none. Nothing behind its first bytes can be trusted to be one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TooLarge(pub(crate) Head);
 
 /// Bytes of frames in part, of all connections of a shard.
 #[derive(Debug)]
-pub(super) struct FrameMemory {
+pub(crate) struct FrameMemory {
     used: Cell<usize>,
     max: usize,
 }
 
 impl FrameMemory {
-    pub(super) fn new(max: usize) -> Rc<FrameMemory> {
+    pub(crate) fn new(max: usize) -> Rc<FrameMemory> {
         Rc::new(FrameMemory { used: Cell::new(0), max })
     }
 }
 
 /// There is no memory for more of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NoMemory;
+pub(crate) struct NoMemory;
 
 /// Where the next frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
-    /// Whole, at the front of the fresh bytes.
-    Fresh,
-    /// Whole, at the front of the held bytes.
-    Held,
+pub(crate) enum Next {
+    /// Whole, so many bytes at the front of the fresh ones.
+    Fresh(usize),
+    /// Whole, so many bytes at the front of the held ones.
+    Held(usize),
     /// All bytes are taken in and no frame is whole.
     None,
     /// A frame ended that there was no memory for; its bytes are gone.
-    Skipped(Header),
+    Skipped(Head),
     /// There is no memory for as much as a header now.
     Blocked,
 }
 
 /// The bytes of a connection that are not a whole frame yet.
 #[derive(Debug)]
-pub(super) struct Inbox {
+pub(crate) struct Inbox<F> {
     pool: Pool,
     memory: Rc<FrameMemory>,
     buffer: Option<Buffer>,
@@ -48,50 +79,50 @@ pub(super) struct Inbox {
     start: usize,
     end: usize,
     /// A frame that there was no memory for, and how much of it is still to come.
-    skipping: Option<(Header, usize)>,
+    skipping: Option<(Head, usize)>,
+    framing: PhantomData<F>,
 }
 
 const FIRST_CAPACITY: usize = 4096;
 
-impl Inbox {
-    pub(super) fn new(pool: &Pool, memory: &Rc<FrameMemory>) -> Inbox {
-        Inbox { pool: pool.clone(), memory: memory.clone(), buffer: None, start: 0, end: 0, skipping: None }
+impl<F: Framing> Inbox<F> {
+    pub(crate) fn new(pool: &Pool, memory: &Rc<FrameMemory>) -> Inbox<F> {
+        let (pool, memory) = (pool.clone(), memory.clone());
+        Inbox { pool, memory, buffer: None, start: 0, end: 0, skipping: None, framing: PhantomData }
     }
 
     /// The bytes held.
-    pub(super) fn held(&self) -> &[u8] {
+    pub(crate) fn held(&self) -> &[u8] {
         self.buffer.as_ref().map_or(&[], |buffer| &buffer[self.start..self.end])
     }
 
     /// Whether a frame has begun and is not whole.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         self.start < self.end || self.skipping.is_some()
     }
 
     /// Looks for the next frame in what is held and what is `fresh`, taking in from `fresh` what is needed.
-    pub(super) fn next(&mut self, fresh: &mut &[u8], body_bytes_max: u32) -> Result<Next, FrameTooLarge> {
+    pub(crate) fn next(&mut self, fresh: &mut &[u8], bytes_max: usize) -> Result<Next, TooLarge> {
         if let Some(skipped) = self.skip(fresh) {
             return Ok(skipped);
         }
         if self.start == self.end {
-            if Frame::first(fresh, body_bytes_max)?.is_some() {
-                return Ok(Next::Fresh);
-            }
-            let header = fresh.first_chunk().map(Header::parse);
-            return Ok(self.take_in(fresh, fresh.len(), header));
+            return match F::size(fresh, bytes_max)? {
+                Some(size) if size <= fresh.len() => Ok(Next::Fresh(size)),
+                size => Ok(self.take_in(fresh, fresh.len(), size)),
+            };
         }
         loop {
             let held = self.held();
-            if Frame::first(held, body_bytes_max)?.is_some() {
-                return Ok(Next::Held);
+            let size = F::size(held, bytes_max)?;
+            if let Some(size) = size.filter(|size| *size <= held.len()) {
+                return Ok(Next::Held(size));
             }
-            let header = held.first_chunk().map(Header::parse);
-            let whole = header.map_or(HEADER_BYTES, |header| HEADER_BYTES + header.length as usize);
-            let missing = (whole - held.len()).min(fresh.len());
+            let missing = (size.unwrap_or(F::HEADER_BYTES) - held.len()).min(fresh.len());
             if missing == 0 {
                 return Ok(Next::None);
             }
-            match self.take_in(fresh, missing, header) {
+            match self.take_in(fresh, missing, size) {
                 Next::None if self.skipping.is_none() => {}
                 next => return Ok(next),
             }
@@ -99,32 +130,34 @@ impl Inbox {
     }
 
     /// Takes `count` bytes of `fresh` in. They belong to one frame; without memory for them that frame is skipped.
-    fn take_in(&mut self, fresh: &mut &[u8], count: usize, header: Option<Header>) -> Next {
+    fn take_in(&mut self, fresh: &mut &[u8], count: usize, size: Option<usize>) -> Next {
         if self.hold(&fresh[..count]).is_ok() {
             *fresh = &fresh[count..];
             return Next::None;
         }
-        let Some(header) = header else { return Next::Blocked };
-        let left = HEADER_BYTES + header.length as usize - self.held().len();
+        let Some(size) = size else { return Next::Blocked };
+        let held = self.held();
+        let head = F::head(if held.is_empty() { fresh } else { held });
+        let left = size - held.len();
         self.forget();
-        self.skipping = Some((header, left));
+        self.skipping = Some((head, left));
         self.skip(fresh).unwrap_or(Next::None)
     }
 
     fn skip(&mut self, fresh: &mut &[u8]) -> Option<Next> {
-        let (header, left) = self.skipping?;
+        let (head, left) = self.skipping?;
         let passed = left.min(fresh.len());
         *fresh = &fresh[passed..];
         if passed < left {
-            self.skipping = Some((header, left - passed));
+            self.skipping = Some((head, left - passed));
             return Some(Next::None);
         }
         self.skipping = None;
-        Some(Next::Skipped(header))
+        Some(Next::Skipped(head))
     }
 
     /// Drops `bytes` held bytes from the front.
-    pub(super) fn consume(&mut self, bytes: usize) {
+    pub(crate) fn consume(&mut self, bytes: usize) {
         self.start += bytes;
         assert!(self.start <= self.end, "no more is consumed than is held");
         if self.start == self.end {
@@ -132,15 +165,8 @@ impl Inbox {
         }
     }
 
-    fn forget(&mut self) {
-        if let Some(buffer) = self.buffer.take() {
-            self.memory.used.set(self.memory.used.get() - buffer.capacity());
-        }
-        (self.start, self.end) = (0, 0);
-    }
-
     /// Copies bytes behind what is held.
-    pub(super) fn hold(&mut self, bytes: &[u8]) -> Result<(), NoMemory> {
+    pub(crate) fn hold(&mut self, bytes: &[u8]) -> Result<(), NoMemory> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -178,7 +204,16 @@ impl Inbox {
     }
 }
 
-impl Drop for Inbox {
+impl<F> Inbox<F> {
+    fn forget(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            self.memory.used.set(self.memory.used.get() - buffer.capacity());
+        }
+        (self.start, self.end) = (0, 0);
+    }
+}
+
+impl<F> Drop for Inbox<F> {
     fn drop(&mut self) {
         self.forget();
     }
@@ -187,8 +222,26 @@ impl Drop for Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use corelog_wire::Operation;
+    use corelog_wire::{Frame, HEADER_BYTES, Header, Operation};
     use proptest::prelude::*;
+
+    const BYTES_MAX: usize = HEADER_BYTES + (1 << 20);
+
+    /// Frames of the native protocol.
+    #[derive(Debug)]
+    struct Native;
+
+    impl Framing for Native {
+        const HEADER_BYTES: usize = HEADER_BYTES;
+
+        fn frame_bytes(first: &[u8]) -> usize {
+            HEADER_BYTES + header(first).length as usize
+        }
+    }
+
+    fn header(bytes: &[u8]) -> Header {
+        Header::parse(bytes.first_chunk().unwrap())
+    }
 
     fn frame(correlation: u32, body: &[u8]) -> Vec<u8> {
         let header =
@@ -196,29 +249,28 @@ mod tests {
         [&header.to_bytes()[..], body].concat()
     }
 
-    fn inbox(memory_max: usize) -> Inbox {
+    fn inbox(memory_max: usize) -> Inbox<Native> {
         Inbox::new(&Pool::heap(1 << 20), &FrameMemory::new(memory_max))
     }
 
     /// Feeds pieces and returns what came out: correlation and body, or None for a body that was skipped.
-    fn feed(inbox: &mut Inbox, pieces: &[&[u8]]) -> Vec<(u32, Option<Vec<u8>>)> {
+    fn feed(inbox: &mut Inbox<Native>, pieces: &[&[u8]]) -> Vec<(u32, Option<Vec<u8>>)> {
         let mut found = Vec::new();
         for piece in pieces {
             let mut fresh = *piece;
             loop {
-                match inbox.next(&mut fresh, 1 << 20).unwrap() {
-                    Next::Fresh => {
-                        let frame = Frame::first(fresh, u32::MAX).unwrap().unwrap();
+                match inbox.next(&mut fresh, BYTES_MAX).unwrap() {
+                    Next::Fresh(size) => {
+                        let frame = Frame::first(&fresh[..size], u32::MAX).unwrap().unwrap();
                         found.push((frame.header.correlation, Some(frame.body.to_vec())));
-                        fresh = &fresh[frame.size()..];
+                        fresh = &fresh[size..];
                     }
-                    Next::Held => {
-                        let frame = Frame::first(inbox.held(), u32::MAX).unwrap().unwrap();
+                    Next::Held(size) => {
+                        let frame = Frame::first(&inbox.held()[..size], u32::MAX).unwrap().unwrap();
                         found.push((frame.header.correlation, Some(frame.body.to_vec())));
-                        let size = frame.size();
                         inbox.consume(size);
                     }
-                    Next::Skipped(header) => found.push((header.correlation, None)),
+                    Next::Skipped(head) => found.push((header(&head).correlation, None)),
                     Next::None => break,
                     Next::Blocked => panic!("there is memory for a header"),
                 }

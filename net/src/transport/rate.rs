@@ -9,7 +9,7 @@ const BURST: Duration = Duration::from_millis(100);
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Rate {
+pub(crate) struct Rate {
     bytes_a_second: u64,
     /// What was taken is paid for by then.
     paid: Cell<Instant>,
@@ -17,12 +17,12 @@ pub(super) struct Rate {
 
 impl Rate {
     /// `u64::MAX` is no bound.
-    pub(super) fn new(bytes_a_second: u64) -> Rate {
+    pub(crate) fn new(bytes_a_second: u64) -> Rate {
         Rate { bytes_a_second: bytes_a_second.max(1), paid: Cell::default() }
     }
 
     /// Notes that so many bytes were taken.
-    pub(super) fn take(&self, now: Instant, bytes: usize) {
+    pub(crate) fn take(&self, now: Instant, bytes: usize) {
         if self.bytes_a_second < u64::MAX {
             let nanos = bytes as u128 * 1_000_000_000 / u128::from(self.bytes_a_second);
             let price = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
@@ -31,7 +31,7 @@ impl Rate {
     }
 
     /// How long more must not be taken.
-    pub(super) fn debt(&self, now: Instant) -> Option<Duration> {
+    pub(crate) fn debt(&self, now: Instant) -> Option<Duration> {
         let ahead = self.paid.get().since(now);
         ahead.checked_sub(BURST).filter(|debt| !debt.is_zero())
     }

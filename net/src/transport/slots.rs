@@ -9,7 +9,7 @@ const GENERATION_MASK: u32 = u32::MAX >> SLOT_BITS;
 
 /// A list of slots, each with a generation that grows with every use. Allocates nothing once it has been as full as it gets.
 #[derive(Debug)]
-pub(super) struct Slots<T> {
+pub(crate) struct Slots<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     /// How many are in use of this list and others together.
@@ -17,56 +17,56 @@ pub(super) struct Slots<T> {
 }
 
 #[derive(Debug)]
-pub(super) struct Slot<T> {
+pub(crate) struct Slot<T> {
     generation: u32,
     value: Option<T>,
 }
 
 /// Names one use of one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Key {
+pub(crate) struct Key {
     slot: u32,
     generation: u32,
 }
 
 impl Key {
     /// The number given to a session.
-    pub(super) fn ticket(self) -> u64 {
+    pub(crate) fn ticket(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.slot)
     }
 
     /// The key that gave this ticket.
-    pub(super) fn of_ticket(ticket: u64) -> Key {
+    pub(crate) fn of_ticket(ticket: u64) -> Key {
         Key { slot: ticket as u32, generation: (ticket >> 32) as u32 }
     }
 
     /// The number given to a client; never 0.
-    pub(super) fn wire(self) -> u32 {
+    pub(crate) fn wire(self) -> u32 {
         (self.generation & GENERATION_MASK) << SLOT_BITS | self.slot
     }
 }
 
 impl<T> Slots<T> {
-    pub(super) fn new() -> Slots<T> {
+    pub(crate) fn new() -> Slots<T> {
         Slots::counted(&Rc::default())
     }
 
     /// A list that counts what is in use in `total` as well, until it is dropped.
-    pub(super) fn counted(total: &Rc<Cell<usize>>) -> Slots<T> {
+    pub(crate) fn counted(total: &Rc<Cell<usize>>) -> Slots<T> {
         Slots { slots: Vec::new(), free: Vec::new(), total: total.clone() }
     }
 
     /// What is in use of this list and those that it is counted with.
-    pub(super) fn total(&self) -> usize {
+    pub(crate) fn total(&self) -> usize {
         self.total.get()
     }
 
     /// How many are in use.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    pub(super) fn insert(&mut self, value: T) -> Key {
+    pub(crate) fn insert(&mut self, value: T) -> Key {
         let slot = self.free.pop().unwrap_or_else(|| self.add_slot());
         let entry = &mut self.slots[slot as usize];
         entry.generation = next_generation(entry.generation);
@@ -81,12 +81,12 @@ impl<T> Slots<T> {
         self.slots.len() as u32 - 1
     }
 
-    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let entry = self.slots.get_mut(key.slot as usize)?;
         if entry.generation == key.generation { entry.value.as_mut() } else { None }
     }
 
-    pub(super) fn remove(&mut self, key: Key) -> Option<T> {
+    pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         let entry = self.slots.get_mut(key.slot as usize).filter(|entry| entry.generation == key.generation)?;
         let value = entry.value.take()?;
         self.free.push(key.slot);
@@ -95,7 +95,7 @@ impl<T> Slots<T> {
     }
 
     /// The key behind a number that came from a client.
-    pub(super) fn key(&self, wire: u32) -> Option<Key> {
+    pub(crate) fn key(&self, wire: u32) -> Option<Key> {
         let slot = wire & ((1 << SLOT_BITS) - 1);
         let entry = self.slots.get(slot as usize).filter(|entry| entry.value.is_some())?;
         let key = Key { slot, generation: entry.generation };
@@ -103,7 +103,7 @@ impl<T> Slots<T> {
     }
 
     /// All in use, lowest slot first.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
         self.slots.iter_mut().enumerate().filter_map(|(slot, entry)| {
             let key = Key { slot: slot as u32, generation: entry.generation };
             entry.value.as_mut().map(|value| (key, value))

@@ -1,0 +1,90 @@
+//! What a dialect is to the connections that speak it.
+
+use super::connection::Connection;
+use super::flow::Flow;
+use super::inbox::Framing;
+use super::server::Shared;
+use crate::limits::Limits;
+use corelog_batch::BatchError;
+use std::rc::Rc;
+
+/// The first bytes of a frame, [`Framing::HEADER_BYTES`] of them and zeros.
+pub(crate) type Head = [u8; 16];
+
+/// Why a connection is ended that did nothing wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goodbye {
+    /// It did not say in time who it is.
+    Unknown,
+    /// Nothing came for too long.
+    Idle,
+    /// A frame was begun and not finished in time.
+    Unfinished,
+    /// The server stops.
+    Stopping,
+}
+
+/// A section of a frame with a compressed batch that does not hold what its header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unreadable {
+    /// Which of [`Dialect::sections`].
+    pub(crate) section: usize,
+    pub(crate) error: BatchError,
+}
+
+/// What one connection knows: what was asked for and is not answered, in the words of its protocol. Nothing here waits.
+pub(crate) trait Dialect: Framing + Sized + 'static {
+    /// What all connections of a shard share, beside what those of all dialects do.
+    type Shared: 'static;
+
+    /// What it is called where people read it.
+    const NAME: &str;
+
+    fn new(shared: &Rc<Shared<Self>>) -> Self;
+
+    fn flow(&self) -> &Flow;
+
+    fn flow_mut(&mut self) -> &mut Flow;
+
+    /// Bytes that the next frame may have.
+    fn frame_bytes_max(&self, limits: &Limits) -> usize;
+
+    /// Whether the frame that begins so has records to append.
+    fn is_produce(first: &[u8]) -> bool;
+
+    /// The record batches that a produce has, a section for each partition.
+    fn sections(frame: &[u8]) -> impl Iterator<Item = &[u8]>;
+
+    /// Whether the frame may begin now. If not, the connection is not read from until there is room.
+    fn admits(&mut self, connection: &Connection<Self>, frame: &[u8]) -> bool;
+
+    /// Whether a produce has somewhere to go, so that a look inside its batches is worth it.
+    fn may_produce(&mut self, frame: &[u8]) -> bool;
+
+    /// Begins what a frame asks for.
+    fn take(&mut self, connection: &Rc<Connection<Self>>, frame: &[u8], unreadable: &[Unreadable]);
+
+    /// A frame came that there was no memory for.
+    fn skipped(&mut self, connection: &Connection<Self>, head: &Head);
+
+    /// What came is no frame, or a larger one than is allowed. The connection ends.
+    fn too_large(&mut self, connection: &Connection<Self>, head: &Head);
+
+    /// The connection is to end in order.
+    fn say_goodbye(&mut self, connection: &Connection<Self>, why: Goodbye);
+
+    /// What the sending task does between sends: takes outcomes, ends waits, lets readers go on.
+    fn work(&mut self, connection: &Rc<Connection<Self>>);
+
+    /// Whether readers can go on.
+    fn has_readers(&self) -> bool;
+
+    /// Takes no more requests; waits end.
+    fn drain(&mut self, connection: &Connection<Self>);
+
+    /// Gives back what others hold for this connection.
+    fn close(&mut self, connection: &Connection<Self>);
+
+    /// Gives back memory of readers that pause; of a client that takes nothing, what was read ahead for it.
+    fn tidy(&mut self, is_stalled: bool);
+}
