@@ -1,0 +1,97 @@
+//! Which requests are served, in which versions.
+
+/// The versions of a request that are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Versions {
+    /// The first.
+    pub min: i16,
+    /// The last.
+    pub max: i16,
+    /// The first with compact lengths and tagged fields.
+    pub flexible: i16,
+}
+
+impl Versions {
+    /// Whether this one is served.
+    pub fn contains(&self, version: i16) -> bool {
+        (self.min..=self.max).contains(&version)
+    }
+}
+
+macro_rules! apis {
+    ($($(#[$about:meta])* $name:ident = $key:literal $min:literal..=$max:literal flexible $flexible:literal,)*) => {
+        /// A request.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(i16)]
+        pub enum Api { $($(#[$about])* $name = $key,)* }
+
+        impl Api {
+            /// All that are served, in the order of their keys.
+            pub const ALL: &[Api] = &[$(Api::$name,)*];
+
+            /// The request with this key.
+            pub fn of_key(key: i16) -> Option<Api> {
+                match key {
+                    $($key => Some(Api::$name),)*
+                    _ => None,
+                }
+            }
+
+            /// Its name in Kafka's protocol.
+            pub fn name(self) -> &'static str {
+                match self { $(Api::$name => stringify!($name),)* }
+            }
+
+            /// The versions that are served.
+            pub fn versions(self) -> Versions {
+                match self { $(Api::$name => Versions { min: $min, max: $max, flexible: $flexible },)* }
+            }
+        }
+    };
+}
+
+apis! {
+    /// Appends record batches.
+    Produce = 0 0..=11 flexible 9,
+    /// Reads record batches, waiting for them if asked to.
+    Fetch = 1 4..=13 flexible 12,
+    /// Offset by end or by time.
+    ListOffsets = 2 1..=8 flexible 6,
+    /// Who serves which partition at which address.
+    Metadata = 3 0..=12 flexible 9,
+    /// Which requests are served.
+    ApiVersions = 18 0..=3 flexible 3,
+    /// Creates topics.
+    CreateTopics = 19 2..=7 flexible 5,
+    /// Deletes topics.
+    DeleteTopics = 20 1..=6 flexible 4,
+}
+
+impl Api {
+    /// Whether this version has compact lengths and tagged fields.
+    pub fn is_flexible(self, version: i16) -> bool {
+        version >= self.versions().flexible
+    }
+
+    /// Whether the header of its response ends with tagged fields. That of ApiVersions never does: who asks for versions need
+    /// not know yet how to read it.
+    pub fn has_response_tags(self, version: i16) -> bool {
+        self != Api::ApiVersions && self.is_flexible(version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_in_order_and_name_one_request() {
+        assert!(Api::ALL.is_sorted_by_key(|api| *api as i16));
+        for api in Api::ALL {
+            assert_eq!(Api::of_key(*api as i16), Some(*api));
+            let Versions { min, max, .. } = api.versions();
+            assert!(min <= max, "{}", api.name());
+        }
+        assert_eq!(Api::of_key(7), None);
+    }
+}

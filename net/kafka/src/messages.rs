@@ -1,0 +1,196 @@
+//! Requests and responses beside the hot path, as `kafka-protocol`'s message types.
+//!
+//! Their decoders make room for as many elements as an array declares. So a request is walked through by its shape first:
+//! what declares more than it has does not get to them.
+
+use crate::api::Api;
+use crate::codec::Malformed;
+use crate::header::{self, Request};
+use crate::shape::{Field, walk};
+use kafka_protocol::protocol::{Decodable, Encodable};
+
+pub use kafka_protocol::messages::create_topics_request::CreatableTopic;
+pub use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+pub use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+pub use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
+pub use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+pub use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+pub use kafka_protocol::messages::{
+    BrokerId, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse, ListOffsetsRequest,
+    ListOffsetsResponse, MetadataRequest, MetadataResponse, TopicName,
+};
+pub use kafka_protocol::protocol::StrBytes;
+
+/// A request that is taken so.
+pub trait Message: Decodable {
+    /// Which it is.
+    const API: Api;
+    #[doc(hidden)]
+    const SHAPE: Shape;
+}
+
+/// The fields of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape(&'static [Field]);
+
+impl Message for MetadataRequest {
+    const API: Api = Api::Metadata;
+    const SHAPE: Shape = Shape(&[
+        Field::array(&[Field::UUID.from(10), Field::TEXT]),
+        Field::BOOL.from(4),
+        Field::BOOL.from(8).to(10),
+        Field::BOOL.from(8),
+    ]);
+}
+
+impl Message for ListOffsetsRequest {
+    const API: Api = Api::ListOffsets;
+    const SHAPE: Shape = Shape(&[
+        Field::I32,
+        Field::I8.from(2),
+        Field::array(&[Field::TEXT, Field::array(&[Field::I32, Field::I32.from(4), Field::I64])]),
+    ]);
+}
+
+impl Message for CreateTopicsRequest {
+    const API: Api = Api::CreateTopics;
+    const SHAPE: Shape = Shape(&[
+        Field::array(&[
+            Field::TEXT,
+            Field::I32,
+            Field::I16,
+            Field::array(&[Field::I32, Field::values(&Field::I32)]),
+            Field::array(&[Field::TEXT, Field::TEXT]),
+        ]),
+        Field::I32,
+        Field::BOOL,
+    ]);
+}
+
+impl Message for DeleteTopicsRequest {
+    const API: Api = Api::DeleteTopics;
+    const SHAPE: Shape =
+        Shape(&[Field::array(&[Field::TEXT, Field::UUID]).from(6), Field::values(&Field::TEXT).to(5), Field::I32]);
+}
+
+/// The request in a frame.
+///
+/// # Errors
+/// If it declares what it does not have, or has what it does not declare.
+pub fn parse<M: Message>(request: &Request<'_>) -> Result<M, Malformed> {
+    walk(M::SHAPE.0, request.version, request.reader())?;
+    let mut rest = request.body;
+    let message = M::decode(&mut rest, request.version).map_err(|_| Malformed::Refused)?;
+    if rest.is_empty() { Ok(message) } else { Err(Malformed::Trailing(rest.len())) }
+}
+
+/// The whole frame of a response; `None` if it does not fit the version, which is the server's mistake.
+pub fn respond(api: Api, version: i16, correlation: i32, response: &impl Encodable) -> Option<Vec<u8>> {
+    let size = response.compute_size(version).ok()?;
+    let mut frame = Vec::with_capacity(header::response_bytes(api, version) + size);
+    header::put_response(api, version, correlation, size, &mut frame);
+    let begun = frame.len();
+    response.encode(&mut frame, version).ok()?;
+    (frame.len() - begun == size).then_some(frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{cut_short, framed};
+    use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopicConfig};
+    use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+    use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+    use proptest::prelude::*;
+    use std::fmt::Debug;
+    use uuid::Uuid;
+
+    fn name(text: &str) -> TopicName {
+        TopicName(StrBytes::from_string(text.to_owned()))
+    }
+
+    fn metadata(version: i16) -> MetadataRequest {
+        let topic = MetadataRequestTopic::default().with_name(Some(name("clicks")));
+        let topic = if version >= 10 { topic.with_topic_id(Uuid::from_u128(5)) } else { topic };
+        let message = MetadataRequest::default().with_topics(Some(vec![topic.clone(), topic]));
+        if version >= 8 { message.with_include_topic_authorized_operations(true) } else { message }
+    }
+
+    fn list_offsets(_: i16) -> ListOffsetsRequest {
+        let partition = ListOffsetsPartition::default().with_partition_index(3).with_timestamp(-2);
+        let topic =
+            ListOffsetsTopic::default().with_name(name("clicks")).with_partitions(vec![partition.clone(), partition]);
+        ListOffsetsRequest::default().with_topics(vec![topic])
+    }
+
+    fn create_topics(_: i16) -> CreateTopicsRequest {
+        let broker_ids = vec![BrokerId(1), BrokerId(2)];
+        let assignment = CreatableReplicaAssignment::default().with_partition_index(3).with_broker_ids(broker_ids);
+        let config = CreatableTopicConfig::default().with_name(StrBytes::from_static_str("retention.ms"));
+        let topic = CreatableTopic::default().with_name(name("clicks")).with_assignments(vec![assignment]);
+        let topic =
+            topic.with_configs(vec![config.with_value(Some(StrBytes::from_static_str("1"))), Default::default()]);
+        CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(5)
+    }
+
+    fn delete_topics(version: i16) -> DeleteTopicsRequest {
+        let message = DeleteTopicsRequest::default().with_timeout_ms(5);
+        match version {
+            ..=5 => message.with_topic_names(vec![name("a"), name("b")]),
+            _ => message.with_topics(vec![DeleteTopicState::default().with_topic_id(Uuid::from_u128(5))]),
+        }
+    }
+
+    /// What others write in any version is read, cut anywhere it is refused, and whatever a byte is changed to, nothing panics.
+    fn holds<M: Message + Encodable + PartialEq + Debug>(of: impl Fn(i16) -> M) {
+        let versions = M::API.versions();
+        for version in versions.min..=versions.max {
+            let message = of(version);
+            let frame = framed(M::API, version, &message);
+            let request = Request::parse(M::API, &frame).unwrap();
+            assert_eq!(parse::<M>(&request), Ok(message), "{} {version}", M::API.name());
+            let header = frame.len() - request.body.len();
+            for cut in header..frame.len() {
+                let cut = Request::parse(M::API, &frame[..cut]).unwrap();
+                assert!(parse::<M>(&cut).is_err(), "{} {version}", M::API.name());
+            }
+            for at in header..frame.len() {
+                for byte in [0, 1, 0x7f, 0x80, 0xff] {
+                    let mut frame = frame.clone();
+                    frame[at] = byte;
+                    let _ = Request::parse(M::API, &frame).and_then(|request| parse::<M>(&request));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn requests_of_others_are_understood() {
+        holds(metadata);
+        holds(list_offsets);
+        holds(create_topics);
+        holds(delete_topics);
+    }
+
+    #[test]
+    fn an_array_of_all_topics_is_told_from_one_of_none() {
+        for version in 1..=12 {
+            for (topics, all) in [(None, true), (Some(Vec::new()), false)] {
+                let frame = framed(Api::Metadata, version, &MetadataRequest::default().with_topics(topics));
+                let request = Request::parse(Api::Metadata, &frame).unwrap();
+                assert_eq!(parse::<MetadataRequest>(&request).unwrap().topics.is_none(), all);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(version in 0i16..=12, cut: prop::sample::Index, byte: u8) {
+            let mut frame = framed(Api::Metadata, version, &metadata(version));
+            cut_short(&mut frame, cut, byte);
+            let _ = Request::parse(Api::Metadata, &frame).and_then(|request| parse::<MetadataRequest>(&request));
+        }
+    }
+}
