@@ -8,10 +8,10 @@ use corelog_engine::model::ShardId;
 use corelog_engine::node::{self, NodeConfig, NodeError, ShardStart, Stop};
 use corelog_engine::reactor::Listener;
 use corelog_engine::shard::Shard;
-use corelog_net::admin;
 use corelog_net::limits::Limits;
 use corelog_net::native::{self, Options};
 use corelog_net::transport::{Common, Ports};
+use corelog_net::{admin, kafka};
 use corelog_tuning::ShardPlan;
 use std::fmt;
 use std::future::poll_fn;
@@ -33,10 +33,17 @@ pub(crate) fn run(
     let stop = Stop::new();
     // Before any thread begins: they inherit the mask of signals.
     stop.on_signals().map_err(|error| Failure::Failed(format!("cannot wait for signals: {error}")))?;
-    let (listen, admin) = free_ports(settings, budget.shards)?;
+    let Free { listen, kafka, admin } = free_ports(settings, budget.shards)?;
     say(&start_lines(settings, plan, budget, remarks));
     let (serving, ready) = channel();
-    let address = Address { listen, admin, shard_port: settings.shard_port, ports: Ports::new(budget.shards) };
+    let kafka = kafka.map(|listen| Kafka {
+        listen,
+        host: settings.kafka_advertise.clone().unwrap_or_else(|| listen.ip().to_string()),
+        has_chosen_port: settings.kafka_listen.is_some_and(|asked| asked.port() != 0),
+        ports: Ports::new(budget.shards),
+    });
+    let shard_port = settings.shard_port;
+    let address = Address { listen, kafka, admin, shard_port, ports: Ports::new(budget.shards) };
     announce(ready, address.clone(), budget.shards);
     let produce_rate_max = settings.produce_rate_max;
     let serve = move |start: ShardStart| {
@@ -53,12 +60,35 @@ pub(crate) fn run(
 struct Address {
     /// The address that all shards share.
     listen: SocketAddr,
+    /// Where Kafka's protocol is spoken, if anywhere.
+    kafka: Option<Kafka>,
     /// Where the first shard serves `/metrics`, if anywhere.
     admin: Option<SocketAddr>,
     /// The port on which shard 0 is to listen alone, where that is not left to the kernel.
     shard_port: Option<u16>,
     /// Where each listens alone.
     ports: Ports,
+}
+
+/// Where Kafka's protocol is spoken.
+#[derive(Clone)]
+struct Kafka {
+    /// The address that all shards share.
+    listen: SocketAddr,
+    /// What clients are told.
+    host: String,
+    /// Shards have the ports behind that of `listen`; else the kernel chooses them too.
+    has_chosen_port: bool,
+    /// Where each shard listens alone.
+    ports: Ports,
+}
+
+impl Kafka {
+    /// Where a shard is to listen alone. Always the same after a restart: old clients never ask again whom they can reach.
+    fn alone(&self, shard: ShardId) -> SocketAddr {
+        let port = if self.has_chosen_port { self.listen.port() + 1 + shard.0 } else { 0 };
+        SocketAddr::new(self.listen.ip(), port)
+    }
 }
 
 impl Address {
@@ -82,30 +112,46 @@ async fn serve(start: ShardStart, address: Address, limits: Limits, serving: Sen
     let mut stop = pin!(stopping.requested());
     let own = listen(&shard, address.alone(shard.id())).await?;
     address.ports.set(shard.id(), own.local_addr().port());
+    let kafka_own = match &address.kafka {
+        Some(kafka) => Some(listen(&shard, kafka.alone(shard.id())).await?),
+        None => None,
+    };
+    if let (Some(kafka), Some(own)) = (&address.kafka, &kafka_own) {
+        kafka.ports.set(shard.id(), own.local_addr().port());
+    }
     // A client that asks before would get metadata that lacks shards.
-    if !all_listen(&shard, &address.ports, stop.as_mut()).await {
+    let all_ports = [Some(&address.ports), address.kafka.as_ref().map(|kafka| &kafka.ports)];
+    if !all_listen(&shard, all_ports, stop.as_mut()).await {
         return Ok(());
     }
+    let common = Common::new(shard.clone(), limits);
     let shared = listen(&shard, address.listen).await?;
     // Clients use the host by which they know the node, as long as there is only one.
     let options = Options { host: String::new(), ports: address.ports };
+    let mut servers = vec![native::serve(&common, vec![own, shared], options)];
+    if let (Some(kafka), Some(own)) = (address.kafka, kafka_own) {
+        let shared = listen(&shard, kafka.listen).await?;
+        let options = kafka::Options { host: kafka.host, ports: kafka.ports };
+        servers.push(kafka::serve(&common, vec![own, shared], options));
+    }
     let admin = match address.admin.filter(|_| shard.id() == ShardId(0)) {
         Some(address) => Some(admin::serve(shard.clone(), listen(&shard, address).await?)),
         None => None,
     };
-    let server = native::serve(&Common::new(shard, limits), vec![own, shared], options);
     // The one who listens may have ended.
     let _ = serving.send(());
     drop(serving);
     stop.await;
     drop(admin);
-    server.stop().await;
+    for server in servers {
+        server.stop().await;
+    }
     Ok(())
 }
 
 /// Waits until every shard listens alone. Tells whether that came before `stop`.
-async fn all_listen(shard: &Shard, ports: &Ports, mut stop: Pin<&mut impl Future<Output = ()>>) -> bool {
-    while !ports.are_all_listening() {
+async fn all_listen(shard: &Shard, ports: [Option<&Ports>; 2], mut stop: Pin<&mut impl Future<Output = ()>>) -> bool {
+    while !ports.iter().flatten().all(|ports| ports.are_all_listening()) {
         let mut pause = pin!(shard.reactor().sleep(Duration::from_millis(1)));
         let go_on = poll_fn(|context| match stop.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(false),
@@ -136,7 +182,9 @@ fn announce(ready: Receiver<()>, address: Address, shards: u16) {
         if ready.iter().take(usize::from(shards)).count() == usize::from(shards) {
             let ports: Vec<String> = address.ports.listening().map(|(_, port)| port.to_string()).collect();
             let metrics = address.admin.map(|admin| format!("metrics at http://{admin}/metrics\n")).unwrap_or_default();
-            say(&format!("shards on ports {}\n{metrics}listening on {}\n", ports.join(", "), address.listen));
+            let kafka =
+                address.kafka.map(|kafka| format!("Kafka's protocol at {}\n", kafka.listen)).unwrap_or_default();
+            say(&format!("shards on ports {}\n{kafka}{metrics}listening on {}\n", ports.join(", "), address.listen));
             say(&next_lines(address.listen));
         }
     });
@@ -159,20 +207,39 @@ fn config(settings: &Settings, plan: &ShardPlan, budget: &MemoryBudget) -> NodeC
 /// How long a port may stay taken after its server was killed: the kernel takes a ring down when it gets to it.
 const PORT_PATIENCE: Duration = Duration::from_secs(3);
 
-/// The addresses to listen on, for clients and for `/metrics`, with the port that the kernel chose where it was left to it. Shards share their port, so
-/// that a second server would be let in and take a part of the connections: this tells it apart first, because a socket
-/// that does not share is refused where any other listens. All are held until the last is known to be free, so that the
-/// kernel chooses none of the others.
-fn free_ports(settings: &Settings, shards: u16) -> Result<(SocketAddr, Option<SocketAddr>), Failure> {
+/// The addresses to listen on, with the port that the kernel chose where it was left to it.
+struct Free {
+    listen: SocketAddr,
+    kafka: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
+}
+
+/// Finds out where there is to be listened. Shards share a port, so that a second server would be let in and take a part of
+/// the connections: this tells it apart first, because a socket that does not share is refused where any other listens. All
+/// are held until the last is known to be free, so that the kernel chooses none of the others.
+fn free_ports(settings: &Settings, shards: u16) -> Result<Free, Failure> {
     let until = Instant::now() + PORT_PATIENCE;
-    let own = settings.shard_port.map_or(0..0, |first| u32::from(first)..u32::from(first) + u32::from(shards));
-    let own = own.map(|port| SocketAddr::new(settings.listen.ip(), port as u16));
-    let _held = own.map(|address| free_port(address, "--shard-port", until)).collect::<Result<Vec<_>, _>>()?;
-    let shared = free_port(settings.listen, "--listen", until)?;
-    let admin = settings.admin_listen.map(|address| free_port(address, "--admin-listen", until)).transpose()?;
-    let chosen = |listener: &TcpListener, asked| listener.local_addr().map_err(|error| cannot_listen(asked, &error));
-    let admin = admin.zip(settings.admin_listen).map(|(listener, asked)| chosen(&listener, asked)).transpose()?;
-    Ok((chosen(&shared, settings.listen)?, admin))
+    let mut held = Vec::new();
+    let mut hold = |asked: SocketAddr, flag| {
+        let listener = free_port(asked, flag, until)?;
+        let address = listener.local_addr().map_err(|error| cannot_listen(asked, &error))?;
+        held.push(listener);
+        Ok(address)
+    };
+    if let Some(first) = settings.shard_port {
+        for port in first..first + shards {
+            hold(SocketAddr::new(settings.listen.ip(), port), "--shard-port")?;
+        }
+    }
+    if let Some(address) = settings.kafka_listen.filter(|address| address.port() != 0) {
+        for port in address.port() + 1..=address.port() + shards {
+            hold(SocketAddr::new(address.ip(), port), "--kafka-listen")?;
+        }
+    }
+    let listen = hold(settings.listen, "--listen")?;
+    let kafka = settings.kafka_listen.map(|asked| hold(asked, "--kafka-listen")).transpose()?;
+    let admin = settings.admin_listen.map(|asked| hold(asked, "--admin-listen")).transpose()?;
+    Ok(Free { listen, kafka, admin })
 }
 
 fn free_port(address: SocketAddr, flag: &str, until: Instant) -> Result<TcpListener, Failure> {

@@ -29,6 +29,12 @@ pub(crate) struct Serve {
     /// Shard N listens on PORT + N [default: the kernel chooses]
     #[arg(long, value_name = "PORT")]
     shard_port: Option<String>,
+    /// Speak Kafka's protocol at this address, with shard N on PORT + 1 + N, or off [default: off]
+    #[arg(long, value_name = "HOST:PORT")]
+    kafka_listen: Option<String>,
+    /// Host that Kafka's clients are told to reach this machine by [default: that of --kafka-listen]
+    #[arg(long, value_name = "HOST")]
+    kafka_advertise: Option<String>,
     /// Serve /metrics for Prometheus over HTTP at this address, or off [default: off]
     #[arg(long, value_name = "HOST:PORT")]
     admin_listen: Option<String>,
@@ -77,6 +83,7 @@ Examples:
   corelog serve
   corelog serve --data-dir /var/lib/corelog --smp 4 --memory 2G
   corelog serve --listen 127.0.0.1:7092 --shard-port 7100
+  corelog serve --kafka-listen 127.0.0.1:9092
   corelog serve --admin-listen 127.0.0.1:7093
   corelog serve --config corelog.toml --print-config
 
@@ -91,6 +98,8 @@ impl Serve {
             "data-dir" => self.data_dir.clone(),
             "listen" => self.listen.clone(),
             "shard-port" => self.shard_port.clone(),
+            "kafka-listen" => self.kafka_listen.clone(),
+            "kafka-advertise" => self.kafka_advertise.clone(),
             "admin-listen" => self.admin_listen.clone(),
             "smp" => self.smp.clone(),
             "cpuset" => self.cpuset.clone(),

@@ -22,6 +22,10 @@ pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     /// The own port of shard 0, with those of the others behind it; `None`: as the kernel chooses.
     pub(crate) shard_port: Option<u16>,
+    /// Where Kafka's protocol is spoken, with the shards on the ports behind it; `None`: nowhere.
+    pub(crate) kafka_listen: Option<SocketAddr>,
+    /// The host that clients of Kafka's protocol are told; `None`: the address they are served at.
+    pub(crate) kafka_advertise: Option<String>,
     /// Where `/metrics` is served over HTTP; `None`: nowhere.
     pub(crate) admin_listen: Option<SocketAddr>,
     /// Number of shards; `None`: as many as the machine suggests.
@@ -63,10 +67,12 @@ enum Kind {
     Switch,
 }
 
-const TABLE: [Setting; 14] = [
+const TABLE: [Setting; 16] = [
     Setting { name: "data-dir", default: "./corelog-data", kind: Kind::Text },
     Setting { name: "listen", default: "127.0.0.1:7092", kind: Kind::Text },
     Setting { name: "shard-port", default: AUTO, kind: Kind::Number },
+    Setting { name: "kafka-listen", default: OFF, kind: Kind::Text },
+    Setting { name: "kafka-advertise", default: AUTO, kind: Kind::Text },
     Setting { name: "admin-listen", default: OFF, kind: Kind::Text },
     Setting { name: "smp", default: AUTO, kind: Kind::Number },
     Setting { name: "cpuset", default: AUTO, kind: Kind::Text },
@@ -156,6 +162,8 @@ impl Given {
             data_dir: self.read("data-dir", "a path", |text| (!text.is_empty()).then(|| PathBuf::from(text)))?,
             listen: self.read("listen", "HOST:PORT, like 127.0.0.1:7092", address)?,
             shard_port: self.read("shard-port", "auto or a port from 1 to 65535", or_auto(port))?,
+            kafka_listen: self.read("kafka-listen", "off or HOST:PORT, like 127.0.0.1:9092", or_off(address))?,
+            kafka_advertise: self.read("kafka-advertise", "auto or a host, without a port", or_auto(host))?,
             admin_listen: self.read("admin-listen", "off or HOST:PORT, like 127.0.0.1:7093", or_off(address))?,
             smp: self.read("smp", "auto or a number of shards from 1 to 256", or_auto(shards))?,
             cpuset: self.read("cpuset", "auto or a list of cores like 0-3,8", or_auto(|text| text.parse().ok()))?,
@@ -176,18 +184,58 @@ impl Given {
             spin: self.read("spin", "a duration up to 1s, like 50us", spin)?,
             insecure: self.read("insecure", "true or false", |text| text.parse().ok())?,
         };
-        let listeners = [("listen", Some(settings.listen)), ("admin-listen", settings.admin_listen)];
+        let listeners = [
+            ("listen", Some(settings.listen)),
+            ("kafka-listen", settings.kafka_listen),
+            ("admin-listen", settings.admin_listen),
+        ];
         for (name, address) in listeners {
             if !settings.insecure && address.is_some_and(|address| !address.ip().is_loopback()) {
                 let (value, source_of) = self.0[name].clone();
                 return Err(SettingsError::Reachable { name, value, source_of });
             }
         }
+        if settings.kafka_listen.is_some_and(|address| address.ip().is_unspecified())
+            && settings.kafka_advertise.is_none()
+        {
+            let allowed = "a host that clients reach this machine by, because kafka-listen is every address of it";
+            self.read("kafka-advertise", allowed, |_| None::<()>)?;
+        }
         Ok(settings)
     }
 
     /// Checks that there is a port of its own for each shard, once it is known how many there are.
     pub(crate) fn check_ports(&self, settings: &Settings, shards: u16) -> Result<(), SettingsError> {
+        self.check_shard_ports(settings, shards)?;
+        self.check_kafka_ports(settings, shards)
+    }
+
+    fn check_kafka_ports(&self, settings: &Settings, shards: u16) -> Result<(), SettingsError> {
+        let Some(port) = settings.kafka_listen.map(|address| address.port()).filter(|port| *port != 0) else {
+            return Ok(());
+        };
+        let own = usize::from(port)..usize::from(port) + 1 + usize::from(shards);
+        let shard_ports =
+            settings.shard_port.map_or(0..0, |first| first.into()..usize::from(first) + usize::from(shards));
+        let admin = settings.admin_listen.map(|address| usize::from(address.port()));
+        let others = admin.into_iter().chain([usize::from(settings.listen.port())]).chain(shard_ports);
+        let allowed = if own.end > PORTS {
+            format!(
+                "on a port of at most {}, because shard N of {shards} listens on that port + 1 + N",
+                PORTS - own.len()
+            )
+        } else if let Some(taken) = others.filter(|port| *port != 0).find(|port| own.contains(port)) {
+            let last = own.end - 1;
+            format!(
+                "such that no other port of corelog is among its own: they are {port} to {last}, and {taken} is taken"
+            )
+        } else {
+            return Ok(());
+        };
+        self.read("kafka-listen", &allowed, |_| None)
+    }
+
+    fn check_shard_ports(&self, settings: &Settings, shards: u16) -> Result<(), SettingsError> {
         let Some(first) = settings.shard_port else { return Ok(()) };
         let listen = settings.listen.port();
         let allowed = if usize::from(first) + usize::from(shards) > PORTS {
@@ -290,6 +338,17 @@ const PORTS: usize = 1 << 16;
 fn port(text: &str) -> Option<u16> {
     text.parse().ok().filter(|port| *port != 0)
 }
+
+/// A name or an address, by which others find this machine.
+fn host(text: &str) -> Option<String> {
+    let is_allowed = |character: char| character.is_ascii_alphanumeric() || "-._:".contains(character);
+    let is_host = !text.is_empty() && text.len() <= HOST_BYTES_MAX && text.chars().all(is_allowed);
+    // A colon is an IPv6 address's, or would be a port's.
+    (is_host && (!text.contains(':') || text.parse::<IpAddr>().is_ok())).then(|| text.to_owned())
+}
+
+/// The longest name of a host that DNS has.
+const HOST_BYTES_MAX: usize = 253;
 
 fn shards(text: &str) -> Option<usize> {
     text.parse().ok().filter(|shards| (1..=usize::from(limits::SHARDS_MAX)).contains(shards))
@@ -400,6 +459,8 @@ mod tests {
             data_dir: "./corelog-data".into(),
             listen: "127.0.0.1:7092".parse().unwrap(),
             shard_port: None,
+            kafka_listen: None,
+            kafka_advertise: None,
             admin_listen: None,
             smp: None,
             cpuset: None,

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod kafka;
 pub mod limits;
 pub mod native;
 pub mod transport;

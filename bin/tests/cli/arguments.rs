@@ -182,6 +182,8 @@ fn print_config_shows_what_is_in_force_and_why() {
     let expected = r#"data-dir = "./corelog-data"      # default
 listen = "127.0.0.1:0"           # --listen
 shard-port = "auto"              # default
+kafka-listen = "off"             # default
+kafka-advertise = "auto"         # default
 admin-listen = "off"             # default
 smp = 1                          # CORELOG_SMP
 cpuset = "0"                     # corelog.toml line 2

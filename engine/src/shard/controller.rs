@@ -93,6 +93,14 @@ impl Shard {
         }
     }
 
+    /// Whether the wish would be granted, as this shard knows the catalog.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub fn check_command(&self, command: &Command) -> Result<(), MetadataError> {
+        self.decide(command).map(drop)
+    }
+
     /// Decides, logs and spreads a change. On the controller only.
     pub(super) async fn control(&self, command: Command) -> Result<(), CommandError> {
         let controller = &self.0.controller;

@@ -94,4 +94,15 @@ mod tests {
         }
         assert_eq!(Api::of_key(7), None);
     }
+
+    #[test]
+    fn the_page_says_what_is_served() {
+        let page = include_str!("../../../docs/kafka.md");
+        let rows = Api::ALL.iter().map(|api| {
+            let Versions { min, max, .. } = api.versions();
+            format!("| {} | {} | {min} to {max} |\n", api.name(), *api as i16)
+        });
+        let rows: String = rows.collect();
+        assert!(page.contains(&rows), "docs/kafka.md is to have\n{rows}");
+    }
 }

@@ -7,7 +7,7 @@ use crate::api::Api;
 use crate::codec::Malformed;
 use crate::header::{self, Request};
 use crate::shape::{Field, walk};
-use kafka_protocol::protocol::{Decodable, Encodable};
+use kafka_protocol::protocol::Decodable;
 
 pub use kafka_protocol::messages::create_topics_request::CreatableTopic;
 pub use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
@@ -21,7 +21,7 @@ pub use kafka_protocol::messages::{
     BrokerId, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse, ListOffsetsRequest,
     ListOffsetsResponse, MetadataRequest, MetadataResponse, TopicName,
 };
-pub use kafka_protocol::protocol::StrBytes;
+pub use kafka_protocol::protocol::{Encodable, StrBytes};
 
 /// A request that is taken so.
 pub trait Message: Decodable {

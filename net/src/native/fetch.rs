@@ -3,8 +3,8 @@
 
 use super::dialect::Connection;
 use super::refusal::Refusal;
-use super::state::{Place, State, Waiting, Watch, Work};
-use crate::transport::Key;
+use super::state::{State, Waiting, Work};
+use crate::transport::{Key, Place, Watch};
 use corelog_engine::model::{Offset, PartitionId, ShardId};
 use corelog_engine::reactor::{Instant, Outgoing};
 use corelog_engine::shard::{Cursor, PartitionHandle, Read, Remote, Reply};

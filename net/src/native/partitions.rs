@@ -2,8 +2,9 @@
 
 use super::dialect::Connection;
 use super::refusal::Refusal;
-use super::state::{Opened, Place, State};
+use super::state::{Opened, State};
 use super::topics::find;
+use crate::transport::Place;
 use corelog_engine::model::{Offset, PartitionId, PartitionIndex, ShardId, Timestamp};
 use corelog_engine::shard::{Cursor, OffsetQuery, PartitionStatus, Remote, Reply, Shard};
 use corelog_wire::{DeleteRecords, DeletedRecords, Header, ListOffsets, ListedOffset, Open, Status};

@@ -2,8 +2,8 @@
 
 use super::dialect::Connection;
 use super::refusal::Refusal;
-use super::state::{Place, State, Waiting};
-use crate::transport::{Key, Phase};
+use super::state::{State, Waiting};
+use crate::transport::{Key, Phase, Place};
 use corelog_engine::error::AppendError;
 use corelog_engine::shard::{Remote, Reply};
 use corelog_wire::{Header, Produced, Retry};

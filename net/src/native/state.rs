@@ -4,11 +4,10 @@ use super::dialect::{Connection, Shared};
 use super::fetch::Fetch;
 use super::refusal::Refusal;
 use super::subscribe::Subscription;
-use crate::transport::{Flow, Key, Phase, Slot, Slots};
+use crate::transport::{Flow, Key, Phase, Place, Slot, Slots};
 use corelog_engine::limits::{HANDLE_BYTES, WAITER_BYTES};
-use corelog_engine::model::{Offset, PartitionId, ShardId};
 use corelog_engine::reactor::{AppendBuffer, Outgoing};
-use corelog_engine::shard::{Completed, Cursor, PartitionHandle, RemoteWatch, Reply, Shard, count};
+use corelog_engine::shard::{Completed, Cursor, Reply, Shard, count};
 use corelog_wire::{Detail, Produced};
 use corelog_wire::{
     FEATURES, HEADER_BYTES, Header, Hello, Magic, Operation, Records, Request, Sink, Status, Text, VERSION_MAX,
@@ -25,47 +24,6 @@ const _: () = assert!(size_of::<Slot<Opened>>() <= HANDLE_BYTES as usize);
 const _: () = assert!(
     size_of::<Slot<Waiting>>() + size_of::<Slot<Subscription>>() + ENGINE_WAITER_BYTES <= WAITER_BYTES as usize
 );
-
-/// Where a partition lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// On this shard.
-    Here(PartitionHandle),
-    /// On another one: every request crosses.
-    There(ShardId, PartitionId),
-}
-
-/// What tells a reader that there is more to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Watch {
-    Here(PartitionHandle),
-    There(ShardId, PartitionId, RemoteWatch),
-}
-
-impl Place {
-    /// Has the session told, under the key's ticket, once there is a record at or after `from`. None if the partition is
-    /// gone.
-    pub(super) fn watch(self, connection: &Connection, from: Offset, key: Key) -> Option<Watch> {
-        let (shard, session) = (connection.shard(), &connection.session);
-        match self {
-            Place::Here(handle) => shard.watch(handle, from, session, key.ticket()).ok().map(|()| Watch::Here(handle)),
-            Place::There(owner, partition) => {
-                let watch = shard.watch_remote(owner, partition, from, session, key.ticket());
-                Some(Watch::There(owner, partition, watch))
-            }
-        }
-    }
-}
-
-impl Watch {
-    /// Takes it back.
-    pub(super) fn end(self, connection: &Connection, key: Key) {
-        match self {
-            Watch::Here(handle) => drop(connection.shard().unwatch(handle, &connection.session, key.ticket())),
-            Watch::There(owner, partition, watch) => connection.shard().unwatch_remote(owner, partition, watch),
-        }
-    }
-}
 
 /// A partition that the client opened.
 #[derive(Debug)]

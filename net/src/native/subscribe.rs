@@ -4,8 +4,8 @@
 use super::dialect::Connection;
 use super::fetch::records;
 use super::refusal::Refusal;
-use super::state::{Place, State, Waiting, Watch, Work};
-use crate::transport::Key;
+use super::state::{State, Waiting, Work};
+use crate::transport::{Key, Place, Watch};
 use corelog_engine::error::ReadError;
 use corelog_engine::model::Offset;
 use corelog_engine::reactor::{Instant, Outgoing};

@@ -128,6 +128,11 @@ impl<D: Dialect> Connection<D> {
         self.drain();
     }
 
+    /// Tells the operator why the connection is closed.
+    pub(crate) fn say_closed(&self, why: &str) {
+        self.shared.log.say(self.now(), || format!("{}: {why}; connection closed", self.peer));
+    }
+
     /// Ends the connection at once.
     pub(crate) fn cut(&self) {
         self.stream.shutdown();

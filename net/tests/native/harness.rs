@@ -7,6 +7,7 @@ use corelog_engine::reactor::sim::{World, WorldOptions};
 use corelog_engine::reactor::{Chunk, Outgoing, Reactor, Stream, mesh};
 use corelog_engine::shard::{Envelope, FetchPath, Shard, ShardConfig};
 use corelog_net::admin::{self, Admin};
+use corelog_net::kafka;
 use corelog_net::limits::Limits;
 use corelog_net::native::{Options, serve};
 use corelog_net::transport::{Common, Ports, Server};
@@ -20,6 +21,8 @@ use std::time::Duration;
 
 const BOOTSTRAP_PORT: u16 = 7092;
 const ADMIN_PORT: u16 = 7093;
+/// Kafka's protocol at any shard, and behind it at each.
+pub const KAFKA_PORT: u16 = 9092;
 const POOL_BYTES: usize = 64 << 20;
 const CLIENT_POOL_BYTES: usize = 64 << 20;
 /// Of the world's time; a test that needs more hangs.
@@ -67,6 +70,7 @@ pub fn config() -> ShardConfig {
 pub struct Node {
     pub shards: RefCell<Vec<Option<Shard>>>,
     pub servers: RefCell<Vec<Option<Server>>>,
+    pub kafka_servers: RefCell<Vec<Server>>,
     admin: RefCell<Option<Admin>>,
     failed: RefCell<Option<String>>,
 }
@@ -88,10 +92,11 @@ pub fn run<F: Future<Output = ()> + 'static>(setup: Setup, script: impl FnOnce(C
     let node = Rc::new(Node {
         shards: RefCell::new(vec![None; shards]),
         servers: RefCell::new((0..shards).map(|_| None).collect()),
+        kafka_servers: RefCell::default(),
         admin: RefCell::default(),
         failed: RefCell::default(),
     });
-    let ports = Ports::new(setup.shards);
+    let ports = [Ports::new(setup.shards), Ports::new(setup.shards)];
     for (shard, mesh) in mesh::build::<Envelope>(setup.shards, 1024).into_iter().enumerate() {
         let (setup, node, ports) = (setup.clone(), node.clone(), ports.clone());
         world.start_shard(server, ShardId(shard as u16), setup.shards, POOL_BYTES, move |reactor| async move {
@@ -124,7 +129,7 @@ async fn run_shard(
     reactor: &Reactor,
     mesh: mesh::Mesh<Envelope>,
     setup: Setup,
-    ports: Ports,
+    [ports, kafka_ports]: [Ports; 2],
     node: &Node,
     host: std::net::IpAddr,
 ) -> Result<(), String> {
@@ -135,7 +140,16 @@ async fn run_shard(
     ports.set(shard.id(), own.local_addr().port());
     let shared = reactor.listen(SocketAddr::new(host, BOOTSTRAP_PORT)).await.map_err(|error| error.to_string())?;
     let options = Options { host: String::new(), ports };
-    let server = serve(&Common::new(shard.clone(), setup.limits), vec![own, shared], options);
+    let common = Common::new(shard.clone(), setup.limits);
+    let server = serve(&common, vec![own, shared], options);
+    let kafka_port = KAFKA_PORT + 1 + shard.id().0;
+    let mut listeners = Vec::new();
+    for port in [KAFKA_PORT, kafka_port] {
+        listeners.push(reactor.listen(SocketAddr::new(host, port)).await.map_err(|error| error.to_string())?);
+    }
+    kafka_ports.set(shard.id(), kafka_port);
+    let options = kafka::Options { host: host.to_string(), ports: kafka_ports };
+    node.kafka_servers.borrow_mut().push(kafka::serve(&common, listeners, options));
     if number == 0 {
         let listener = reactor.listen(SocketAddr::new(host, ADMIN_PORT)).await.map_err(|error| error.to_string())?;
         *node.admin.borrow_mut() = Some(admin::serve(shard.clone(), listener));
@@ -151,7 +165,7 @@ impl Client {
         self.dial_port(BOOTSTRAP_PORT).await
     }
 
-    async fn dial_port(&self, port: u16) -> Wire {
+    pub async fn dial_port(&self, port: u16) -> Wire {
         let stream = self.reactor.connect(SocketAddr::new(self.host, port)).await.unwrap();
         Wire { reactor: self.reactor.clone(), stream, received: Vec::new(), correlation: 0 }
     }

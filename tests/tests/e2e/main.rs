@@ -4,6 +4,7 @@
 
 mod clients;
 mod idle;
+mod kafka;
 mod killed;
 mod logfile;
 mod shards;

@@ -1,0 +1,133 @@
+//! Produce: what is acknowledged is in the log, and responses come in the order of requests.
+
+use crate::harness::*;
+use crate::wire::*;
+use corelog_batch::{BatchBuilder, Codec};
+use kafka_protocol::messages::ProduceRequest;
+
+#[test]
+fn every_version_appends() {
+    run_default(|client| async move {
+        let mut kafka = Kafka::connect(&client).await;
+        assert_eq!(kafka.create("t", 2, &[]).await, 0);
+        for (number, version) in (0..).zip(3..=11) {
+            let batch = batch(&["a", "b"]);
+            let request = produce(-1, &[("t", &[(0, &batch), (1, &batch), (2, &batch)]), ("none", &[(0, &batch)])]);
+            let response = kafka.call(version, &request).await;
+            let found: Vec<_> = response
+                .responses
+                .iter()
+                .flat_map(|topic| &topic.partition_responses)
+                .map(|partition| (partition.index, partition.error_code, partition.base_offset))
+                .collect();
+            assert_eq!(found, [(0, 0, number * 2), (1, 0, number * 2), (2, 3, -1), (0, 3, -1)], "{version}");
+        }
+    });
+}
+
+#[test]
+fn a_hundred_in_flight_are_answered_in_order() {
+    run_default(|client| async move {
+        let mut kafka = Kafka::connect(&client).await;
+        kafka.create("t", 3, &[]).await;
+        let mut asked = Vec::new();
+        for number in 0..100 {
+            let batch = batch(&[number.to_string()]);
+            let partition = number % 4;
+            asked.push((partition, kafka.ask(PRODUCE, &produce(1, &[("t", &[(partition, &batch)])])).await));
+        }
+        for (number, (partition, correlation)) in (0..).zip(asked) {
+            let response = kafka.answer::<ProduceRequest>(PRODUCE, correlation).await;
+            let appended = &response.responses[0].partition_responses[0];
+            // The fourth partition is none; its refusal waits for those before it.
+            let expected = if partition == 3 { (3, -1) } else { (0, number / 4) };
+            assert_eq!((appended.error_code, appended.base_offset), expected);
+        }
+        let found = kafka.fetch("t", 1, 0, 0).await;
+        let expected: Vec<_> = (0..25).map(|n| (n, (n * 4 + 1).to_string().into_bytes())).collect();
+        assert_eq!(records(&found.records.unwrap()), expected);
+    });
+}
+
+#[test]
+fn without_acks_there_is_no_response_and_a_refusal_ends_the_connection() {
+    run_default(|client| async move {
+        let mut kafka = Kafka::connect(&client).await;
+        kafka.create("t", 1, &[]).await;
+        let good = batch(&["x"]);
+        kafka.ask(PRODUCE, &produce(0, &[("t", &[(0, &good)])])).await;
+        assert_eq!(kafka.produce("t", 0, &good).await.base_offset, 1);
+        kafka.ask(PRODUCE, &produce(0, &[("t", &[(7, &good)])])).await;
+        assert_eq!(kafka.next().await, None);
+        let mut kafka = Kafka::connect(&client).await;
+        assert_eq!(kafka.list_offset("t", 0, -1).await, (0, 2));
+    });
+}
+
+#[test]
+fn what_is_no_batch_is_refused_alone() {
+    run_default(|client| async move {
+        let mut kafka = Kafka::connect(&client).await;
+        assert_eq!(kafka.create("t", 2, &[("max.message.bytes", "4096")]).await, 0);
+        let good = batch(&["x"]);
+        let mut flipped = good.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        let mut old = good.clone();
+        old[16] = 1;
+        let large = batch(&["y".repeat(5000)]);
+        for (bytes, error) in [(&flipped, 2), (&good[..20].to_vec(), 2), (&old, 43), (&large, 10), (&Vec::new(), 87)] {
+            let request = produce(-1, &[("t", &[(0, bytes), (1, &good)])]);
+            let response = kafka.call(PRODUCE, &request).await;
+            let [bad, fine] = response.responses[0].partition_responses.as_slice() else { panic!("{response:?}") };
+            assert_eq!((bad.error_code, bad.base_offset, fine.error_code), (error, -1, 0));
+            assert!(bad.error_message.is_some());
+        }
+        assert_eq!(kafka.list_offset("t", 0, -1).await, (0, 0));
+        assert_eq!(kafka.list_offset("t", 1, -1).await, (0, 5));
+        let request = produce(2, &[("t", &[(0, &good)])]);
+        let response = kafka.call(PRODUCE, &request).await;
+        assert_eq!(response.responses[0].partition_responses[0].error_code, 21);
+    });
+}
+
+#[test]
+fn compressed_batches_are_looked_into() {
+    run_default(|client| async move {
+        let mut kafka = Kafka::connect(&client).await;
+        kafka.create("t", 2, &[]).await;
+        for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+            let mut builder = BatchBuilder::new(1 << 20, codec);
+            for _ in 0..50 {
+                builder.append(None, Some(&[7; 100]), &[], 1).unwrap();
+            }
+            let good = builder.build().unwrap();
+            let mut bad = good.clone();
+            let last = bad.len() - 8;
+            bad[last..].fill(0x55);
+            let crc = corelog_batch::crc32c(&bad[21..]);
+            bad[17..21].copy_from_slice(&crc.to_be_bytes());
+            let request = produce(-1, &[("t", &[(0, &bad), (1, &good)])]);
+            let response = kafka.call(PRODUCE, &request).await;
+            let [bad, fine] = response.responses[0].partition_responses.as_slice() else { panic!("{response:?}") };
+            assert_eq!((bad.error_code, fine.error_code), (87, 0), "{codec:?}: {bad:?}");
+        }
+        assert_eq!(kafka.list_offset("t", 0, -1).await, (0, 0));
+        assert_eq!(kafka.list_offset("t", 1, -1).await, (0, 200));
+    });
+}
+
+#[test]
+fn a_topic_that_is_deleted_and_made_again_is_another() {
+    run_default(|client| async move {
+        let mut kafka = Kafka::connect(&client).await;
+        kafka.create("t", 1, &[]).await;
+        let good = batch(&["x"]);
+        assert_eq!(kafka.produce("t", 0, &good).await.error_code, 0);
+        let mut other = Kafka::connect(&client).await;
+        let request = kafka_protocol::messages::DeleteTopicsRequest::default().with_topic_names(vec![name("t")]);
+        assert_eq!(other.call(4, &request).await.responses[0].error_code, 0);
+        assert_eq!(kafka.produce("t", 0, &good).await.error_code, 3);
+        assert_eq!(other.create("t", 1, &[]).await, 0);
+        assert_eq!(kafka.produce("t", 0, &good).await.base_offset, 0);
+    });
+}

@@ -1,0 +1,157 @@
+//! Kafka's protocol by a client that nobody here wrote: kcat, over librdkafka.
+
+use super::{consume_all, create_topic};
+use corelog_client::blocking::Producer;
+use corelog_client::{NewRecord, ProducerOptions};
+use corelog_tests::process::Node;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
+const RECORDS: usize = 500;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whether there is kcat. With `CI=true` there must be.
+fn has_kcat() -> bool {
+    let there = Command::new("kcat").arg("-V").output().is_ok_and(|ran| ran.status.success());
+    assert!(there || std::env::var("CI").is_err(), "kcat is missing (Debian: apt-get install kcat)");
+    if !there {
+        eprintln!("left out: kcat is missing");
+    }
+    there
+}
+
+fn start() -> Node {
+    Node::start(2, &["--memory", "1GiB", "--kafka-listen", "127.0.0.1:0"])
+}
+
+/// Where it speaks Kafka's protocol since its last start.
+fn address(node: &Node) -> String {
+    let output = node.output();
+    let line = output.lines().rev().find_map(|line| line.strip_prefix("Kafka's protocol at "));
+    line.expect("a line that says so").to_owned()
+}
+
+/// What kcat prints with these arguments, and `input`.
+fn kcat(node: &Node, arguments: &[&str], input: &str) -> String {
+    let mut command = Command::new("kcat");
+    command.args(["-b", &address(node), "-m", "60"]).args(arguments);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("kcat starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(input.as_bytes()).expect("kcat reads");
+    drop(stdin);
+    let ended = child.wait_with_output().expect("kcat ends");
+    assert!(ended.status.success(), "kcat {arguments:?} ended with {}", ended.status);
+    String::from_utf8(ended.stdout).expect("text")
+}
+
+/// What is in a topic: partition, offset, key, value.
+fn records_of(node: &Node, topic: &str) -> Vec<(u32, i64, String, String)> {
+    let mut found = Vec::new();
+    consume_all(node, topic, |partition, offset, key, value| {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+        found.push((partition, offset, text(key), text(value)));
+    });
+    found.sort();
+    found
+}
+
+fn read_by_kcat(node: &Node, topic: &str) -> Vec<(u32, i64, String, String)> {
+    let printed = kcat(node, &["-C", "-q", "-e", "-t", topic, "-o", "beginning", "-f", "%p %o %k %s\n"], "");
+    let mut found: Vec<_> = printed
+        .lines()
+        .map(|line| {
+            let [partition, offset, key, value] = line.splitn(4, ' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            let number = |text: &str| text.parse::<i64>().expect("a number");
+            (number(partition) as u32, number(offset), key.to_owned(), value.to_owned())
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn each_protocol_reads_what_the_other_wrote_and_a_kill_loses_nothing() {
+    if !has_kcat() {
+        return;
+    }
+    let mut node = start();
+    create_topic(&node, "t", 4);
+    let mut expected = 0;
+    for codec in CODECS {
+        let lines: String = (0..RECORDS).map(|number| format!("key{number}:{codec} {number}\n")).collect();
+        kcat(&node, &["-P", "-t", "t", "-z", codec, "-K", ":", "-X", "acks=all"], &lines);
+        expected += RECORDS;
+    }
+    let producer = Producer::connect(&node.bootstrap(), "t", ProducerOptions::default()).expect("connects");
+    for number in 0..RECORDS {
+        let (key, value) = (format!("native{number}"), format!("native {number}"));
+        let record = NewRecord { key: Some(key.as_bytes()), value: Some(value.as_bytes()), ..NewRecord::default() };
+        producer.send(record).expect("sent");
+    }
+    producer.flush().expect("acknowledged");
+    drop(producer);
+    expected += RECORDS;
+    node.kill();
+    node.restart(2);
+    let (native, kafka) = (records_of(&node, "t"), read_by_kcat(&node, "t"));
+    assert_eq!(native.len(), expected);
+    assert!(native == kafka, "the two read different records");
+    for codec in CODECS {
+        assert_eq!(native.iter().filter(|(.., value)| value.starts_with(codec)).count(), RECORDS, "{codec}");
+    }
+    // One partition from its middle.
+    let there = native.iter().filter(|(partition, offset, ..)| *partition == 1 && *offset >= 100).count();
+    let printed = kcat(&node, &["-C", "-q", "-e", "-t", "t", "-p", "1", "-o", "100"], "");
+    assert_eq!(printed.lines().count(), there);
+    node.stop();
+}
+
+#[test]
+fn a_consumer_at_the_end_gets_what_comes() {
+    if !has_kcat() {
+        return;
+    }
+    let mut node = start();
+    create_topic(&node, "t", 2);
+    let mut command = Command::new("kcat");
+    command.args(["-b", &address(&node), "-C", "-q", "-u", "-t", "t", "-o", "beginning", "-c", "10"]);
+    let mut tail = command.stdout(Stdio::piped()).spawn().expect("kcat starts");
+    for number in 0..10 {
+        kcat(&node, &["-P", "-t", "t"], &format!("{number}\n"));
+    }
+    let began = Instant::now();
+    let status = loop {
+        match tail.try_wait().expect("kcat runs") {
+            Some(status) => break status,
+            None if began.elapsed() > PATIENCE => {
+                tail.kill().expect("killed");
+                panic!("the ten records did not come in {PATIENCE:?}");
+            }
+            None => std::thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    assert!(status.success());
+    let mut printed = String::new();
+    tail.stdout.take().expect("a pipe").read_to_string(&mut printed).expect("text");
+    let mut numbers: Vec<u32> = printed.lines().map(|line| line.parse().expect("a number")).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..10).collect::<Vec<_>>());
+    node.stop();
+}
+
+#[test]
+fn who_speaks_something_else_gets_a_line_in_the_log() {
+    let mut node = start();
+    let mut stream = TcpStream::connect(address(&node)).expect("connects");
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+    let mut rest = Vec::new();
+    // The end, or a reset: the server has nothing to say in HTTP.
+    let _ = stream.read_to_end(&mut rest);
+    assert!(rest.is_empty());
+    let output = node.output();
+    assert!(output.contains("speaks HTTP, this port speaks Kafka's protocol"), "{output}");
+    node.stop();
+}
