@@ -159,22 +159,25 @@ pub fn framed(key: i16, version: i16, correlation: i32, header: i16, body: impl 
     frame
 }
 
-pub fn produce(acks: i16, topics: &[(&str, &[(i32, &[u8])])]) -> ProduceRequest {
+/// A topic's name, and what is for each of its partitions.
+type Of<'a, T> = (&'a str, &'a [T]);
+
+pub fn produce(acks: i16, topics: &[Of<(i32, &[u8])>]) -> ProduceRequest {
     let partition = |(index, records): &(i32, &[u8])| {
         PartitionProduceData::default().with_index(*index).with_records(Some(Bytes::copy_from_slice(records)))
     };
-    let topic = |(topic, partitions): &(&str, &[(i32, &[u8])])| {
+    let topic = |(topic, partitions): &Of<(i32, &[u8])>| {
         let partitions = partitions.iter().map(partition).collect();
         TopicProduceData::default().with_name(name(topic)).with_partition_data(partitions)
     };
     ProduceRequest::default().with_acks(acks).with_topic_data(topics.iter().map(topic).collect())
 }
 
-pub fn fetch(wait_ms: i32, bytes_min: i32, topics: &[(&str, &[(i32, i64)])]) -> FetchRequest {
+pub fn fetch(wait_ms: i32, bytes_min: i32, topics: &[Of<(i32, i64)>]) -> FetchRequest {
     let partition = |(index, offset): &(i32, i64)| {
         FetchPartition::default().with_partition(*index).with_fetch_offset(*offset).with_partition_max_bytes(1 << 20)
     };
-    let topic = |(topic, partitions): &(&str, &[(i32, i64)])| {
+    let topic = |(topic, partitions): &Of<(i32, i64)>| {
         FetchTopic::default().with_topic(name(topic)).with_partitions(partitions.iter().map(partition).collect())
     };
     FetchRequest::default()
