@@ -65,6 +65,8 @@ cases! {
     a_segment_that_is_missing_fences_its_partition: append_to_two, lose_a_segment;
     a_reader_is_not_given_what_nobody_checked: append_to_two, spoil_the_last_block;
     a_segment_that_ends_early_fences_its_partition: append_to_two, cut_a_segment;
+    what_lies_before_damage_is_read: append_segments, damage_the_newest, read_up_to_the_newest;
+    what_lies_before_damage_is_read_without_an_index: append_segments, damage_the_oldest, read_up_to_the_oldest;
     a_journal_of_another_length_is_told: cut_the_journal, be_told;
     topics_that_damage_hides_keep_their_files: damage_the_topics_log, keep_what_is_not_known, keep_what_is_not_known;
     what_is_in_the_background_gives_way_to_commits: append_and_stop, give_way;
@@ -504,6 +506,62 @@ async fn cut_a_segment(shard: Shard) {
     };
     assert!(matches!(refused, Err(ReadError::Fenced(_))), "{refused:?}");
     expect_range(&shard, other, 0..50, 700).await;
+}
+
+/// A block of the segment that begins at `base` is damaged, and its index file, if there is one, removed.
+async fn damage_a_block(shard: &Shard, base: Offset, block: u64) {
+    let id = shard.id_of(partition(shard, "t", 0)).expect("it is there");
+    let path = paths::segment(&shard.0.config.data_dir, id, base);
+    let file = shard.reactor().open(&path, Open::ReadWrite).await.expect("it is there");
+    let mut damage = shard.reactor().pool().buffer(BLOCK as usize).expect("there is memory");
+    damage.fill(7);
+    file.write_at(block * BLOCK, damage.freeze(), WriteSync::Data).await.expect("it is written");
+    let _ = shard.reactor().remove_file(&paths::index(&shard.0.config.data_dir, id, base)).await;
+}
+
+const DAMAGED_BLOCK: u64 = 100;
+
+async fn damage_the_newest(shard: Shard) {
+    let base = newest_segment(&shard);
+    assert!(base > Offset(0), "there are some before it");
+    damage_a_block(&shard, base, DAMAGED_BLOCK).await;
+}
+
+async fn damage_the_oldest(shard: Shard) {
+    damage_a_block(&shard, Offset(0), DAMAGED_BLOCK).await;
+}
+
+async fn read_up_to_the_newest(shard: Shard) {
+    read_up_to_damage(&shard, newest_segment(&shard)).await;
+}
+
+async fn read_up_to_the_oldest(shard: Shard) {
+    read_up_to_damage(&shard, Offset(0)).await;
+}
+
+fn newest_segment(shard: &Shard) -> Offset {
+    let partitions = shard.0.partitions.borrow();
+    let partition = partitions.get(partition(shard, "t", 0)).expect("it is there");
+    partition.active.as_ref().expect("it has one").base
+}
+
+/// All before the damaged block is read from the beginning, by whoever asks, and then the damage is told.
+async fn read_up_to_damage(shard: &Shard, segment: Offset) {
+    let of = partition(shard, "t", 0);
+    let bytes = batch(&[&numbered(0, spliced::BYTES)], 1000).len() as u64;
+    let whole = DAMAGED_BLOCK * BLOCK / bytes;
+    for max_bytes in [1, 300_000] {
+        let (mut cursor, mut from, mut values) = (Cursor::default(), Offset(0), Vec::new());
+        let refused = loop {
+            let mut out = Outgoing::new();
+            match shard.read_disk(of, from, max_bytes, &mut cursor, &mut out).await {
+                Ok(Read::Data { .. }) => take_values(&out.to_vec(), &mut from, &mut values),
+                other => break other,
+            }
+        };
+        assert!(matches!(refused, Err(ReadError::Fenced(_))), "{refused:?}");
+        assert_eq!(values.len() as u64, segment.0 as u64 + whole);
+    }
 }
 
 /// The length is not even one of whole blocks.

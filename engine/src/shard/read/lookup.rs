@@ -144,8 +144,8 @@ impl Shard {
         }
         // The end of a segment that was just sealed may be in the journal only.
         let on_disk = self.on_disk_end(handle, sealed)?;
-        let index = self.rebuild_index(handle, sealed.base, on_disk).await?;
-        if on_disk == sealed.bytes {
+        let (index, is_whole) = self.rebuild_index(handle, sealed.base, on_disk).await?;
+        if is_whole && on_disk == sealed.bytes {
             // A rebuilt index that cannot be written is built again next time.
             let _ = self.write_index(id, sealed, &index).await;
         }
@@ -174,7 +174,7 @@ impl Shard {
     }
 
     async fn index_active(&self, handle: PartitionHandle, base: Offset, known_from: Position) -> Result<(), ReadError> {
-        let mut index = self.rebuild_index(handle, base, known_from).await?;
+        let (mut index, _) = self.rebuild_index(handle, base, known_from).await?;
         let mut partitions = self.0.partitions.borrow_mut();
         let partition = partitions.get_mut(handle).ok_or(ReadError::UnknownPartition)?;
         let active = partition.active.as_mut().filter(|active| active.base == base && active.indexed_from.0 > 0);
@@ -185,17 +185,23 @@ impl Shard {
         Ok(())
     }
 
+    /// The index of a segment up to `end`, by reading it; false if that ended before, where something cannot be read. Whoever
+    /// reads on from there meets it and is told; what lies before it is not to be refused for it.
     async fn rebuild_index(
         &self,
         handle: PartitionHandle,
         base: Offset,
         end: Position,
-    ) -> Result<SparseIndex, ReadError> {
+    ) -> Result<(SparseIndex, bool), ReadError> {
         let mut index = SparseIndex::new(base);
         let target = Target { segment: base, known: (base, Position(0)), end };
         let mut at = target.known;
         while at.1 < end {
-            let window = self.read_window(handle, &target, at, None).await?;
+            let window = match self.read_window(handle, &target, at, None).await {
+                Ok(window) => window,
+                Err(ReadError::Fenced(_) | ReadError::Io(_)) => return Ok((index, false)),
+                Err(error) => return Err(error),
+            };
             let mut position = at.1;
             for batch in corelog_batch::batches(window.bytes(at.1..window.end)).flatten() {
                 index.note(Offset(batch.base_offset()), position, Timestamp(batch.max_timestamp()));
@@ -204,7 +210,7 @@ impl Shard {
             at = (window.next, window.end);
             self.reactor().yield_now().await;
         }
-        Ok(index)
+        Ok((index, true))
     }
 }
 

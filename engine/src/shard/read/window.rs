@@ -183,7 +183,7 @@ impl Shard {
             }
             Ok(Whole { length: 0, .. }) => return grow(target, position, held, lease.bytes),
             Ok(whole) => whole,
-            Err((at, why)) => return Err(Unread::Damaged(position.plus(at as u64), why)),
+            Err(why) => return Err(Unread::Damaged(position, why)),
         };
         let start_place = Place { segment: target.segment, position };
         let end = position.plus(length as u64);
@@ -288,30 +288,40 @@ struct Whole {
 }
 
 /// What there is of whole batches. Each must follow the one before it, have the right checksum, and be of an epoch up to
-/// `last`, which the checksum does not cover; the error says where not.
-fn whole_batches(bytes: &[u8], base: Offset, last: LeaderEpoch) -> Result<Whole, (usize, &'static str)> {
+/// `last`, which the checksum does not cover. What lies before one that is not so is given: it was acknowledged and is whole.
+/// The error says what is wrong with the first.
+fn whole_batches(bytes: &[u8], base: Offset, last: LeaderEpoch) -> Result<Whole, &'static str> {
     let mut whole = Whole { length: 0, longest: 0, next: base };
     loop {
-        let (at, rest) = (whole.length, &bytes[whole.length..]);
-        let Some(length) = frame_length(rest) else {
-            return if rest.len() < HEADER_BYTES { Ok(whole) } else { Err((at, "no batch begins here")) };
-        };
-        if length > rest.len() {
-            return Ok(whole);
+        match whole_batch(&bytes[whole.length..], whole.next, last) {
+            Ok(Some((length, next))) => {
+                whole = Whole { length: whole.length + length, longest: whole.longest.max(length), next };
+            }
+            Err(why) if whole.length == 0 => return Err(why),
+            Ok(None) | Err(_) => return Ok(whole),
         }
-        let batch = BatchView::first(rest).map_err(|_| (at, "no batch begins here"))?;
-        if Offset(batch.base_offset()) != whole.next {
-            return Err((at, "the batch's offset does not follow the one before"));
-        }
-        if batch.crc() != batch.computed_crc() {
-            return Err((at, "the batch's checksum does not fit"));
-        }
-        if !(0..=last.0).contains(&batch.leader_epoch()) {
-            return Err((at, "the batch is of a leader epoch that cannot be here"));
-        }
-        let next = Offset(batch.next_offset());
-        whole = Whole { length: at + length, longest: whole.longest.max(length), next };
     }
+}
+
+/// The length of the batch that begins here, and the offset after it; None if it goes on behind these bytes.
+fn whole_batch(bytes: &[u8], base: Offset, last: LeaderEpoch) -> Result<Option<(usize, Offset)>, &'static str> {
+    let Some(length) = frame_length(bytes) else {
+        return if bytes.len() < HEADER_BYTES { Ok(None) } else { Err("no batch begins here") };
+    };
+    if length > bytes.len() {
+        return Ok(None);
+    }
+    let batch = BatchView::first(bytes).map_err(|_| "no batch begins here")?;
+    if Offset(batch.base_offset()) != base {
+        return Err("the batch's offset does not follow the one before");
+    }
+    if batch.crc() != batch.computed_crc() {
+        return Err("the batch's checksum does not fit");
+    }
+    if !(0..=last.0).contains(&batch.leader_epoch()) {
+        return Err("the batch is of a leader epoch that cannot be here");
+    }
+    Ok(Some((length, Offset(batch.next_offset()))))
 }
 
 #[cfg(test)]
@@ -327,7 +337,7 @@ mod tests {
         let mut bytes = builder.build().unwrap();
         let mut stamped = |offset, epoch| {
             corelog_batch::stamp(bytes.first_chunk_mut().unwrap(), offset, epoch);
-            whole_batches(&bytes, Offset(7), LeaderEpoch(2)).map(|whole| whole.next).map_err(|(_, why)| why)
+            whole_batches(&bytes, Offset(7), LeaderEpoch(2)).map(|whole| whole.next)
         };
         assert_eq!((stamped(7, 0), stamped(7, 2)), (Ok(Offset(8)), Ok(Offset(8))));
         for (offset, epoch) in [(8, 0), (7, 3), (7, -1), (7, 1 << 26)] {

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::ops::Range;
 
 const RECORDS: Range<u64> = 0..600;
-const BYTES: usize = 8000;
+pub(super) const BYTES: usize = 8000;
 
 /// A connection to itself.
 struct Loop {
