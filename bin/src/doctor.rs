@@ -95,7 +95,7 @@ impl fmt::Display for Diagnosis<'_> {
 fn of_records(risk: Risk) -> &'static str {
     match risk {
         Risk::None => "nothing acknowledged is lost",
-        Risk::AtRisk => "at risk: nothing is known to be lost, but not all will be served",
+        Risk::AtRisk => "at risk: not all may be served, and it is not known whether any are lost",
         Risk::Lost => "lost, unless there is a copy",
     }
 }
@@ -121,8 +121,10 @@ fn show_verdict(
         return writeln!(out);
     }
     let problems = || findings.iter().filter(|finding| finding.severity > Severity::Note);
+    let is_certain = findings.iter().all(|finding| finding.risk == Risk::None);
     let verdict = match problems().map(|finding| finding.risk).max() {
-        None => "healthy",
+        None if is_certain => "healthy",
+        None => "healthy, if a crash or a power cut came before (see above)",
         Some(Risk::None) => "damaged, and nothing acknowledged is lost",
         Some(Risk::AtRisk) => "damaged, with acknowledged records at risk",
         Some(Risk::Lost) => "damaged, with acknowledged records lost unless there is a copy",

@@ -40,6 +40,8 @@ pub enum Remedy {
     RestoreShard,
     /// An acknowledged entry of a journal is damaged: its partitions will be fenced.
     RestoreJournal,
+    /// The journal is not the one that its checkpoint knows.
+    OtherJournal,
     /// A partition that lost records when a journal was damaged.
     Fenced,
     /// A segment, or a part of it, has to come back.
@@ -84,17 +86,19 @@ impl Remedy {
     /// In a few words, for one line.
     pub fn advice(self) -> &'static str {
         match self {
-            Remedy::RestoreNode | Remedy::RestoreShard => "restore it from a backup: no server starts without it",
+            Remedy::RestoreNode => "restore it from a backup: no server starts without it",
+            Remedy::RestoreShard => "restore the whole data directory from a backup of one moment: no server starts so",
             Remedy::RestoreMetadata => "restore it from a backup: until then no server starts, or changes topics",
-            Remedy::RestoreJournal | Remedy::Fenced | Remedy::RestoreSegment => {
-                "restore it from a backup; a server fences what it cannot read"
+            Remedy::RestoreJournal | Remedy::OtherJournal | Remedy::Fenced => {
+                "restore the whole data directory from a backup of one moment; a server fences what it cannot read"
             }
+            Remedy::RestoreSegment => "restore it from a backup; a server fences what it cannot read",
             Remedy::NextStart | Remedy::CutOff => "the next start clears it away",
             Remedy::Foreign => "a server leaves it alone: remove it if nobody needs it",
             Remedy::Ahead => "a server writes over it when a segment begins there",
             Remedy::Unproven => "keep it: what is damaged may have told of it",
-            Remedy::Rebuild | Remedy::Misleading => "remove the index file: it is built again from its segment",
-            Remedy::WhenNeeded => "the server builds it again from its segment when it is asked for",
+            Remedy::Misleading => "remove the index file: it is built again from its segment",
+            Remedy::Rebuild | Remedy::WhenNeeded => "the server builds it again from its segment when it is asked for",
             Remedy::ReadOn => "readers stop there: have them go on behind it",
             Remedy::Newer => "use the newer corelog that wrote it",
             Remedy::MadeAnew => "nothing was written to it: it was being made anew",
@@ -120,7 +124,7 @@ impl Remedy {
                  from a backup of one moment. Without one, copy the records out of the segments with corelog dump-log \
                  --records."
             }
-            Remedy::RestoreJournal => {
+            Remedy::RestoreJournal | Remedy::OtherJournal => {
                 "The next start keeps the journal under another name and fences all partitions of the shard, for any of \
                  them may have lost records. What is before the damage is served: copy it to new topics, or restore the \
                  whole data directory from a backup of one moment. Check the disk."
@@ -143,8 +147,8 @@ impl Remedy {
             Remedy::NextStart => "Nothing: the next start clears it away.",
             Remedy::CutOff => {
                 "Nothing, if a crash or a power cut came before: the next start cuts it off, and nobody was told of it. If \
-                 there was none, it is damage to the last records that were written: restore the file from a backup \
-                 before the next start, and check the disk."
+                 there was none, it is damage to the last records that were written: restore the whole data directory \
+                 from a backup of one moment before the next start, and check the disk."
             }
             Remedy::Foreign => "Nothing: a server leaves it alone. Remove it if nobody needs it.",
             Remedy::Ahead => "Nothing: a server writes over it when a segment begins there.",
@@ -179,6 +183,7 @@ impl Remedy {
             Remedy::RestoreNode
             | Remedy::RestoreShard
             | Remedy::RestoreMetadata
+            | Remedy::OtherJournal
             | Remedy::CutOff
             | Remedy::Unproven
             | Remedy::Misleading

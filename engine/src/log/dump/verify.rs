@@ -236,6 +236,10 @@ impl<'a> Verify<'a> {
         let mut recovery = Recovery::new(state);
         let file = match JournalFile::open(path) {
             Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.find(Severity::Error, path, None, "it is missing", Remedy::RestoreShard)?;
+                return Ok(recovery);
+            }
             Err(error) => {
                 self.find(Severity::Error, path, None, error, Remedy::RestoreShard)?;
                 return Ok(recovery);
@@ -249,7 +253,7 @@ impl<'a> Verify<'a> {
                 Some(head) if head.as_ref().map_or(true, |head| head.header.nonce != expected.nonce) => {
                     self.find(Severity::Warning, path, None, what, Remedy::MadeAnew)?;
                 }
-                _ => self.find(Severity::Error, path, None, what, Remedy::RestoreJournal)?,
+                _ => self.find(Severity::Error, path, None, what, Remedy::OtherJournal)?,
             }
             return Ok(recovery);
         }
@@ -522,7 +526,11 @@ impl<'a> Verify<'a> {
                     "it is missing; the journal has all of it",
                     Remedy::NextStart,
                 ),
-                false => self.find(Severity::Error, &path, None, "it is missing", restore_segment(directory)),
+                false => {
+                    let (base, last) = (segment.base, segment.next.0 - 1);
+                    let what = format_args!("it is missing, with offsets {base} to {last}");
+                    self.find(Severity::Error, &path, None, what, restore_segment(directory))
+                }
             };
         }
         let mut index = self.index_of(id, directory, segment)?;
