@@ -15,7 +15,7 @@ pub use catalog::{Bounds, Catalog, MetadataError, TopicInfo};
 pub use names::{NameError, TopicName};
 pub use records::{MetadataRecord, RecordError};
 pub use replay::{Replay, ReplayError, snapshot_due};
-pub use settings::{Durability, SettingError, TopicSettings};
+pub use settings::{Durability, SettingError, Shown, TopicSettings};
 
 #[cfg(test)]
 mod tests;

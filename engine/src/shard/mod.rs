@@ -252,6 +252,11 @@ impl Shard {
         &self.0.node
     }
 
+    /// Root of the data directory.
+    pub fn data_dir(&self) -> &std::path::Path {
+        &self.0.config.data_dir
+    }
+
     /// What everything outside goes through.
     pub fn reactor(&self) -> &Reactor {
         &self.0.reactor

@@ -65,6 +65,22 @@ apis! {
     CreateTopics = 19 2..=7 flexible 5,
     /// Deletes topics.
     DeleteTopics = 20 1..=6 flexible 4,
+    /// Moves first offsets forward.
+    DeleteRecords = 21 0..=2 flexible 2,
+    /// Where the records of a leader's time end.
+    OffsetForLeaderEpoch = 23 2..=4 flexible 4,
+    /// Settings in force.
+    DescribeConfigs = 32 1..=4 flexible 4,
+    /// Replaces the settings of topics.
+    AlterConfigs = 33 0..=2 flexible 2,
+    /// What partitions take of the disk.
+    DescribeLogDirs = 35 1..=4 flexible 2,
+    /// Adds partitions to topics.
+    CreatePartitions = 37 0..=3 flexible 2,
+    /// Changes single settings of topics.
+    IncrementalAlterConfigs = 44 0..=1 flexible 1,
+    /// The brokers.
+    DescribeCluster = 60 0..=1 flexible 0,
 }
 
 impl Api {

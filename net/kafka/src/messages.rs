@@ -9,17 +9,37 @@ use crate::header::{self, Request};
 use crate::shape::{Field, walk};
 use kafka_protocol::protocol::Decodable;
 
+pub use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+pub use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 pub use kafka_protocol::messages::create_topics_request::CreatableTopic;
 pub use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+pub use kafka_protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 pub use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 pub use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
+pub use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
+pub use kafka_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+pub use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
+pub use kafka_protocol::messages::describe_log_dirs_response::{
+    DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
+};
 pub use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 pub use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
+pub use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
 pub use kafka_protocol::messages::{
-    BrokerId, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse, ListOffsetsRequest,
-    ListOffsetsResponse, MetadataRequest, MetadataResponse, TopicName,
+    AlterConfigsRequest, AlterConfigsResponse, BrokerId, CreatePartitionsRequest, CreatePartitionsResponse,
+    CreateTopicsRequest, CreateTopicsResponse, DeleteRecordsRequest, DeleteRecordsResponse, DeleteTopicsRequest,
+    DeleteTopicsResponse, DescribeClusterRequest, DescribeClusterResponse, DescribeConfigsRequest,
+    DescribeConfigsResponse, DescribeLogDirsRequest, DescribeLogDirsResponse, IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
+    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, TopicName,
+};
+pub use kafka_protocol::messages::{
+    alter_configs_response::AlterConfigsResourceResponse as AlteredConfigs,
+    incremental_alter_configs_response::AlterConfigsResourceResponse as IncrementallyAlteredConfigs,
 };
 pub use kafka_protocol::protocol::{Encodable, StrBytes};
 
@@ -75,6 +95,59 @@ impl Message for DeleteTopicsRequest {
         Shape(&[Field::array(&[Field::TEXT, Field::UUID]).from(6), Field::values(&Field::TEXT).to(5), Field::I32]);
 }
 
+impl Message for DeleteRecordsRequest {
+    const API: Api = Api::DeleteRecords;
+    const SHAPE: Shape = Shape(&[Field::array(&[Field::TEXT, Field::array(&[Field::I32, Field::I64])]), Field::I32]);
+}
+
+impl Message for OffsetForLeaderEpochRequest {
+    const API: Api = Api::OffsetForLeaderEpoch;
+    const SHAPE: Shape =
+        Shape(&[Field::I32.from(3), Field::array(&[Field::TEXT, Field::array(&[Field::I32, Field::I32, Field::I32])])]);
+}
+
+impl Message for DescribeConfigsRequest {
+    const API: Api = Api::DescribeConfigs;
+    const SHAPE: Shape = Shape(&[
+        Field::array(&[Field::I8, Field::TEXT, Field::values(&Field::TEXT)]),
+        Field::BOOL,
+        Field::BOOL.from(3),
+    ]);
+}
+
+impl Message for AlterConfigsRequest {
+    const API: Api = Api::AlterConfigs;
+    const SHAPE: Shape =
+        Shape(&[Field::array(&[Field::I8, Field::TEXT, Field::array(&[Field::TEXT, Field::TEXT])]), Field::BOOL]);
+}
+
+impl Message for DescribeLogDirsRequest {
+    const API: Api = Api::DescribeLogDirs;
+    const SHAPE: Shape = Shape(&[Field::array(&[Field::TEXT, Field::values(&Field::I32)])]);
+}
+
+impl Message for CreatePartitionsRequest {
+    const API: Api = Api::CreatePartitions;
+    const SHAPE: Shape = Shape(&[
+        Field::array(&[Field::TEXT, Field::I32, Field::array(&[Field::values(&Field::I32)])]),
+        Field::I32,
+        Field::BOOL,
+    ]);
+}
+
+impl Message for IncrementalAlterConfigsRequest {
+    const API: Api = Api::IncrementalAlterConfigs;
+    const SHAPE: Shape = Shape(&[
+        Field::array(&[Field::I8, Field::TEXT, Field::array(&[Field::TEXT, Field::I8, Field::TEXT])]),
+        Field::BOOL,
+    ]);
+}
+
+impl Message for DescribeClusterRequest {
+    const API: Api = Api::DescribeCluster;
+    const SHAPE: Shape = Shape(&[Field::BOOL, Field::I8.from(1)]);
+}
+
 /// The request in a frame.
 ///
 /// # Errors
@@ -100,9 +173,16 @@ pub fn respond(api: Api, version: i16, correlation: i32, response: &impl Encodab
 mod tests {
     use super::*;
     use crate::testing::{cut_short, framed};
+    use kafka_protocol::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig};
+    use kafka_protocol::messages::create_partitions_request::CreatePartitionsAssignment;
     use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopicConfig};
+    use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+    use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+    use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
+    use kafka_protocol::messages::incremental_alter_configs_request as incremental;
     use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
     use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+    use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
     use proptest::prelude::*;
     use std::fmt::Debug;
     use uuid::Uuid;
@@ -143,6 +223,62 @@ mod tests {
         }
     }
 
+    fn delete_records(_: i16) -> DeleteRecordsRequest {
+        let partition = DeleteRecordsPartition::default().with_partition_index(3).with_offset(-1);
+        let topic =
+            DeleteRecordsTopic::default().with_name(name("clicks")).with_partitions(vec![partition.clone(), partition]);
+        DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(9)
+    }
+
+    fn leader_epoch(version: i16) -> OffsetForLeaderEpochRequest {
+        let partition = OffsetForLeaderPartition::default().with_partition(3).with_leader_epoch(2);
+        let topic = OffsetForLeaderTopic::default().with_topic(name("clicks")).with_partitions(vec![partition]);
+        let request = OffsetForLeaderEpochRequest::default().with_topics(vec![topic]);
+        if version >= 3 { request.with_replica_id(BrokerId(-1)) } else { request }
+    }
+
+    fn text(text: &'static str) -> StrBytes {
+        StrBytes::from_static_str(text)
+    }
+
+    fn describe_configs(version: i16) -> DescribeConfigsRequest {
+        let some = DescribeConfigsResource::default().with_resource_type(2).with_resource_name(text("clicks"));
+        let some = some.with_configuration_keys(Some(vec![text("retention.ms"), text("x")]));
+        let all = some.clone().with_configuration_keys(None);
+        let request = DescribeConfigsRequest::default().with_resources(vec![some, all]).with_include_synonyms(true);
+        if version >= 3 { request.with_include_documentation(true) } else { request }
+    }
+
+    fn alter_configs(_: i16) -> AlterConfigsRequest {
+        let config = AlterableConfig::default().with_name(text("retention.ms"));
+        let configs = vec![config.clone().with_value(Some(text("1"))), config];
+        let resource = AlterConfigsResource::default().with_resource_type(2).with_configs(configs);
+        AlterConfigsRequest::default().with_resources(vec![resource]).with_validate_only(true)
+    }
+
+    fn alter_some(_: i16) -> IncrementalAlterConfigsRequest {
+        let config = incremental::AlterableConfig::default().with_name(text("retention.ms")).with_config_operation(1);
+        let resource = incremental::AlterConfigsResource::default().with_resource_type(2).with_configs(vec![config]);
+        IncrementalAlterConfigsRequest::default().with_resources(vec![resource])
+    }
+
+    fn log_dirs(_: i16) -> DescribeLogDirsRequest {
+        let topic = DescribableLogDirTopic::default().with_topic(name("clicks")).with_partitions(vec![1, 2]);
+        DescribeLogDirsRequest::default().with_topics(Some(vec![topic]))
+    }
+
+    fn more_partitions(_: i16) -> CreatePartitionsRequest {
+        let assignment = CreatePartitionsAssignment::default().with_broker_ids(vec![BrokerId(1)]);
+        let topic = CreatePartitionsTopic::default().with_name(name("clicks")).with_count(5);
+        let placed = topic.clone().with_assignments(Some(vec![assignment]));
+        CreatePartitionsRequest::default().with_topics(vec![topic.with_assignments(None), placed])
+    }
+
+    fn cluster(version: i16) -> DescribeClusterRequest {
+        let request = DescribeClusterRequest::default().with_include_cluster_authorized_operations(true);
+        if version >= 1 { request.with_endpoint_type(1) } else { request }
+    }
+
     /// What others write in any version is read, cut anywhere it is refused, and whatever a byte is changed to, nothing panics.
     fn holds<M: Message + Encodable + PartialEq + Debug>(of: impl Fn(i16) -> M) {
         let versions = M::API.versions();
@@ -172,6 +308,14 @@ mod tests {
         holds(list_offsets);
         holds(create_topics);
         holds(delete_topics);
+        holds(delete_records);
+        holds(leader_epoch);
+        holds(describe_configs);
+        holds(alter_configs);
+        holds(alter_some);
+        holds(log_dirs);
+        holds(more_partitions);
+        holds(cluster);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! CreateTopics: one after the other, each as durable as the metadata log before it is answered.
 
+use super::configs::{SET_BY_DEFAULT, SET_BY_TOPIC};
 use super::errors;
 use super::topics::find;
 use corelog_engine::metadata::TopicInfo;
@@ -16,10 +17,6 @@ const PARTITIONS_DEFAULT: u32 = 1;
 const REPLICAS: i16 = 1;
 /// What a client sends that leaves a number to the server.
 const DEFAULT: i32 = -1;
-
-/// Where the value of a setting comes from, by Kafka's numbers.
-const SET_BY_TOPIC: i8 = 1;
-const SET_BY_DEFAULT: i8 = 5;
 
 struct Refused(ErrorCode, String);
 

@@ -1,4 +1,4 @@
-//! Metadata: brokers, and who leads which partition. Every shard is a broker.
+//! Metadata and DescribeCluster: brokers, and who leads which partition. Every shard is a broker.
 
 use super::dialect::Connection;
 use super::server::broker;
@@ -10,8 +10,8 @@ use corelog_engine::shard::Shard;
 use corelog_kafka::ErrorCode;
 use corelog_kafka::fetch::Topic;
 use corelog_kafka::messages::{
-    BrokerId, MetadataRequest, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
-    MetadataResponseTopic, StrBytes, TopicName,
+    BrokerId, DescribeClusterBroker, DescribeClusterResponse, MetadataRequest, MetadataResponse,
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic, StrBytes, TopicName,
 };
 
 /// Changes the catalog.
@@ -28,10 +28,8 @@ impl State {
         let node = shard.node();
         let host = StrBytes::from_string(own.host.clone());
         let brokers = own.ports.listening().map(|(shard, port)| {
-            MetadataResponseBroker::default()
-                .with_node_id(BrokerId(broker(node.node_id, shard)))
-                .with_host(host.clone())
-                .with_port(port.into())
+            let broker = BrokerId(broker(node.node_id, shard));
+            MetadataResponseBroker::default().with_node_id(broker).with_host(host.clone()).with_port(port.into())
         });
         // Before there could be null, no topics meant all.
         let asked = request.topics.filter(|topics| version > 0 || !topics.is_empty());
@@ -44,6 +42,19 @@ impl State {
             .with_cluster_id(Some(StrBytes::from_string(node.cluster_id.to_string())))
             .with_controller_id(BrokerId(broker(node.node_id, CONTROLLER)))
             .with_topics(topics)
+    }
+
+    pub(super) fn describe_cluster(&self, connection: &Connection) -> DescribeClusterResponse {
+        let (node, own) = (connection.shard().node(), &connection.shared.own);
+        let host = StrBytes::from_string(own.host.clone());
+        let brokers = own.ports.listening().map(|(shard, port)| {
+            let broker = BrokerId(broker(node.node_id, shard));
+            DescribeClusterBroker::default().with_broker_id(broker).with_host(host.clone()).with_port(port.into())
+        });
+        DescribeClusterResponse::default()
+            .with_cluster_id(StrBytes::from_string(node.cluster_id.to_string()))
+            .with_controller_id(BrokerId(broker(node.node_id, CONTROLLER)))
+            .with_brokers(brokers.collect())
     }
 }
 

@@ -4,12 +4,17 @@
 //! request begins when nothing before it is unanswered, and is alone until it is answered. So there is one fetch, or one
 //! lengthy request, under way at most.
 
+mod configs;
+mod create_partitions;
 mod create_topics;
+mod delete_records;
 mod delete_topics;
 mod dialect;
 mod errors;
 mod fetch;
+mod leader_epochs;
 mod list_offsets;
+mod log_dirs;
 mod metadata;
 mod produce;
 mod server;

@@ -1,7 +1,15 @@
 //! What a connection knows: what was asked for and is not answered, in the order in which it was asked.
 
+use super::configs::{alter_configs, describe_configs, incremental_alter_configs};
+use super::create_partitions::create_partitions;
+use super::create_topics::create_topics;
+use super::delete_records::delete_records;
+use super::delete_topics::delete_topics;
 use super::dialect::{Connection, Shared};
 use super::fetch::{Fetch, Reader};
+use super::leader_epochs::offset_for_leader_epoch;
+use super::list_offsets::list_offsets;
+use super::log_dirs::describe_log_dirs;
 use super::produce::InFlight;
 use super::topics::Topics;
 use crate::transport::{Dialect, Flow, Key, NoMemory, Outbox, Slots, Unreadable};
@@ -121,9 +129,22 @@ impl State {
                 self.respond(request.api, request.version, request.correlation, &response);
                 Ok(())
             }
-            Api::ListOffsets => self.answer_later(connection, request, super::list_offsets::list_offsets),
-            Api::CreateTopics => self.answer_later(connection, request, super::create_topics::create_topics),
-            Api::DeleteTopics => self.answer_later(connection, request, super::delete_topics::delete_topics),
+            Api::ListOffsets => self.answer_later(connection, request, list_offsets),
+            Api::CreateTopics => self.answer_later(connection, request, create_topics),
+            Api::DeleteTopics => self.answer_later(connection, request, delete_topics),
+            Api::DeleteRecords => self.answer_later(connection, request, delete_records),
+            Api::OffsetForLeaderEpoch => self.answer_later(connection, request, offset_for_leader_epoch),
+            Api::DescribeConfigs => self.answer_later(connection, request, describe_configs),
+            Api::AlterConfigs => self.answer_later(connection, request, alter_configs),
+            Api::IncrementalAlterConfigs => self.answer_later(connection, request, incremental_alter_configs),
+            Api::DescribeLogDirs => self.answer_later(connection, request, describe_log_dirs),
+            Api::CreatePartitions => self.answer_later(connection, request, create_partitions),
+            Api::DescribeCluster => {
+                messages::parse::<messages::DescribeClusterRequest>(request)?;
+                let response = self.describe_cluster(connection);
+                self.respond(request.api, request.version, request.correlation, &response);
+                Ok(())
+            }
         }
     }
 

@@ -1,10 +1,11 @@
 //! Partitions by the names that requests call them by, remembered: a connection asks for the same ones again and again.
 
 use super::dialect::Connection;
+use super::errors;
 use crate::transport::Place;
 use corelog_engine::metadata::{TopicInfo, TopicName};
 use corelog_engine::model::{PartitionId, PartitionIndex, TopicId};
-use corelog_engine::shard::Shard;
+use corelog_engine::shard::{PartitionStatus, Remote, Reply, Shard};
 use corelog_kafka::ErrorCode;
 use corelog_kafka::fetch::Topic;
 use std::collections::HashMap;
@@ -91,5 +92,17 @@ pub(super) fn resolve(shard: &Shard, topic: TopicId, partition: i32) -> Result<P
         // It may be on its way here: metadata says so already.
         true => shard.open(id).map(Place::Here).ok_or(ErrorCode::NotLeaderOrFollower),
         false => Ok(Place::There(owner, id)),
+    }
+}
+
+/// State of a partition, wherever it lives.
+pub(super) async fn status_of(shard: &Shard, place: Place) -> Result<PartitionStatus, ErrorCode> {
+    match place {
+        Place::Here(handle) => shard.describe(handle).ok_or(ErrorCode::UnknownTopicOrPartition),
+        Place::There(owner, partition) => match shard.ask(owner, Remote::Describe { partition }).await {
+            Reply::Status(status) => Ok(status),
+            Reply::ReadRefused(error) => Err(errors::of_read(&error)),
+            _ => Err(ErrorCode::OffsetNotAvailable),
+        },
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, missing_docs, reason = "nothing outside sees a test's harness")]
 
+mod configs;
 mod fetch;
 #[allow(dead_code, reason = "a part of it is the native protocol's")]
 #[path = "../native/harness.rs"]

@@ -3,9 +3,13 @@
 use crate::harness::*;
 use crate::wire::*;
 use corelog_kafka::api::Api;
+use kafka_protocol::messages::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
 use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic};
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use kafka_protocol::messages::*;
 
 #[test]
@@ -134,5 +138,107 @@ fn offsets_are_listed_by_end_and_by_time() {
         assert_eq!(kafka.list_offset("t", 0, -9).await, (42, -1));
         assert_eq!(kafka.list_offset("t", 7, -1).await, (3, -1));
         assert_eq!(kafka.list_offset("none", 0, -1).await, (3, -1));
+    });
+}
+
+#[test]
+fn partitions_are_added() {
+    run(Setup { shards: 2, ..Setup::default() }, |client| async move {
+        let mut kafka = Kafka::connect(&client).await;
+        kafka.create("t", 2, &[]).await;
+        let wish = |topic: &str, count| {
+            CreatePartitionsTopic::default().with_name(name(topic)).with_count(count).with_assignments(None)
+        };
+        for version in 0..=3 {
+            let count = 3 + i32::from(version);
+            let placed = wish("t", 9).with_assignments(Some(vec![CreatePartitionsAssignment::default()]));
+            let topics = vec![wish("t", count), wish("none", 3), wish("t", -1), placed];
+            let request = CreatePartitionsRequest::default().with_topics(topics);
+            for (request, partitions) in [(request.clone().with_validate_only(true), count - 1), (request, count)] {
+                let response = kafka.call(version, &request).await;
+                let errors: Vec<_> = response.results.iter().map(|result| result.error_code).collect();
+                assert_eq!(errors, [0, 3, 37, 39], "{version}");
+                assert_eq!(kafka.metadata("t").await.1.partitions.len(), partitions as usize);
+            }
+            assert_eq!(kafka.produce("t", count - 1, &batch(&["x"])).await.error_code, 0);
+        }
+    });
+}
+
+#[test]
+fn records_are_deleted_up_to_an_offset() {
+    run(Setup { shards: 2, ..Setup::default() }, |client| async move {
+        let mut kafka = Kafka::connect(&client).await;
+        kafka.create("t", 2, &[]).await;
+        for partition in 0..2 {
+            kafka.produce("t", partition, &batch(&["a", "b", "c", "d"])).await;
+            for (version, (offset, expected)) in (0..).zip([(1, (0, 1)), (9, (1, -1)), (-1, (0, 4))]) {
+                let wish = DeleteRecordsPartition::default().with_partition_index(partition).with_offset(offset);
+                let topic = DeleteRecordsTopic::default().with_name(name("t")).with_partitions(vec![wish]);
+                let response = kafka.call(version, &DeleteRecordsRequest::default().with_topics(vec![topic])).await;
+                let result = &response.topics[0].partitions[0];
+                assert_eq!((result.error_code, result.low_watermark), expected, "{version}");
+            }
+            assert_eq!(kafka.list_offset("t", partition, -2).await, (0, 4));
+            assert_eq!(kafka.fetch("t", partition, 1, 0).await.error_code, 1);
+        }
+    });
+}
+
+#[test]
+fn the_time_of_a_leader_ends_where_the_log_does() {
+    run_default(|client| async move {
+        let mut kafka = Kafka::connect(&client).await;
+        kafka.create("t", 1, &[]).await;
+        kafka.produce("t", 0, &batch(&["a", "b"])).await;
+        for version in 2..=4 {
+            for (partition, epoch, expected) in [(0, 0, (0, 0, 2)), (0, 5, (0, -1, -1)), (3, 0, (3, -1, -1))] {
+                let asked = OffsetForLeaderPartition::default().with_partition(partition).with_leader_epoch(epoch);
+                let topic = OffsetForLeaderTopic::default().with_topic(name("t")).with_partitions(vec![asked]);
+                let response =
+                    kafka.call(version, &OffsetForLeaderEpochRequest::default().with_topics(vec![topic])).await;
+                let end = &response.topics[0].partitions[0];
+                assert_eq!((end.error_code, end.leader_epoch, end.end_offset), expected);
+            }
+        }
+    });
+}
+
+#[test]
+fn the_cluster_and_its_disk_are_described() {
+    run(Setup { shards: 2, ..Setup::default() }, |client| async move {
+        let mut kafka = Kafka::connect(&client).await;
+        kafka.create("t", 4, &[]).await;
+        let (metadata, _) = kafka.metadata("t").await;
+        for version in 0..=1 {
+            let cluster = kafka.call(version, &DescribeClusterRequest::default()).await;
+            assert_eq!((cluster.error_code, cluster.brokers.len()), (0, 2));
+            assert_eq!(
+                (Some(cluster.cluster_id), cluster.controller_id),
+                (metadata.cluster_id.clone(), metadata.controller_id)
+            );
+        }
+        for partition in 0..4 {
+            kafka.produce("t", partition, &batch(&["x"])).await;
+        }
+        let mut seen = Vec::new();
+        for broker in &metadata.brokers {
+            let mut kafka = Kafka::connect_to(&client, broker.port as u16).await;
+            for version in 1..=4 {
+                let all = kafka.call(version, &DescribeLogDirsRequest::default().with_topics(None)).await;
+                let [dir] = all.results.as_slice() else { panic!("{all:?}") };
+                assert!(dir.error_code == 0 && !dir.log_dir.is_empty());
+                assert!(version < 4 || dir.total_bytes > dir.usable_bytes && dir.usable_bytes > 0, "{dir:?}");
+                assert!(dir.topics[0].partitions.iter().all(|partition| partition.partition_size > 0));
+                if version == 4 {
+                    seen.extend(dir.topics[0].partitions.iter().map(|partition| partition.partition_index));
+                }
+            }
+            let none = DescribableLogDirTopic::default().with_topic(name("other")).with_partitions(vec![0]);
+            let none = DescribeLogDirsRequest::default().with_topics(Some(vec![none]));
+            assert!(kafka.call(4, &none).await.results[0].topics.is_empty());
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 1, 2, 3]);
     });
 }

@@ -47,6 +47,14 @@ calls! {
     ApiVersions ApiVersionsRequest ApiVersionsResponse,
     CreateTopics CreateTopicsRequest CreateTopicsResponse,
     DeleteTopics DeleteTopicsRequest DeleteTopicsResponse,
+    DeleteRecords DeleteRecordsRequest DeleteRecordsResponse,
+    OffsetForLeaderEpoch OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse,
+    DescribeConfigs DescribeConfigsRequest DescribeConfigsResponse,
+    AlterConfigs AlterConfigsRequest AlterConfigsResponse,
+    DescribeLogDirs DescribeLogDirsRequest DescribeLogDirsResponse,
+    CreatePartitions CreatePartitionsRequest CreatePartitionsResponse,
+    IncrementalAlterConfigs IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,
+    DescribeCluster DescribeClusterRequest DescribeClusterResponse,
 }
 
 impl Kafka {
