@@ -13,6 +13,11 @@ use corelog_engine::log::journal::{self, EntryWriter, Expected, Section};
 use corelog_engine::log::segment::{ANY_EPOCH, scan};
 use corelog_engine::metadata::MetadataRecord;
 use corelog_engine::model::{Offset, Position};
+use corelog_kafka::api::Api;
+use corelog_kafka::fetch::Fetch;
+use corelog_kafka::header::{FIXED_BYTES, Head, Request, frame_bytes};
+use corelog_kafka::messages;
+use corelog_kafka::produce::Produce;
 use corelog_wire::decode_any;
 use std::future::ready;
 use std::pin::pin;
@@ -22,8 +27,9 @@ use std::task::{Context, Poll, Waker};
 pub type Target = fn(&[u8]);
 
 /// All of them, with the names of their corpora.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("frame", frame),
+    ("kafka", kafka),
     ("batch", batch),
     ("journal", journal),
     ("checkpoint", checkpoint),
@@ -41,6 +47,53 @@ pub fn frame(bytes: &[u8]) {
         let length = usize::try_from(header.length).expect("it was found in memory");
         rest = rest.get(16 + length..).expect("a frame that was decoded is all there");
     }
+}
+
+/// Requests of Kafka's protocol, one after another, in all versions that are served.
+pub fn kafka(bytes: &[u8]) {
+    let mut rest = bytes;
+    while rest.len() >= FIXED_BYTES {
+        let Some(frame) = frame_bytes(rest).and_then(|size| rest.get(..size)) else { return };
+        let api = Api::of_key(Head::of(frame).key);
+        if let Some(request) = api.and_then(|api| Request::parse(api, frame).ok()) {
+            check_request(&request);
+        }
+        rest = &rest[frame.len()..];
+    }
+}
+
+fn check_request(request: &Request<'_>) {
+    match request.api {
+        Api::Produce => {
+            if let Ok(produce) = Produce::parse(request) {
+                assert_eq!(produce.sections().count(), produce.partitions(), "what was counted is there");
+            }
+        }
+        Api::Fetch => {
+            if let Ok(fetch) = Fetch::parse(request) {
+                assert_eq!(fetch.parts().count(), fetch.partitions(), "what was counted is there");
+            }
+        }
+        // Its body is not looked at.
+        Api::ApiVersions => {}
+        Api::ListOffsets => check_message::<messages::ListOffsetsRequest>(request),
+        Api::Metadata => check_message::<messages::MetadataRequest>(request),
+        Api::CreateTopics => check_message::<messages::CreateTopicsRequest>(request),
+        Api::DeleteTopics => check_message::<messages::DeleteTopicsRequest>(request),
+        Api::DeleteRecords => check_message::<messages::DeleteRecordsRequest>(request),
+        Api::OffsetForLeaderEpoch => check_message::<messages::OffsetForLeaderEpochRequest>(request),
+        Api::DescribeConfigs => check_message::<messages::DescribeConfigsRequest>(request),
+        Api::AlterConfigs => check_message::<messages::AlterConfigsRequest>(request),
+        Api::DescribeLogDirs => check_message::<messages::DescribeLogDirsRequest>(request),
+        Api::CreatePartitions => check_message::<messages::CreatePartitionsRequest>(request),
+        Api::IncrementalAlterConfigs => check_message::<messages::IncrementalAlterConfigsRequest>(request),
+        Api::DescribeCluster => check_message::<messages::DescribeClusterRequest>(request),
+    }
+}
+
+/// Neither the gate nor the message types behind it panic, whatever is declared.
+fn check_message<M: messages::Message>(request: &Request<'_>) {
+    let _ = messages::parse::<M>(request);
 }
 
 /// Record batches as a producer sends them.

@@ -12,6 +12,9 @@
     reason = "all of this is a test: what is broken is to stop it"
 )]
 
+#[path = "fuzz/kafka_requests.rs"]
+mod kafka_requests;
+
 use corelog_tests::fuzz::{TARGETS, Target};
 use std::fs;
 use std::panic::catch_unwind;
@@ -165,6 +168,9 @@ fn write_corpora() {
     }
     for (at, record) in metadata_records().into_iter().enumerate() {
         write("metadata", &format!("{at}"), &record);
+    }
+    for (name, request) in kafka_requests::all() {
+        write("kafka", &name, &request);
     }
 }
 
