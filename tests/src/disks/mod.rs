@@ -4,8 +4,8 @@
 mod rig;
 
 use crate::disk::faults::{Fault, place_of};
-use crate::disk::image::FileSystem;
-use crate::disk::{Result, mount, run};
+use crate::disk::image::{self, FileSystem};
+use crate::disk::{Disk, Result, mount, room, run};
 use crate::process::{Node, PATIENCE};
 use corelog_bench::Server;
 use corelog_client::blocking::Consumer;
@@ -44,6 +44,18 @@ pub const STORIES: [Story; 8] = [
 pub fn tell(story: impl FnOnce(FileSystem) -> Result<String>, fs: FileSystem) -> Result<String> {
     mount::apart()?;
     story(fs)
+}
+
+/// Has a disk as the stories need it, and lets go of it: tells a machine that cannot from stories that went wrong.
+///
+/// # Errors
+/// Without root, without its tools or devices.
+pub fn rehearse(fs: FileSystem) -> Result<()> {
+    mount::apart()?;
+    let directory = room()?;
+    let image = directory.path().join("disk.img");
+    image::make(&image, fs)?;
+    Disk::start(directory.path(), &image, fs)?.finish().map(drop)
 }
 
 /// The disk is full but for `left` bytes; then there is space again, and writing resumes within a second.
@@ -142,7 +154,8 @@ fn errors_of_reads(fs: FileSystem) -> Result<String> {
     rig.disk.heal()?;
     read_all(&rig.bootstrap(), &told)?;
     other.end();
-    Ok(format!("a reader waited at offset {position} ({refused:?}), others went on, and then it had all"))
+    let how = refused.map_or_else(|| "without an error".to_owned(), |error| format!("told \"{error}\""));
+    Ok(format!("a reader waited at offset {position} {how}, others went on, and then it had all"))
 }
 
 /// The file system turns read-only, as after an error that it cannot live with: mounted again it has all.

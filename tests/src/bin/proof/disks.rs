@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use clap::Args;
 use corelog_tests::disk::{Result, image::FileSystem};
-use corelog_tests::disks::{STORIES, hang, tell};
+use corelog_tests::disks::{STORIES, hang, rehearse, tell};
 use corelog_tests::interrupt;
 use std::time::Duration;
 
@@ -31,6 +31,9 @@ pub(crate) fn run(arguments: &Arguments) -> std::result::Result<(), Failure> {
         let what = format!("no story has {:?} in its name: they are {}", arguments.only, names.join(", "));
         return Err(Failure::Usage(what));
     }
+    for fs in FileSystem::ALL {
+        rehearse(fs).map_err(|error| Failure::Failed(format!("no disk can be had here: {error}")))?;
+    }
     let mut failed = 0;
     for fs in FileSystem::ALL {
         for (name, story) in STORIES {
@@ -39,9 +42,8 @@ pub(crate) fn run(arguments: &Arguments) -> std::result::Result<(), Failure> {
         let time = Duration::from_secs(arguments.hang);
         failed += usize::from(!told(arguments, fs, HANG, || tell(|fs| hang(fs, time), fs)));
     }
-    interrupt::check().map_err(|error| Failure::Failed(error.to_string()))?;
     println!("{failed} stories went wrong");
-    if failed == 0 { Ok(()) } else { Err(Failure::Found) }
+    Failure::unless(failed == 0)
 }
 
 fn told(arguments: &Arguments, fs: FileSystem, name: &str, story: impl FnOnce() -> Result<String>) -> bool {
