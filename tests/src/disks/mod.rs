@@ -10,7 +10,8 @@ use crate::process::{Node, PATIENCE};
 use corelog_bench::Server;
 use corelog_client::blocking::Consumer;
 use corelog_client::{ClientError, ConsumerOptions};
-use rig::{Rig, TOPIC, Writer, ensure, free_bytes, read, read_all};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use rig::{Rig, TOPIC, Told, Writer, ensure, free_bytes, read, read_all};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::Path;
@@ -21,6 +22,9 @@ use std::time::{Duration, Instant};
 const UNKNOWN: &str = "it is unknown";
 const OPEN_AGAIN: &str = "the log is open again";
 const STOPS: &str = "stops acknowledging and reopens its log";
+
+/// The least that is written at once, and allocated.
+const BLOCK: u64 = 4096;
 
 /// A story: what it is called, and what it tells of its figures.
 pub type Story = (&'static str, fn(FileSystem) -> Result<String>);
@@ -81,7 +85,6 @@ fn full(fs: FileSystem, reserve: &str, left: u64) -> Result<String> {
 
 /// Takes so many bytes of the file system with a file, or all that can be had.
 fn fill_up(filler: &Path, bytes: u64) -> Result<()> {
-    const BLOCK: u64 = 4096;
     File::create(filler)?;
     let (mut at, mut step) = (0, bytes);
     while step >= BLOCK && at < bytes {
@@ -178,22 +181,54 @@ fn read_only(fs: FileSystem) -> Result<String> {
     Ok(format!("producers were told \"{error}\", the log says \"{line}\""))
 }
 
-/// The process may not write files beyond a size: a write that crosses it is short, and the next one fails. Other causes of
-/// short writes are met in the simulation only: blocks are reserved before they are written, and writes are whole blocks.
+/// The process may not write files beyond a size, which lies a block behind what the journal has: the kernel writes one block
+/// of the next entry, and refuses the rest. Other causes of short writes are met in the simulation only: blocks are reserved
+/// before they are written, and writes are whole blocks.
 fn short_writes(fs: FileSystem) -> Result<String> {
-    let mut rig = Rig::start(fs, &[])?;
-    let writer = Writer::start(&rig.bootstrap(), TOPIC, 20_000)?;
-    writer.goes_on(10)?;
-    let pid = rig.pid()?.to_string();
+    let mut rig = block_size_signal(|| Rig::start(fs, &[]))?;
+    let before = fill_journal(&rig)?;
+    let limit = journal_end(&rig)? + BLOCK;
+    rig.limit_files(&limit.to_string())?;
     let limited = Instant::now();
-    run("prlimit", ["--pid", &pid, "--fsize=6291456:unlimited"])?;
+    let writer = Writer::start(&rig.bootstrap(), TOPIC, 20_000)?;
     let line = rig.hears(STOPS)?;
     let error = writer.fails(limited, &[UNKNOWN, "reopening"])?;
-    run("prlimit", ["--pid", &pid, "--fsize=unlimited:unlimited"])?;
+    let end = journal_end(&rig)?;
+    ensure(line.contains("/journal"), || format!("the log was not reopened for a write of the journal: {line}"))?;
+    ensure(end == limit, || format!("no write was short: the journal has {end} bytes and may have {limit}"))?;
+    ensure(writer.told().acknowledged.is_empty(), || "an entry of which one block was written is acknowledged".into())?;
+    rig.limit_files("unlimited")?;
     rig.hears(OPEN_AGAIN)?;
     writer.goes_on(100)?;
+    read_all(&rig.bootstrap(), &before)?;
     rig.has_all(writer)?;
-    Ok(format!("producers were told \"{error}\", the log says \"{line}\""))
+    Ok(format!("one block of an entry was written; producers were told \"{error}\", the log says \"{line}\""))
+}
+
+/// What a process gets that writes beyond its limit would end it; the server inherits that it is blocked.
+fn block_size_signal<T>(start: impl FnOnce() -> Result<T>) -> Result<T> {
+    let before = SigSet::from(Signal::SIGXFSZ).thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let started = start();
+    before.thread_set_mask()?;
+    started
+}
+
+/// Brings the journal's end behind the size of any segment, which are not to meet the limit. What was acknowledged of the
+/// topic that is looked at.
+fn fill_journal(rig: &Rig) -> Result<Told> {
+    let writer = Writer::start(&rig.bootstrap(), TOPIC, 20_000)?;
+    writer.goes_on(10)?;
+    let told = writer.end();
+    rig.admin()?.create_topic("filler", 1, &[("segment.bytes", "1048576")])?;
+    Writer::start(&rig.bootstrap(), "filler", 20_000)?.goes_on(400)?;
+    Ok(told)
+}
+
+/// Where the journal's last entry ends. It is filled with zeros before it is written, and not gone around yet.
+fn journal_end(rig: &Rig) -> Result<u64> {
+    let journal = fs::read(rig.journal())?;
+    let last = journal.iter().rposition(|byte| *byte != 0).ok_or("the journal is empty")? as u64;
+    Ok((last + 1).next_multiple_of(BLOCK))
 }
 
 /// The disk answers nothing for so long. Readers of what is in memory and servers on other disks go on, producers are

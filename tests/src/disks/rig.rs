@@ -1,7 +1,7 @@
 //! A server on a disk that can be made to misbehave, and a writer that remembers what it was told.
 
 use crate::disk::image::{self, FileSystem};
-use crate::disk::{Disk, Result, room};
+use crate::disk::{Disk, Result, room, run};
 use crate::powercut::{said, server_options};
 use crate::process::PATIENCE;
 use crate::records::{RecordId, fill, identify};
@@ -68,9 +68,10 @@ impl Rig {
         Ok(Admin::connect(&self.bootstrap(), ConnectOptions::default())?)
     }
 
-    /// The server's process.
-    pub(super) fn pid(&self) -> Result<u32> {
-        Ok(self.server.as_ref().ok_or("no server runs")?.pid())
+    /// The server may write no file beyond this size from now on (bytes, or "unlimited").
+    pub(super) fn limit_files(&self, bytes: &str) -> Result<()> {
+        let pid = self.server.as_ref().ok_or("no server runs")?.pid().to_string();
+        run("prlimit", ["--pid", &pid, &format!("--fsize={bytes}:unlimited")])
     }
 
     pub(super) fn journal(&self) -> PathBuf {
