@@ -2,6 +2,7 @@
 
 use super::guest::{Guest, Kind, Tally, arrive};
 use crate::disk::{Result, run};
+use crate::interrupt;
 use crate::process::PATIENCE;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::fmt;
@@ -75,10 +76,11 @@ impl Crowd {
         Ok(Crowd { kind, over, made, thread })
     }
 
-    /// Waits until as many have come as there are of its kind; the server may have closed some again.
+    /// Waits until as many have come as there are of its kind, or a signal; the server may have closed some again.
     pub(super) fn wait_until_whole(&self) -> Result<()> {
         let (until, wanted) = (Instant::now() + PATIENCE, self.kind.connections() as u64);
         while self.made.load(Ordering::Relaxed) < wanted {
+            interrupt::check()?;
             if self.thread.is_finished() || Instant::now() > until {
                 let made = self.made.load(Ordering::Relaxed);
                 return Err(format!("{made} of {wanted} bad clients came: is this machine too busy for them?").into());

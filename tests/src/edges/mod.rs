@@ -78,7 +78,8 @@ pub fn run(kind: Kind, options: &Options, say: &mut dyn FnMut(&str)) -> Result<R
     let shards = prepare(&node, kind)?;
     let epoch = Instant::now();
     let honest = Honest::start(&node.bootstrap(), epoch)?;
-    thread::sleep(WARM_UP);
+    interrupt::sleep(WARM_UP);
+    interrupt::check()?;
     let mut stay = Stay { node, kind, shards, epoch, windows: Vec::new(), newcomer: Newcomer::default() };
     let descriptors_before = stay.node.descriptors_but_segments();
     let beside = options.beside / options.rounds.max(1);
