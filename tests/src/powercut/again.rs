@@ -11,7 +11,7 @@ use super::workload::{producer, send};
 use super::{PATIENCE, Subject, said, server_options};
 use crate::chance::Chance;
 use crate::disk::cut::Cut;
-use crate::disk::image::{self, FileSystem};
+use crate::disk::image;
 use crate::disk::{Disk, Result};
 use corelog_bench::Server;
 use corelog_client::ConnectOptions;
@@ -23,23 +23,26 @@ use std::sync::Arc;
 /// Bytes of the records that each partition gets after the recovery: the last ones may go to its segment directly.
 const BYTES: [u64; 6] = [500, 500, 500, 100_000, 100_000, 100_000];
 
-/// Recovers what a cut left, cuts that, and checks.
-pub(super) fn found(fs: FileSystem, job: &Job) -> Result<Option<Found>> {
+/// Recovers what a cut of `first` left, cuts that, and checks.
+pub(super) fn found(first: &Recording, job: &Job) -> Result<Option<Found>> {
     let base = job.directory.join(Recording::BASE);
     fs::rename(job.image(), &base)?;
     let image = job.directory.join("disk.img");
     image::copy(&base, &image)?;
-    let disk = Disk::start(&job.directory, &image, fs)?;
+    let disk = Disk::start(&job.directory, &image, first.fs)?;
     let teller = Arc::new(Teller::new(disk.marks()?));
     let recovered = recover(&disk, &teller, &job.book);
     drop(teller);
     let log = disk.finish()?;
     if let Err(error) = recovered {
+        // What is kept is the first cut: its own start went wrong.
+        fs::rename(&base, job.image())?;
+        let kept = jobs::keep(Subject::Promise).map(|keep| jobs::kept(first, job, &keep)).transpose()?;
         let loss = Loss::Broken(error.to_string());
-        return Ok(Some(Found { cut: job.cut, survivors: job.survivors, loss, kept: None }));
+        return Ok(Some(Found { cut: job.cut, survivors: job.survivors, loss, kept }));
     }
     fs::remove_file(&image)?;
-    let recording = Recording { fs, base, log, met: Met::default(), is_again: true };
+    let recording = Recording { fs: first.fs, base, log, met: Met::default(), is_again: true };
     let mut chance = Chance(job.cut.seed).part(2);
     let begun = jobs::begun(&recording)?;
     let point = begun + 1 + chance.below((recording.log.entries().len() - begun) as u64) as usize;

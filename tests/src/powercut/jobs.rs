@@ -35,10 +35,7 @@ impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Survivors { whole, torn, lost } = self.survivors;
         write!(f, "{} (of unflushed writes {whole} survive, {torn} torn, {lost} lost): {}", self.cut, self.loss)?;
-        match &self.kept {
-            Some(kept) => write!(f, "\n  kept: {kept}"),
-            None => write!(f, "\n  CORELOG_KEEP=<directory> keeps recording and image of such a cut"),
-        }
+        self.kept.iter().try_for_each(|kept| write!(f, "\n  kept: {kept}"))
     }
 }
 
@@ -110,7 +107,7 @@ fn work(recording: &Recording, subject: Subject, jobs: &Mutex<Receiver<Job>>) ->
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return Ok(outcomes) };
-        let found = if job.again { again::found(recording.fs, &job)? } else { found(recording, subject, &job)? };
+        let found = if job.again { again::found(recording, &job)? } else { found(recording, subject, &job)? };
         outcomes.push(Outcome { again: job.again, found });
         fs::remove_dir_all(&job.directory)?;
     }
@@ -119,21 +116,24 @@ fn work(recording: &Recording, subject: Subject, jobs: &Mutex<Receiver<Job>>) ->
 /// Checks a cut.
 pub(super) fn found(recording: &Recording, subject: Subject, job: &Job) -> Result<Option<Found>> {
     // The check writes to the image; what is kept is the image before.
-    let keep = std::env::var_os("CORELOG_KEEP").map(PathBuf::from);
+    let keep = keep(subject);
     let image = job.directory.join("checked.img");
     match &keep {
         Some(_) => image::copy(&job.image(), &image)?,
         None => fs::rename(job.image(), &image)?,
     }
     let Some(loss) = check(&image, &job.directory, recording.fs, &job.book)? else { return Ok(None) };
-    // Losses are what the negative controls are for.
-    let keep = keep.filter(|_| subject == Subject::Promise);
     let kept = keep.map(|keep| kept(recording, job, &keep)).transpose()?;
     Ok(Some(Found { cut: job.cut, survivors: job.survivors, loss, kept }))
 }
 
+/// Where cuts that lost something are kept, if they are. Losses are what the negative controls are for.
+pub(super) fn keep(subject: Subject) -> Option<PathBuf> {
+    std::env::var_os("CORELOG_KEEP").map(PathBuf::from).filter(|_| !subject.is_control())
+}
+
 /// Copies what is needed to check a cut again; answers the command that does.
-fn kept(recording: &Recording, job: &Job, keep: &Path) -> Result<String> {
+pub(super) fn kept(recording: &Recording, job: &Job, keep: &Path) -> Result<String> {
     let Cut { point, seed } = job.cut;
     let directory = keep.join(format!("{}-{point}-{seed}", recording.fs));
     fs::create_dir_all(&directory)?;

@@ -21,6 +21,7 @@ pub use recording::Recording;
 use crate::chance::Chance;
 use crate::disk::cut::Cut;
 use crate::disk::image::FileSystem;
+use crate::disk::log::{self, WriteLog};
 use crate::disk::{Result, mount, room};
 use crate::interrupt;
 use crate::process::{PATIENCE, program};
@@ -59,6 +60,11 @@ pub enum Subject {
 }
 
 impl Subject {
+    /// Whether something must be lost.
+    pub fn is_control(self) -> bool {
+        self != Subject::Promise
+    }
+
     fn durability(self) -> &'static str {
         if self == Subject::Unflushed { "write" } else { "flush" }
     }
@@ -101,6 +107,10 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Report> {
         let chance = Chance(plan.seed).part(report.cuts as u64 + 1);
         cut_one_recording(plan, count, chance, &mut report, tell)?;
     }
+    // Losses are what the negative controls are for: none is kept.
+    if !plan.subject.is_control() && report.found.iter().any(|found| found.kept.is_none()) {
+        tell("CORELOG_KEEP=<directory> keeps recording and image of a cut that loses something");
+    }
     Ok(report)
 }
 
@@ -131,6 +141,16 @@ fn cut_one_recording(
     let (cuts, found) = (report.cuts, report.found.len());
     tell(&format!("{}: {cuts} of {} cuts, {found} with a loss, {:.1?}", plan.fs, plan.cuts, began.elapsed()));
     Ok(())
+}
+
+/// How many entries the log of a kept recording has: the last point that can be cut.
+///
+/// # Errors
+/// When the directory has no recording.
+pub fn points(kept: &Path) -> Result<usize> {
+    let log = WriteLog::open(&kept.join(log::FILE))
+        .map_err(|error| format!("{} holds no recording that was kept: {error}", kept.display()))?;
+    Ok(log.entries().len())
 }
 
 /// Repeats the check of one cut from a directory that was kept (`CORELOG_KEEP`).
