@@ -9,7 +9,7 @@ use crate::server::process::{Server, ServerOptions};
 use crate::server::rig::{Place, Rig};
 use crate::server::topic::Topic;
 use crate::workload::batches::Bodies;
-use crate::workload::{Workload, counted};
+use crate::workload::{Workload, counted, gigabytes};
 use clap::Args;
 use corelog_wire::{Operation, Produced};
 use std::thread;
@@ -67,7 +67,7 @@ pub(crate) fn measure(args: &RecoveryArgs) -> Result<Measured> {
     let bytes = rig.fill(&topic, &Bodies::of(&workload)?, &workload, (args.gigabytes * 1e9) as u64)?;
     let restarts: Vec<Restart> = (0..args.repeats.max(1)).map(|_| restart(&mut rig, &topic)).collect::<Result<_>>()?;
     let partitions = counted(args.partitions, "partition");
-    let load = format!("killed under load with a log of {:.0} GB in {partitions}", bytes as f64 / 1e9);
+    let load = format!("killed under load with a log of {} in {partitions}", gigabytes(bytes));
     let mut measured = Measured::new("recovery", CORELOG, load);
     let mut put = |name, of: fn(&Restart) -> f64| {
         measured.figure(name, "ms", Better::Lower, restarts.iter().map(of).collect());

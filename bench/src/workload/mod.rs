@@ -288,6 +288,12 @@ pub(crate) fn counted<N: fmt::Display + PartialEq + From<u8>>(number: N, thing: 
     format!("{number} {thing}{ending}")
 }
 
+/// An amount of data in words: `0.5 GB`, `10 GB`.
+pub(crate) fn gigabytes(bytes: u64) -> String {
+    let tenths = format!("{:.1}", bytes as f64 / 1e9);
+    format!("{} GB", tenths.strip_suffix(".0").unwrap_or(&tenths))
+}
+
 impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Workload { record_bytes, batch_records, .. } = self;

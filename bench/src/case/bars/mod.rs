@@ -26,7 +26,7 @@ pub struct BarsArgs {
     /// Directory for data and scratch files, removed afterwards: on the file system to be measured.
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub dir: PathBuf,
-    /// Short runs, a log of 1 GB instead of 10 for the recovery, and 10 s instead of a minute past the journal's end.
+    /// Short runs, a log of 1 GB instead of 10 for the recovery and for the reader far behind, and 10 s instead of a minute past the journal's end.
     #[arg(long)]
     pub quick: bool,
     /// Only bars of the groups whose name has this in it; may be repeated.

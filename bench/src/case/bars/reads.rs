@@ -7,8 +7,8 @@ use crate::error::{BenchError, Doing, Result};
 use crate::machine::limits::{Meter, SEND};
 use crate::report::{Measured, median_ratio};
 use crate::server::rig::{Place, Rig};
-use crate::workload::Workload;
 use crate::workload::batches::Bodies;
+use crate::workload::{Workload, gigabytes};
 use corelog_yardstick::transfer::{Net, Way, transfer};
 use std::path::Path;
 use std::slice::from_ref;
@@ -90,10 +90,11 @@ pub(super) fn beside(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     let (rig, mut meter) = bench.rig()?;
     let workload = Workload { batch_records: 64, repeats: bench.or_quick(3, 1), ..bench.workload() };
     let topic = rig.topic(1, &[])?;
-    rig.fill(&topic, &Bodies::of(&workload)?, &workload, bench.or_quick(10_000_000_000, 1_000_000_000))?;
+    let bytes = bench.or_quick(10_000_000_000, 1_000_000_000);
+    let filled = gigabytes(rig.fill(&topic, &Bodies::of(&workload)?, &workload, bytes)?);
     let measured = consume::soon(&rig, &topic, &workload, &mut meter)?;
     let p99 = ratio(from_ref(&measured), &format!("{} p99", consume::BESIDE), "that without it");
-    let what = "durable produce and its push while another reads 10 GB from the start: p99 to that without";
+    let what = format!("durable produce and its push while another reads {filled} from the start: p99 to that without");
     Ok(vec![Bar::at_most(what, p99, 2.0, &[measured])])
 }
 
