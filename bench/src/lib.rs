@@ -88,7 +88,7 @@ pub enum What {
     Checkpoint(checkpoint::CheckpointArgs),
     /// A file over TCP in every way there is, from 7 MB to 1 GB, hot and cold.
     Zerocopy(zerocopy::ZerocopyArgs),
-    /// All of these with their usual loads, in one report.
+    /// All of these but reactors with their usual loads, in one report.
     All(all::AllArgs),
     /// All that corelog promises of speed and memory, each with its bar.
     Bars(bars::BarsArgs),

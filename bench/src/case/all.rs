@@ -1,6 +1,6 @@
-//! `bench all`: every benchmark with its usual load, in one report.
+//! `bench all`: every benchmark of corelog and of the machine with its usual load, in one report.
 
-use super::{consume, e2e, partitions, produce, recovery};
+use super::{checkpoint, consume, e2e, partitions, produce, recovery, zerocopy};
 use crate::error::Result;
 use crate::load::Pace;
 use crate::machine::limits::{self, Meter};
@@ -16,11 +16,13 @@ const HALF: f64 = 0.5;
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   corelog bench all --html report.html --json > report.json
-  corelog bench all --quick")]
+  corelog bench all --quick
+
+It leaves out `bench reactors`, which needs glommio's program, and of `bench consume` what follows the tail.")]
 pub struct AllArgs {
     #[command(flatten)]
     pub(crate) place: Place,
-    /// Short runs: a look at whether all is well, not figures to quote.
+    /// Short runs, without `bench checkpoint`: a look at whether all is well, not figures to quote.
     #[arg(long)]
     pub quick: bool,
 }
@@ -34,26 +36,35 @@ pub(crate) fn run(args: &AllArgs) -> Result<Report> {
     report.results = loads(args, &workload, &rig, &mut meter)?;
     report.limits = meter.figures();
     drop(rig);
-    live::say("partitions, at the engine");
-    let seconds = if args.quick { 3.0 } else { 15.0 };
-    let dir = args.place.dir.clone();
-    report.results.extend(partitions::points(&partitions::PartitionsArgs {
-        dir,
-        record_bytes: 512,
-        most: 10_000,
-        seconds,
-    })?);
+    report.results.extend(at_the_engine(args)?);
     if args.place.bootstrap_server.is_none() {
         live::say("recovery");
         let gigabytes = if args.quick { 0.5 } else { 4.0 };
         let recovery = recovery::RecoveryArgs { place: args.place.clone(), gigabytes, partitions: 8, repeats: 3 };
         report.results.push(recovery::measure(&recovery)?);
     }
+    let (most_mb, repeats) = if args.quick { (21, 2) } else { (1024, 5) };
+    let transfers = zerocopy::ZerocopyArgs { dir: args.place.dir.clone(), most_mb, repeats };
+    zerocopy::add(&transfers, &mut report)?;
     report.notes.push(limits::WARMED.into());
     if args.quick {
         report.notes.push("--quick: runs too short for figures to quote".into());
     }
     Ok(report)
+}
+
+fn at_the_engine(args: &AllArgs) -> Result<Vec<Measured>> {
+    live::say("partitions, at the engine");
+    let (dir, seconds) = (args.place.dir.clone(), if args.quick { 3.0 } else { 15.0 });
+    let spread = partitions::PartitionsArgs { dir: dir.clone(), record_bytes: 512, most: 10_000, seconds };
+    let mut results = partitions::points(&spread)?;
+    // The first two checkpoints, before it is measured, alone take a quarter of a minute.
+    if !args.quick {
+        live::say("checkpoints, at the engine");
+        let beside = checkpoint::CheckpointArgs { dir, record_bytes: 1024, partitions: 16, seconds: 10.0 };
+        results.push(checkpoint::measured(&beside)?);
+    }
+    Ok(results)
 }
 
 impl AllArgs {

@@ -35,6 +35,13 @@ pub struct CheckpointArgs {
 
 /// Runs `bench checkpoint`.
 pub(crate) fn run(args: &CheckpointArgs) -> Result<Report> {
+    let mut report = Report::new(Machine::this(&args.dir));
+    report.results.push(measured(args)?);
+    Ok(report)
+}
+
+/// Commits for so long.
+pub(crate) fn measured(args: &CheckpointArgs) -> Result<Measured> {
     let workload = Workload { record_bytes: Sizes::Fixed(args.record_bytes), ..Workload::default() };
     let (body, partitions) = (Bodies::of(&workload)?.bodies.remove(0), args.partitions);
     let duration = Duration::from_secs_f64(args.seconds);
@@ -48,9 +55,7 @@ pub(crate) fn run(args: &CheckpointArgs) -> Result<Report> {
     measured.timing("all commits", &[joined([&samples.without, &samples.beside])]);
     let (all, without) = (measured.value("all commits p99"), measured.value("without a checkpoint p99"));
     measured.set_ratio("all commits p99", "that without a checkpoint", all / without);
-    let mut report = Report::new(Machine::this(&args.dir));
-    report.results.push(measured);
-    Ok(report)
+    Ok(measured)
 }
 
 struct Samples {

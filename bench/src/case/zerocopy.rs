@@ -45,18 +45,24 @@ struct Row {
 /// Runs `bench zerocopy`.
 pub(crate) fn run(args: &ZerocopyArgs) -> Result<Report> {
     let mut report = Report::new(Machine::this(&args.dir));
+    add(args, &mut report)?;
+    report.notes.push(WARMED.into());
+    Ok(report)
+}
+
+/// Adds the transfers to a report.
+pub(crate) fn add(args: &ZerocopyArgs, report: &mut Report) -> Result<()> {
     let directory = interrupt::scratch(&args.dir)?;
     let path = directory.path().join("file");
     let sizes: Vec<u64> = SIZES_MB.into_iter().filter(|size| *size <= args.most_mb).collect();
     write_file(&path, sizes.last().copied().unwrap_or(0) * MB)?;
     let loopback = Net::loopback();
-    report.results = over("loopback", &loopback, &path, &sizes, args.repeats.max(1))?;
+    report.results.extend(over("loopback", &loopback, &path, &sizes, args.repeats.max(1))?);
     match Veth::new() {
         Ok(veth) => report.results.extend(over("veth", &veth.net(), &path, &sizes, args.repeats.max(1))?),
         Err(why) => report.notes.push(format!("not measured over a veth, which takes root and ip(8): {why}")),
     }
-    report.notes.push(WARMED.into());
-    Ok(report)
+    Ok(())
 }
 
 /// Bytes that no file system can leave out or compress.
