@@ -35,6 +35,9 @@ pub enum BenchError {
     /// The server that was started is not there any more, or did not begin to answer.
     #[error("{0}")]
     Server(String),
+    /// The reports do not tell what they were asked for.
+    #[error("{0}")]
+    Report(String),
     /// The arguments do not go together.
     #[error("{0}")]
     Usage(String),

@@ -122,6 +122,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
     if args.live || args.quiet {
         live::want(args.live);
     }
+    check_forms(args)?;
     // A page that cannot be written should not be noticed after an hour.
     if let Some(path) = &args.html {
         std::fs::write(path, "").doing(&format!("writing {}", path.display()))?;
@@ -146,6 +147,7 @@ pub fn run(args: &Args) -> Result<Outcome> {
         What::Diff(diff) => {
             let diff = report::diff::run(diff)?;
             show(args.json, &diff)?;
+            diff.check()?;
             return Ok(Outcome::good(!diff.is_worse()));
         }
         What::Worker => {
@@ -155,6 +157,23 @@ pub fn run(args: &Args) -> Result<Outcome> {
     };
     print(args, &report)?;
     Ok(Outcome::Measured)
+}
+
+/// What is no report of measurements is a table or JSON.
+fn check_forms(args: &Args) -> Result<()> {
+    let name = match args.what {
+        What::Bars(_) => "bars",
+        What::Diff(_) => "diff",
+        What::Worker => "worker",
+        _ => return Ok(()),
+    };
+    if args.csv || args.html.is_some() {
+        let form = if args.csv { "--csv" } else { "--html" };
+        return Err(BenchError::Usage(format!(
+            "`bench {name}` has no {form}: it prints a table or, with --json, JSON"
+        )));
+    }
+    Ok(())
 }
 
 fn print(args: &Args, report: &Report) -> Result<()> {

@@ -26,6 +26,8 @@ const SENT_BYTES: u64 = 32 << 20;
 /// Slices of `bench limits`: the runs of its figures.
 const SLICES: usize = 5;
 
+/// The case of `bench limits` by itself.
+pub(crate) const CASE: &str = "limits";
 /// The names of the limits: what ratios refer to.
 pub(crate) const FLUSH: &str = "flush of 4 KiB";
 pub(crate) const ROUND_TRIP: &str = "loopback round trip";
@@ -146,7 +148,7 @@ impl Meter {
     }
 
     fn measured(&self) -> Measured {
-        let mut limits = Measured::new("limits", "machine", "each for a part of the time");
+        let mut limits = Measured::new(CASE, "machine", "each for a part of the time");
         let times = |of: fn(&Slice) -> &Histogram<u64>| self.slices.iter().map(of).cloned().collect::<Vec<_>>();
         limits.timing(FLUSH, &times(|slice| &slice.flush));
         limits.timing(ROUND_TRIP, &times(|slice| &slice.round_trip));

@@ -9,6 +9,7 @@
 use super::table::amount;
 use super::{Better, Figure, Measured, Report, median};
 use crate::error::{BenchError, Doing, Result};
+use crate::machine::limits;
 use clap::Args;
 use serde::Serialize;
 use std::fmt;
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
   corelog bench produce --json > after.json
   corelog bench diff before.json after.json
 
-Exit status: 0 nothing got worse, 3 something did. Compare reports of one machine only.")]
+Exit status: 0 nothing got worse, 1 nothing could be compared, 3 something got worse. Compare reports of one machine only.")]
 pub struct DiffArgs {
     /// The report to compare with, as --json wrote it
     #[arg(value_name = "A.json")]
@@ -90,7 +91,30 @@ pub(crate) struct Diff {
 impl Diff {
     /// Whether anything got worse.
     pub(crate) fn is_worse(&self) -> bool {
-        self.figures.iter().any(|figure| figure.verdict == Verdict::Worse)
+        self.count(Verdict::Worse) > 0
+    }
+
+    /// Whether anything could be told.
+    ///
+    /// # Errors
+    /// When no figure is in both reports, or none has runs enough.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.figures.is_empty() {
+            return Err(BenchError::Report("the reports have no figure in common: there is nothing to compare".into()));
+        }
+        if self.count(Verdict::TooFewRuns) == self.figures.len() {
+            return Err(BenchError::Report(self.too_few()));
+        }
+        Ok(())
+    }
+
+    fn count(&self, verdict: Verdict) -> usize {
+        self.figures.iter().filter(|figure| figure.verdict == verdict).count()
+    }
+
+    fn too_few(&self) -> String {
+        let enough = enough_runs(self.alpha).map_or("more".to_owned(), |runs| format!("{runs} of each"));
+        format!("so few runs cannot show a change at p < {}: it takes {enough} (--repeats)", self.alpha)
     }
 }
 
@@ -113,7 +137,18 @@ fn read(path: &Path) -> Result<Report> {
         return Err(BenchError::Usage(format!("{name} is {why}")));
     }
     let wrong = |error| BenchError::Usage(format!("{name} is no report of `bench --json`: {error}"));
-    serde_json::from_str(&text).map_err(wrong)
+    let mut report: Report = serde_json::from_str(&text).map_err(wrong)?;
+    take_limits(&mut report);
+    Ok(report)
+}
+
+/// The figures of `bench limits` are the report's limits. Elsewhere those say what a run was measured beside, and are not
+/// compared.
+fn take_limits(report: &mut Report) {
+    let own = |measured: &&mut Measured| measured.case == limits::CASE && measured.figures.is_empty();
+    if let Some(measured) = report.results.iter_mut().find(own) {
+        measured.figures.clone_from(&report.limits);
+    }
 }
 
 fn compare(before: &Report, after: &Report, alpha: f64, threshold: f64) -> Diff {
@@ -221,6 +256,11 @@ fn least_p(one: usize, other: usize) -> f64 {
     probability(0, one, other)
 }
 
+/// How many runs of each can show a change; none if not even a hundred can.
+fn enough_runs(alpha: f64) -> Option<usize> {
+    (1..=100).find(|runs| least_p(*runs, *runs) < alpha)
+}
+
 /// In how many orders of so many numbers of each kind U is 0, 1, 2 and so on.
 fn orders(one: usize, other: usize) -> Vec<f64> {
     // The last in order is of the first kind, and greater than all of the second, or of the second kind.
@@ -248,15 +288,19 @@ impl fmt::Display for Diff {
         let Diff { alpha, threshold, .. } = self;
         writeln!(f, "changes beyond noise: Mann-Whitney U of the runs, p < {alpha}, and {threshold} % at least")?;
         let mut shown = "";
-        for figure in self.figures.iter().filter(|figure| figure.verdict != Verdict::Same) {
+        let is_told = |figure: &&Compared| !matches!(figure.verdict, Verdict::Same | Verdict::TooFewRuns);
+        for figure in self.figures.iter().filter(is_told) {
             if figure.what != shown {
                 writeln!(f, "\n{}", figure.what)?;
                 shown = &figure.what;
             }
             writeln!(f, "{figure}")?;
         }
-        let same = self.figures.iter().filter(|figure| figure.verdict == Verdict::Same).count();
-        writeln!(f, "\n{same} of {} figures are the same within noise", self.figures.len())?;
+        let (same, few) = (self.count(Verdict::Same), self.count(Verdict::TooFewRuns));
+        writeln!(f, "\n{same} of {} figures are the same within noise", self.figures.len() - few)?;
+        if few > 0 {
+            writeln!(f, "{few} more are not compared: {}", self.too_few())?;
+        }
         self.unmatched.iter().chain(&self.notes).try_for_each(|line| writeln!(f, "note: {line}"))
     }
 }
@@ -336,8 +380,12 @@ mod tests {
 
     #[test]
     fn too_few_runs_say_so_and_what_one_lacks_is_told() {
-        let few = verdicts(&report(&QUIET[..3], &QUIET), &report(&[1.0, 2.0, 3.0], &QUIET));
-        assert_eq!(few, [Verdict::TooFewRuns, Verdict::Same]);
+        let few = compare(&report(&QUIET[..3], &QUIET), &report(&[1.0, 2.0, 3.0], &QUIET), 0.05, 5.0);
+        let verdicts: Vec<Verdict> = few.figures.iter().map(|figure| figure.verdict).collect();
+        assert_eq!(verdicts, [Verdict::TooFewRuns, Verdict::Same]);
+        let told = few.to_string();
+        assert!(told.contains("1 of 1 figures are the same") && told.contains("it takes 4 of each"), "{told}");
+        assert!(few.check().is_ok());
         let mut other = report(&QUIET, &QUIET);
         other.results[0].load = "open loop".into();
         let diff = compare(&report(&QUIET, &QUIET), &other, 0.05, 5.0);
@@ -345,5 +393,26 @@ mod tests {
         other.results.push(Measured::new("produce", "corelog", "another"));
         let diff = compare(&report(&QUIET, &QUIET), &other, 0.05, 5.0);
         assert_eq!((diff.figures.len(), diff.unmatched.len()), (0, 3));
+    }
+
+    #[test]
+    fn what_tells_nothing_is_no_success() {
+        let few = report(&QUIET[..3], &QUIET[..2]);
+        let outcome = compare(&few, &few, 0.05, 5.0).check().map_err(|error| error.to_string());
+        assert!(outcome.is_err_and(|error| error.contains("it takes 4 of each")));
+        let (mut other, whole) = (report(&QUIET, &QUIET), report(&QUIET, &QUIET));
+        other.results[0].case = "consume".into();
+        assert!(compare(&whole, &other, 0.05, 5.0).check().is_err(), "no figure in common");
+    }
+
+    #[test]
+    fn the_machines_limits_are_compared_where_they_are_what_was_measured() {
+        let mut report = report(&QUIET, &QUIET);
+        report.limits = std::mem::take(&mut report.results[0].figures);
+        take_limits(&mut report);
+        assert!(report.results[0].figures.is_empty(), "what was measured beside a load");
+        report.results[0].case = limits::CASE.into();
+        take_limits(&mut report);
+        assert_eq!(verdicts(&report, &report), [Verdict::Same; 2]);
     }
 }

@@ -91,6 +91,20 @@ fn a_regression_is_told_from_noise_and_ends_with_3() {
 }
 
 #[test]
+fn a_form_that_a_command_does_not_have_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = dir.path().join("page.html");
+    for arguments in [&["diff", "/nowhere", "/nowhere"][..], &["bars", "--only", "idle"]] {
+        for form in [&["--html", page.to_str().unwrap()][..], &["--csv"]] {
+            let ended = run(&[&["bench"], arguments, form].concat());
+            assert_eq!(ended.status, Some(2), "{}", ended.stderr);
+            assert!(ended.stderr.contains(&format!("has no {}: it prints a table", form[0])), "{}", ended.stderr);
+        }
+    }
+    assert!(!page.exists(), "nothing is left of a page that was refused");
+}
+
+#[test]
 fn what_cannot_be_loaded_is_refused_by_name() {
     let refused = |arguments: &[&str]| {
         let ended = run(&[&["bench", "produce"][..], arguments].concat());
