@@ -128,6 +128,12 @@ pub fn run(args: &Args) -> Result<Outcome> {
         std::fs::write(path, "").doing(&format!("writing {}", path.display()))?;
     }
     interrupt::watch()?;
+    let outcome = measure(args);
+    interrupt::give_way();
+    outcome
+}
+
+fn measure(args: &Args) -> Result<Outcome> {
     let report = match &args.what {
         What::Limits(limits) => machine::limits::run(limits)?,
         What::Produce(produce) => produce::run(produce)?,

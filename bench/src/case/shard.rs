@@ -25,6 +25,7 @@ where
     let directory = interrupt::scratch(parent)?;
     let config = embedded::config(directory.path().join("data"), MEMORY);
     let (tell, told) = mpsc::channel();
+    let runs = interrupt::Node::runs();
     let ran = node::run(&config, &Stop::default(), move |start| {
         let (tell, work) = (tell.clone(), work.clone());
         async move {
@@ -33,6 +34,7 @@ where
             tell.send(result).map_err(|error| error.to_string())
         }
     });
+    drop(runs);
     let failed = |why: String| BenchError::Server(format!("the shard could not be measured: {why}"));
     ran.map_err(|error| failed(error.to_string()))?;
     told.recv().map_err(|error| failed(error.to_string()))

@@ -29,6 +29,8 @@ pub struct Embedded {
     address: SocketAddr,
     stop: Stop,
     thread: Option<JoinHandle<Result<()>>>,
+    // Not before it has ended, and its directory last.
+    _runs: interrupt::Node,
     _directory: TempDir,
 }
 
@@ -40,11 +42,12 @@ impl Embedded {
     pub fn start(parent: &Path) -> Result<Embedded> {
         let (directory, address, stop) = (interrupt::scratch(parent)?, free_address()?, Stop::new());
         let (config, stopping) = (config(directory.path().join("data"), MEMORY), stop.clone());
+        let runs = interrupt::Node::runs();
         let thread = thread::spawn(move || {
             let ran = node::run(&config, &stopping, move |start| serve(start, address));
             ran.map_err(|error| BenchError::Server(format!("the node in this process ended: {error}")))
         });
-        let mut node = Embedded { address, stop, thread: Some(thread), _directory: directory };
+        let mut node = Embedded { address, stop, thread: Some(thread), _runs: runs, _directory: directory };
         while Connection::open(address).is_err() {
             if node.thread.as_ref().is_none_or(JoinHandle::is_finished) {
                 node.join()?;

@@ -4,12 +4,18 @@ use crate::error::{Doing, Result};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill};
 use nix::unistd::Pid;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{fs, process, thread};
 use tempfile::TempDir;
 
+/// A signal has asked for the end.
+static ASKED: AtomicBool = AtomicBool::new(false);
+/// Nodes that run in threads of this process.
+static NODES: AtomicUsize = AtomicUsize::new(0);
 static LEFT: Mutex<Left> = Mutex::new(Left { servers: Vec::new(), directories: Vec::new(), namespaces: Vec::new() });
 
 struct Left {
@@ -24,9 +30,21 @@ struct Left {
 /// As [`on_signal`].
 pub(crate) fn watch() -> Result<()> {
     on_signal(|signal| {
+        ASKED.store(true, Ordering::Relaxed);
+        if NODES.load(Ordering::Relaxed) > 0 {
+            clear_instead(signal);
+        }
         clear();
         end_by(signal);
     })
+}
+
+/// Does not come back once a signal has asked for the end, which is then under way: what a benchmark says whose server was
+/// taken from it is of no interest.
+pub(crate) fn give_way() {
+    while ASKED.load(Ordering::Relaxed) {
+        thread::park();
+    }
 }
 
 /// Ends the process with the status that a shell gives one that a signal ended.
@@ -89,17 +107,48 @@ pub(crate) fn ended(pid: u32) {
     left().servers.retain(|server| *server != pid);
 }
 
+/// A node runs in this process for as long as one has this.
+#[derive(Debug)]
+pub(crate) struct Node(());
+
+impl Node {
+    pub(crate) fn runs() -> Node {
+        NODES.fetch_add(1, Ordering::Relaxed);
+        Node(())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        NODES.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A node in this process would take files that are gone for damage, and takes seconds to stop: a program that takes this
+/// one's place ends its threads at once, and removes the directories then. Comes back where there is no such program.
+fn clear_instead(signal: Signal) {
+    let left = left();
+    end_programs(&left);
+    let remove = format!("rm -rf -- \"$@\"; exit {}", 128 + signal as i32);
+    let error = Command::new("sh").args(["-c", &remove, "sh"]).args(&left.directories).exec();
+    eprintln!("cannot run sh to remove what is left: {error}");
+}
+
 /// Kills servers that run, and removes what was made for them.
 pub fn clear() {
     let left = left();
+    end_programs(&left);
+    for directory in &left.directories {
+        let _ = fs::remove_dir_all(directory);
+    }
+}
+
+fn end_programs(left: &Left) {
     for server in &left.servers {
         let _ = kill(Pid::from_raw(server.cast_signed()), Signal::SIGKILL);
     }
     for name in &left.namespaces {
         let _ = process::Command::new("ip").args(["netns", "del", name]).output();
-    }
-    for directory in &left.directories {
-        let _ = fs::remove_dir_all(directory);
     }
 }
 

@@ -1,7 +1,12 @@
 //! `bench`: reports in each of their forms, loads from files and from several processes, and what changed between two.
 
-use crate::run::{Ended, corelog, run, run_with};
+use crate::run::{Ended, PATIENCE, corelog, run, run_with};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::path::Path;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// A short run of a server of its own, in a directory that takes direct I/O.
 fn bench(arguments: &[&str]) -> Ended {
@@ -102,6 +107,30 @@ fn a_form_that_a_command_does_not_have_is_refused() {
         }
     }
     assert!(!page.exists(), "nothing is left of a page that was refused");
+}
+
+#[test]
+fn an_interrupted_benchmark_of_the_engine_leaves_nothing_and_says_nothing_of_damage() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut command = corelog(&["bench", "partitions", "--most", "10000", "--seconds", "30"]);
+    command.arg("--dir").arg(dir.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let until = Instant::now() + PATIENCE;
+    while !has_topics(dir.path()) {
+        assert!(Instant::now() < until, "it does not begin");
+        thread::sleep(Duration::from_millis(5));
+    }
+    // While it makes the files of ten thousand partitions: a node that goes on misses its directories at once.
+    thread::sleep(Duration::from_millis(300));
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!((ended.status.code(), String::from_utf8_lossy(&ended.stderr).as_ref()), (Some(130), ""));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "its files are gone");
+}
+
+/// Whether a benchmark has begun to write below a directory.
+fn has_topics(parent: &Path) -> bool {
+    std::fs::read_dir(parent).unwrap().flatten().any(|entry| entry.path().join("data/topics").exists())
 }
 
 #[test]
