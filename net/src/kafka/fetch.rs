@@ -360,6 +360,8 @@ impl State {
         if fetch.reply(&mut self.flow.outbox).is_err() {
             self.flow.give_up();
         }
+        // A topic that was deleted and made again is another: the next request looks it up anew.
+        fetch.unknown_topics().for_each(|topic| self.topics.forget(topic));
         fetch.clear();
         self.spare_fetch = Some(fetch);
     }
@@ -441,6 +443,18 @@ impl Fetch {
         self.parts[self.at].error = error;
         self.is_over = true;
         self.at += 1;
+    }
+
+    /// Names of those with a partition that is gone.
+    fn unknown_topics(&self) -> impl Iterator<Item = &str> {
+        let (mut name_begin, mut parts) = (0, self.parts.iter());
+        self.topics.iter().filter_map(move |topic| {
+            let name = &self.names[name_begin..topic.name_end];
+            name_begin = topic.name_end;
+            let unknown = |part: &Part| part.error == ErrorCode::UnknownTopicOrPartition;
+            let unknown = parts.by_ref().take(topic.parts).filter(|part| unknown(part)).count();
+            (unknown > 0).then_some(name)
+        })
     }
 
     /// All of it is to be read again.

@@ -182,3 +182,25 @@ fn a_server_that_stops_answers_who_waits() {
         assert!(matches!(native.call(Operation::Ping, 0, &()).await.response(), Response::Ping));
     });
 }
+
+#[test]
+fn a_reader_of_a_topic_that_is_made_again_reads_the_new_one() {
+    run(Setup { shards: 2, ..Setup::default() }, |client| async move {
+        let (mut reader, mut other) = (Kafka::connect(&client).await, Kafka::connect(&client).await);
+        other.create("t", 2, &[]).await;
+        for partition in 0..2 {
+            other.produce("t", partition, &batch(&["old"])).await;
+            assert_eq!(reader.fetch("t", partition, 0, 0).await.error_code, 0);
+        }
+        let request = kafka_protocol::messages::DeleteTopicsRequest::default().with_topic_names(vec![name("t")]);
+        assert_eq!(other.call(4, &request).await.responses[0].error_code, 0);
+        assert_eq!(reader.fetch("t", 0, 0, 0).await.error_code, 3);
+        assert_eq!(other.create("t", 2, &[]).await, 0);
+        let mut producer = Kafka::connect(&client).await;
+        for partition in 0..2 {
+            assert_eq!(producer.produce("t", partition, &batch(&["new"])).await.error_code, 0);
+            let found = reader.fetch("t", partition, 0, 1000).await;
+            assert_eq!((found.error_code, records(&found.records.unwrap())), (0, vec![(0, b"new".to_vec())]));
+        }
+    });
+}
