@@ -489,6 +489,8 @@ mod tests {
 data-dir = "/flag"               # --data-dir
 listen = "127.0.0.1:7092"        # default
 shard-port = "auto"              # default
+kafka-listen = "off"             # default
+kafka-advertise = "auto"         # default
 admin-listen = "off"             # default
 smp = 2                          # corelog.toml line 1
 cpuset = "0-1"                   # default: auto

@@ -5,7 +5,7 @@ use corelog_client::blocking::Producer;
 use corelog_client::{NewRecord, ProducerOptions};
 use corelog_tests::process::Node;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -23,21 +23,28 @@ fn has_kcat() -> bool {
     there
 }
 
-fn start() -> Node {
-    Node::start(2, &["--memory", "1GiB", "--kafka-listen", "127.0.0.1:0"])
+const SHARDS: u16 = 2;
+
+/// A server, and where it speaks Kafka's protocol, also after a restart.
+fn start() -> (Node, SocketAddr) {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_ports()));
+    let node = Node::start(SHARDS, &["--memory", "1GiB", "--kafka-listen", &address.to_string()]);
+    (node, address)
 }
 
-/// Where it speaks Kafka's protocol since its last start.
-fn address(node: &Node) -> String {
-    let output = node.output();
-    let line = output.lines().rev().find_map(|line| line.strip_prefix("Kafka's protocol at "));
-    line.expect("a line that says so").to_owned()
+/// The first of as many ports as the server takes: one for all shards, and one for each.
+fn free_ports() -> u16 {
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let chosen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    let firsts = (0..100).map(|_| chosen().expect("a free port").port()).filter(|first| *first < u16::MAX - SHARDS);
+    let found = firsts.into_iter().find(|first| (*first..=first + SHARDS).all(|port| is_free(&port)));
+    found.expect("free ports one behind the other")
 }
 
 /// What kcat prints with these arguments, and `input`.
-fn kcat(node: &Node, arguments: &[&str], input: &str) -> String {
+fn kcat(address: SocketAddr, arguments: &[&str], input: &str) -> String {
     let mut command = Command::new("kcat");
-    command.args(["-b", &address(node), "-m", "60"]).args(arguments);
+    command.args(["-b", &address.to_string(), "-m", "60"]).args(arguments);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("kcat starts");
     let mut stdin = child.stdin.take().expect("a pipe");
     stdin.write_all(input.as_bytes()).expect("kcat reads");
@@ -58,8 +65,8 @@ fn records_of(node: &Node, topic: &str) -> Vec<(u32, i64, String, String)> {
     found
 }
 
-fn read_by_kcat(node: &Node, topic: &str) -> Vec<(u32, i64, String, String)> {
-    let printed = kcat(node, &["-C", "-q", "-e", "-t", topic, "-o", "beginning", "-f", "%p %o %k %s\n"], "");
+fn read_by_kcat(address: SocketAddr, topic: &str) -> Vec<(u32, i64, String, String)> {
+    let printed = kcat(address, &["-C", "-q", "-e", "-t", topic, "-o", "beginning", "-f", "%p %o %k %s\n"], "");
     let mut found: Vec<_> = printed
         .lines()
         .map(|line| {
@@ -77,12 +84,12 @@ fn each_protocol_reads_what_the_other_wrote_and_a_kill_loses_nothing() {
     if !has_kcat() {
         return;
     }
-    let mut node = start();
+    let (mut node, address) = start();
     create_topic(&node, "t", 4);
     let mut expected = 0;
     for codec in CODECS {
         let lines: String = (0..RECORDS).map(|number| format!("key{number}:{codec} {number}\n")).collect();
-        kcat(&node, &["-P", "-t", "t", "-z", codec, "-K", ":", "-X", "acks=all"], &lines);
+        kcat(address, &["-P", "-t", "t", "-z", codec, "-K", ":", "-X", "acks=all"], &lines);
         expected += RECORDS;
     }
     let producer = Producer::connect(&node.bootstrap(), "t", ProducerOptions::default()).expect("connects");
@@ -95,8 +102,8 @@ fn each_protocol_reads_what_the_other_wrote_and_a_kill_loses_nothing() {
     drop(producer);
     expected += RECORDS;
     node.kill();
-    node.restart(2);
-    let (native, kafka) = (records_of(&node, "t"), read_by_kcat(&node, "t"));
+    node.restart(SHARDS);
+    let (native, kafka) = (records_of(&node, "t"), read_by_kcat(address, "t"));
     assert_eq!(native.len(), expected);
     assert!(native == kafka, "the two read different records");
     for codec in CODECS {
@@ -104,7 +111,7 @@ fn each_protocol_reads_what_the_other_wrote_and_a_kill_loses_nothing() {
     }
     // One partition from its middle.
     let there = native.iter().filter(|(partition, offset, ..)| *partition == 1 && *offset >= 100).count();
-    let printed = kcat(&node, &["-C", "-q", "-e", "-t", "t", "-p", "1", "-o", "100"], "");
+    let printed = kcat(address, &["-C", "-q", "-e", "-t", "t", "-p", "1", "-o", "100"], "");
     assert_eq!(printed.lines().count(), there);
     node.stop();
 }
@@ -114,13 +121,13 @@ fn a_consumer_at_the_end_gets_what_comes() {
     if !has_kcat() {
         return;
     }
-    let mut node = start();
+    let (mut node, address) = start();
     create_topic(&node, "t", 2);
     let mut command = Command::new("kcat");
-    command.args(["-b", &address(&node), "-C", "-q", "-u", "-t", "t", "-o", "beginning", "-c", "10"]);
+    command.args(["-b", &address.to_string(), "-C", "-q", "-u", "-t", "t", "-o", "beginning", "-c", "10"]);
     let mut tail = command.stdout(Stdio::piped()).spawn().expect("kcat starts");
     for number in 0..10 {
-        kcat(&node, &["-P", "-t", "t"], &format!("{number}\n"));
+        kcat(address, &["-P", "-t", "t"], &format!("{number}\n"));
     }
     let began = Instant::now();
     let status = loop {
@@ -144,8 +151,15 @@ fn a_consumer_at_the_end_gets_what_comes() {
 
 #[test]
 fn who_speaks_something_else_gets_a_line_in_the_log() {
-    let mut node = start();
-    let mut stream = TcpStream::connect(address(&node)).expect("connects");
+    let (mut node, address) = start();
+    let began = Instant::now();
+    let mut stream = loop {
+        // The native protocol's port may be first.
+        match TcpStream::connect(address) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(began.elapsed() < PATIENCE, "{error}"),
+        }
+    };
     stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
     let mut rest = Vec::new();
     // The end, or a reset: the server has nothing to say in HTTP.
