@@ -1,13 +1,12 @@
 //! DeleteRecords: what lies before an offset is gone once the answer is there.
 
 use super::errors;
-use super::topics::{find, resolve, status_of};
+use super::topics::{locate, status_of};
 use crate::transport::Place;
 use corelog_engine::error::ReadError;
 use corelog_engine::model::Offset;
 use corelog_engine::shard::{Remote, Reply, Shard};
 use corelog_kafka::ErrorCode;
-use corelog_kafka::fetch::Topic;
 use corelog_kafka::messages::{
     DeleteRecordsPartitionResult, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopicResult,
 };
@@ -33,7 +32,7 @@ pub(super) async fn delete_records(shard: Shard, request: DeleteRecordsRequest, 
 }
 
 async fn delete(shard: &Shard, topic: &str, partition: i32, before: i64) -> Result<Offset, ErrorCode> {
-    let place = resolve(shard, find(shard, &Topic::Name(topic))?.id, partition)?;
+    let place = locate(shard, topic, partition)?;
     let before = match before {
         ALL => status_of(shard, place).await?.high_watermark,
         before => Offset(before),

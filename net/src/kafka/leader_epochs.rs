@@ -1,9 +1,8 @@
 //! OffsetForLeaderEpoch: where the records of a leader's time end, so that a reader finds out whether what it read still holds.
 
-use super::topics::{find, resolve, status_of};
+use super::topics::{locate, status_of};
 use corelog_engine::shard::Shard;
 use corelog_kafka::ErrorCode;
-use corelog_kafka::fetch::Topic;
 use corelog_kafka::messages::{
     EpochEndOffset, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, OffsetForLeaderTopicResult,
 };
@@ -32,7 +31,7 @@ pub(super) async fn offset_for_leader_epoch(
 }
 
 async fn end_of(shard: &Shard, topic: &str, partition: i32, epoch: i32) -> Result<(i32, i64), ErrorCode> {
-    let place = resolve(shard, find(shard, &Topic::Name(topic))?.id, partition)?;
+    let place = locate(shard, topic, partition)?;
     let status = status_of(shard, place).await?;
     // On one node a partition has had one leader only.
     match status.leader_epoch.0 == epoch {

@@ -1,13 +1,12 @@
 //! ListOffsets: the first, the next, or the first at a time.
 
 use super::errors;
-use super::topics::{find, resolve};
+use super::topics::locate;
 use crate::transport::Place;
 use corelog_engine::error::ReadError;
 use corelog_engine::model::{Offset, Timestamp};
 use corelog_engine::shard::{OffsetQuery, Remote, Reply, Shard};
 use corelog_kafka::ErrorCode;
-use corelog_kafka::fetch::Topic;
 use corelog_kafka::messages::{
     ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopicResponse,
 };
@@ -37,7 +36,7 @@ pub(super) async fn list_offsets(shard: Shard, request: ListOffsetsRequest, _: i
 }
 
 async fn look_up(shard: &Shard, topic: &str, partition: i32, time: i64) -> Result<(Offset, Timestamp), ErrorCode> {
-    let place = resolve(shard, find(shard, &Topic::Name(topic))?.id, partition)?;
+    let place = locate(shard, topic, partition)?;
     let query = match time {
         LATEST => OffsetQuery::Latest,
         EARLIEST | EARLIEST_LOCAL => OffsetQuery::Earliest,

@@ -95,6 +95,11 @@ pub(super) fn resolve(shard: &Shard, topic: TopicId, partition: i32) -> Result<P
     }
 }
 
+/// The same of a topic by its name.
+pub(super) fn locate(shard: &Shard, topic: &str, partition: i32) -> Result<Place, ErrorCode> {
+    resolve(shard, find(shard, &Topic::Name(topic))?.id, partition)
+}
+
 /// State of a partition, wherever it lives.
 pub(super) async fn status_of(shard: &Shard, place: Place) -> Result<PartitionStatus, ErrorCode> {
     match place {
