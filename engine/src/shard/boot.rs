@@ -592,11 +592,7 @@ impl Shard {
     }
 
     async fn run_tasks(&self) {
-        let mut tasks = Vec::new();
-        for _ in 0..self.0.config.commits_in_flight {
-            let shard = self.clone();
-            tasks.push(self.reactor().spawn(async move { shard.run_lane().await }));
-        }
+        let mut tasks = self.begin_lanes();
         let shard = self.clone();
         tasks.push(self.reactor().spawn(async move { shard.run_checkpoints().await }));
         let shard = self.clone();

@@ -146,13 +146,13 @@ impl Shard {
     pub(super) async fn run_checkpoints(&self) {
         loop {
             let wanted = self.0.checkpoints.wanted.wait();
-            if self.has_failed() || self.is_idle_at_the_end() {
+            if self.has_failed() || self.has_no_lanes() {
                 return;
             }
             if !self.0.checkpoints.is_due() && !self.journal_is_filling() {
                 either(wanted, self.reactor().sleep(self.0.config.checkpoint_interval)).await;
             }
-            if self.has_failed() || self.is_idle_at_the_end() {
+            if self.has_failed() || self.has_no_lanes() {
                 return;
             }
             if let Err(error) = self.checkpoint().await {
@@ -161,9 +161,10 @@ impl Shard {
         }
     }
 
-    /// Until the lanes have written all that is pending they may need space in the journal.
-    fn is_idle_at_the_end(&self) -> bool {
-        self.is_stopping() && !self.is_committing()
+    /// Until the lanes have written all that was pending they may need space in the journal. What comes behind the last of
+    /// them, as retention that was at work may bring it, is never written, and not to be waited for.
+    fn has_no_lanes(&self) -> bool {
+        self.is_stopping() && self.0.commits.lanes.get() == 0
     }
 
     /// Begins a checkpoint early enough that it can take its time. One that is under way looks for itself when it is done.

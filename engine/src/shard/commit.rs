@@ -14,7 +14,7 @@ use crate::log::journal::{AppendSection, EntryHeader, EntryWriter, JournalPositi
 use crate::log::tail::{BLOCK, Place, block_ceil, block_floor};
 use crate::model::{Offset, Position};
 use crate::planted::{self, Bug};
-use crate::reactor::{File, Instant, Slice, WriteSync};
+use crate::reactor::{File, Instant, Slice, Task, WriteSync};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -39,6 +39,8 @@ pub(super) struct Commits {
     pub(super) work: Event,
     /// An entry became durable, or failed.
     pub(super) settled: Event,
+    /// Lanes that have not ended.
+    pub(super) lanes: Cell<usize>,
     /// Lanes that are between building an entry and its end.
     pub(super) under_way: Cell<usize>,
     /// A lane gathers; see [`Shard::rest`].
@@ -108,8 +110,23 @@ impl Shard {
         self.0.commits.pending_bytes.set(0);
     }
 
+    /// Begins all lanes.
+    pub(super) fn begin_lanes(&self) -> Vec<Task<()>> {
+        let lanes = self.0.config.commits_in_flight;
+        self.0.commits.lanes.set(lanes);
+        let begin = |_| {
+            let shard = self.clone();
+            self.reactor().spawn(async move {
+                shard.run_lane().await;
+                shard.0.commits.lanes.set(shard.0.commits.lanes.get() - 1);
+                shard.0.checkpoints.wanted.notify();
+            })
+        };
+        (0..lanes).map(begin).collect()
+    }
+
     /// Runs one lane until the shard stops with nothing pending, or fails.
-    pub(super) async fn run_lane(&self) {
+    async fn run_lane(&self) {
         let mut lane = Lane::default();
         loop {
             let work = self.0.commits.work.wait();
@@ -130,9 +147,7 @@ impl Shard {
                     self.rest().await;
                 }
                 // Appends that wait for their segment come to a lane yet, also after the shard was told to stop.
-                Built::Nothing if self.is_stopping() && self.0.waiting_bytes.get() == 0 => {
-                    return self.0.checkpoints.wanted.notify();
-                }
+                Built::Nothing if self.is_stopping() && self.0.waiting_bytes.get() == 0 => return,
                 Built::Nothing => work.await,
                 Built::JournalFull => {
                     self.0.checkpoints.request();
@@ -143,12 +158,6 @@ impl Shard {
                 Built::NoMemory => self.reactor().sleep(Duration::from_millis(1)).await,
             }
         }
-    }
-
-    /// Whether a lane has something to do, is doing it, or will have.
-    pub(super) fn is_committing(&self) -> bool {
-        let commits = &self.0.commits;
-        commits.under_way.get() > 0 || !commits.pending.borrow().is_empty() || self.0.waiting_bytes.get() > 0
     }
 
     /// Waits until every entry before `sequence` is durable. False if the shard fails meanwhile.

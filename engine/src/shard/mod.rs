@@ -353,6 +353,7 @@ impl Shard {
     /// # Errors
     /// [`ReadError::OutOfRange`] if `before` lies behind the last record.
     pub async fn delete_records(&self, handle: PartitionHandle, before: Offset) -> Result<Offset, ReadError> {
+        self.check_running().map_err(|_| ReadError::Reopening)?;
         {
             let mut partitions = self.0.partitions.borrow_mut();
             let partition = partitions.get_mut(handle).ok_or(ReadError::UnknownPartition)?;

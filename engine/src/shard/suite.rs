@@ -941,6 +941,45 @@ fn a_segment_is_not_dropped_before_the_checkpoint_that_covers_it_is_durable() {
 }
 
 /// A disk that takes a second for a flush, or a core that others use, must not leave readers a piece a second.
+/// Retention may be at work when the shard is told to stop, and find something to delete when no lane is left to write it.
+#[test]
+fn a_stop_ends_whatever_comes_behind_the_last_lane() {
+    use crate::model::ShardId;
+    use crate::reactor::sim::{DiskOp, Fault, World, WorldOptions};
+    use std::cell::Cell;
+    let world = World::new(1, WorldOptions::default());
+    let node = world.add_node("n");
+    let step = Rc::new(Cell::new(0));
+    let steps = step.clone();
+    world.start_shard(node, ShardId(0), 1, 64 << 20, |reactor| async move {
+        let shard = start(&reactor, config(Path::new("data"))).await;
+        append_some(shard.clone()).await;
+        steps.set(1);
+        while steps.get() == 1 {
+            reactor.sleep(Duration::from_millis(1)).await;
+        }
+        shard.0.checkpoints.request();
+        reactor.sleep(Duration::from_millis(50)).await;
+        let stop = reactor.spawn({
+            let shard = shard.clone();
+            async move { shard.stop().await }
+        });
+        reactor.sleep(Duration::from_millis(50)).await;
+        assert_eq!(shard.counters().checkpoints.get(), 0, "the checkpoint waits for its flush");
+        {
+            let (of, mut partitions) = (partition(&shard, "t", 0), shard.0.partitions.borrow_mut());
+            shard.advance_first(of, partitions.get_mut(of).expect("it is there"), Offset(10));
+        }
+        stop.await;
+        steps.set(3);
+        std::future::pending::<()>().await;
+    });
+    assert!(world.run_until(Duration::from_secs(60), || step.get() == 1));
+    world.faults_mut(node).script(DiskOp::Flush, 0, Fault::Slow(1_000_000_000));
+    step.set(2);
+    assert!(world.run_until(Duration::from_secs(60), || step.get() == 3), "it ends");
+}
+
 #[test]
 fn readers_do_not_wait_for_a_commit_that_takes_long() {
     use crate::model::ShardId;
