@@ -38,6 +38,18 @@ pub struct Position(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct LeaderEpoch(pub i32);
 
+/// Identity of a producer that numbers its batches. Drawn at random, so that nobody has to remember which are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProducerId(pub i64);
+
+/// A producer's own count of its beginnings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProducerEpoch(pub i16);
+
+/// A producer's number of a record in a partition: from 0 to `i32::MAX`, and then from 0 again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ProducerSequence(pub i32);
+
 /// A core's share of the node: 0 to the shard count less one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardId(pub u16);
@@ -50,6 +62,13 @@ impl Offset {
     /// The offset `records` further on.
     pub fn plus(self, records: u32) -> Offset {
         Offset(self.0 + i64::from(records))
+    }
+}
+
+impl ProducerSequence {
+    /// The number of the record so many further on.
+    pub fn plus(self, records: u32) -> ProducerSequence {
+        ProducerSequence(((i64::from(self.0) + i64::from(records)) & i64::from(i32::MAX)) as i32)
     }
 }
 
@@ -70,6 +89,7 @@ macro_rules! shows_number {
     )*};
 }
 shows_number!(TopicId, PartitionIndex, Offset, Position, LeaderEpoch, ShardId, Timestamp);
+shows_number!(ProducerId, ProducerEpoch, ProducerSequence);
 
 impl PartitionId {
     /// What messages call it.

@@ -1,0 +1,340 @@
+//! What is written down of groups, in the bytes of Kafka's `__consumer_offsets`, so that its tools can read them: keys and
+//! values are big-endian, each begins with the version of its form, a value of none takes back what its key said.
+
+use super::classic::{Group, Member};
+use crate::model::{Offset, Timestamp};
+use crate::reactor::Instant;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How many partitions the topic gets that groups are written to. They stay as many: by them is known which shard coordinates
+/// a group.
+pub const PARTITIONS: u32 = 50;
+/// Bytes of a text that is kept with an offset, as Kafka's `offset.metadata.max.bytes`.
+pub const METADATA_BYTES_MAX: usize = 4096;
+
+const OFFSET_KEY: i16 = 1;
+const GROUP_KEY: i16 = 2;
+const OFFSET_VALUE: i16 = 3;
+const GROUP_VALUE: i16 = 3;
+
+/// Which partition of the topic a group is written to: Kafka's choice, so that a log means the same to both.
+pub fn partition_of(group: &str, partitions: u32) -> u32 {
+    let hash = group.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    (hash as u32 & i32::MAX as u32) % partitions.max(1)
+}
+
+/// How far a group has come in a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The next record that it will read.
+    pub offset: Offset,
+    /// The leader epoch of the last one that it has read; -1 if it did not say.
+    pub leader_epoch: i32,
+    /// A text of its own.
+    pub metadata: String,
+    /// When it said so.
+    pub at: Timestamp,
+}
+
+/// A partition as clients name it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: u32,
+}
+
+/// What a record is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// How far a group has come in a partition.
+    Offset(String, Place),
+    /// A group's members.
+    Group(String),
+}
+
+/// A record that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// It ends early, or is no text where one should be.
+    #[error("a record of groups is cut short or garbled")]
+    Malformed,
+    /// A newer program wrote it.
+    #[error("a record of groups has version {0}, which this program does not know")]
+    UnknownVersion(i16),
+}
+
+struct Out(Vec<u8>);
+
+impl Out {
+    fn i16(mut self, value: i16) -> Out {
+        self.0.extend(value.to_be_bytes());
+        self
+    }
+
+    fn i32(mut self, value: i32) -> Out {
+        self.0.extend(value.to_be_bytes());
+        self
+    }
+
+    fn i64(mut self, value: i64) -> Out {
+        self.0.extend(value.to_be_bytes());
+        self
+    }
+
+    fn text(self, text: &str) -> Out {
+        let mut out = self.i16(text.len() as i16);
+        out.0.extend(text.as_bytes());
+        out
+    }
+
+    fn nullable(self, text: Option<&str>) -> Out {
+        match text {
+            Some(text) => self.text(text),
+            None => self.i16(-1),
+        }
+    }
+
+    fn bytes(self, bytes: &[u8]) -> Out {
+        let mut out = self.i32(bytes.len() as i32);
+        out.0.extend(bytes);
+        out
+    }
+}
+
+struct In<'a>(&'a [u8]);
+
+impl<'a> In<'a> {
+    fn take(&mut self, bytes: usize) -> Result<&'a [u8], RecordError> {
+        let (taken, rest) = self.0.split_at_checked(bytes).ok_or(RecordError::Malformed)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(RecordError::Malformed)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    fn i16(&mut self) -> Result<i16, RecordError> {
+        self.array().map(i16::from_be_bytes)
+    }
+
+    fn i32(&mut self) -> Result<i32, RecordError> {
+        self.array().map(i32::from_be_bytes)
+    }
+
+    fn i64(&mut self) -> Result<i64, RecordError> {
+        self.array().map(i64::from_be_bytes)
+    }
+
+    fn nullable(&mut self) -> Result<Option<String>, RecordError> {
+        let length = self.i16()?;
+        if length == -1 {
+            return Ok(None);
+        }
+        let bytes = self.take(usize::try_from(length).map_err(|_| RecordError::Malformed)?)?;
+        String::from_utf8(bytes.to_vec()).map(Some).map_err(|_| RecordError::Malformed)
+    }
+
+    fn text(&mut self) -> Result<String, RecordError> {
+        self.nullable()?.ok_or(RecordError::Malformed)
+    }
+
+    fn bytes(&mut self) -> Result<Vec<u8>, RecordError> {
+        let length = usize::try_from(self.i32()?).map_err(|_| RecordError::Malformed)?;
+        self.take(length).map(<[u8]>::to_vec)
+    }
+
+    fn version(&mut self, known: i16) -> Result<(), RecordError> {
+        match self.i16()? {
+            version if version == known => Ok(()),
+            version => Err(RecordError::UnknownVersion(version)),
+        }
+    }
+
+    fn end(self) -> Result<(), RecordError> {
+        if self.0.is_empty() { Ok(()) } else { Err(RecordError::Malformed) }
+    }
+}
+
+impl Key {
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let out = Out(Vec::new());
+        let out = match self {
+            Key::Offset(group, place) => out.i16(OFFSET_KEY).text(group).text(&place.topic).i32(place.partition as i32),
+            Key::Group(group) => out.i16(GROUP_KEY).text(group),
+        };
+        out.0
+    }
+
+    /// What the bytes of a key say.
+    ///
+    /// # Errors
+    /// They are no key of this program's.
+    pub fn decode(bytes: &[u8]) -> Result<Key, RecordError> {
+        let mut input = In(bytes);
+        let key = match input.i16()? {
+            OFFSET_KEY => {
+                let (group, topic) = (input.text()?, input.text()?);
+                let partition = u32::try_from(input.i32()?).map_err(|_| RecordError::Malformed)?;
+                Key::Offset(group, Place { topic, partition })
+            }
+            GROUP_KEY => Key::Group(input.text()?),
+            version => return Err(RecordError::UnknownVersion(version)),
+        };
+        input.end().map(|()| key)
+    }
+}
+
+impl Committed {
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let out = Out(Vec::new()).i16(OFFSET_VALUE).i64(self.offset.0).i32(self.leader_epoch);
+        out.text(&self.metadata).i64(self.at.0).0
+    }
+
+    /// What the bytes of a value say.
+    ///
+    /// # Errors
+    /// They are no value of this program's.
+    pub fn decode(bytes: &[u8]) -> Result<Committed, RecordError> {
+        let mut input = In(bytes);
+        input.version(OFFSET_VALUE)?;
+        let (offset, leader_epoch) = (Offset(input.i64()?), input.i32()?);
+        let (metadata, at) = (input.text()?, Timestamp(input.i64()?));
+        input.end().map(|()| Committed { offset, leader_epoch, metadata, at })
+    }
+}
+
+/// The bytes of a group's value.
+pub fn encode_group(group: &Group, now: Timestamp) -> Vec<u8> {
+    let out = Out(Vec::new()).i16(GROUP_VALUE).text(group.protocol_type().unwrap_or_default());
+    let out = out.i32(group.generation()).nullable(group.protocol()).nullable(group.leader()).i64(now.0);
+    let protocol = group.protocol().unwrap_or_default();
+    let put = |out: Out, (id, member): (&String, &Member)| {
+        let out = out.text(id).nullable(member.instance.as_deref()).text(&member.client_id).text(&member.client_host);
+        let out = out.i32(millis(member.rebalance)).i32(millis(member.session));
+        out.bytes(member.metadata(protocol)).bytes(&member.assignment)
+    };
+    group.members().iter().fold(out.i32(group.members().len() as i32), put).0
+}
+
+fn millis(time: Duration) -> i32 {
+    i32::try_from(time.as_millis()).unwrap_or(i32::MAX)
+}
+
+/// The group of a value. Its members are as if they had just been heard of. Also when it was written.
+///
+/// # Errors
+/// They are no value of this program's.
+pub fn decode_group(bytes: &[u8], now: Instant) -> Result<(Group, Timestamp), RecordError> {
+    let mut input = In(bytes);
+    input.version(GROUP_VALUE)?;
+    let protocol_type = Some(input.text()?).filter(|protocol_type| !protocol_type.is_empty());
+    let (generation, protocol, leader) = (input.i32()?, input.nullable()?, input.nullable()?);
+    let at = Timestamp(input.i64()?);
+    let mut members = BTreeMap::new();
+    for _ in 0..input.i32()? {
+        let (id, instance) = (input.text()?, input.nullable()?);
+        let (client_id, client_host) = (input.text()?, input.text()?);
+        let (rebalance, session) = (time(input.i32()?)?, time(input.i32()?)?);
+        let said = (protocol.clone().unwrap_or_default(), input.bytes()?);
+        let assignment = input.bytes()?;
+        let member = Member::restored(instance, client_id, client_host, session, rebalance, said, assignment, now);
+        members.insert(id, member);
+    }
+    input.end()?;
+    Ok((Group::restored(generation, protocol_type, protocol, leader, members), at))
+}
+
+fn time(millis: i32) -> Result<Duration, RecordError> {
+    u64::try_from(millis).map(Duration::from_millis).map_err(|_| RecordError::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::classic::{Join, Said};
+    use super::*;
+    use crate::log::testing::golden;
+
+    fn place() -> Place {
+        Place { topic: "clicks".to_owned(), partition: 7 }
+    }
+
+    /// A group with two members, as it stands when its assignment is written.
+    fn group() -> Group {
+        let (mut group, now) = (Group::default(), Instant::from_nanos(1));
+        for (waiter, (id, instance)) in [("one", None), ("two", Some("second"))].into_iter().enumerate() {
+            let join = Join {
+                member: String::new(),
+                instance: instance.map(str::to_owned),
+                client_id: "client".to_owned(),
+                client_host: "/127.0.0.1".to_owned(),
+                session: Duration::from_secs(45),
+                rebalance: Duration::from_secs(300),
+                protocol_type: "consumer".to_owned(),
+                protocols: vec![("range".to_owned(), vec![1, 2, 3])],
+                needs_id: false,
+            };
+            group.join(now, &join, id.to_owned(), Duration::from_secs(3), waiter as u64);
+        }
+        let later = now.plus(Duration::from_secs(3));
+        group.tick(later);
+        group.tick(later.plus(Duration::from_secs(3)));
+        let said = Said { member: "one", instance: None, generation: 1 };
+        group.sync(later, &said, (None, None), vec![("one".to_owned(), vec![9]), ("two".to_owned(), vec![8, 7])], 5);
+        group
+    }
+
+    #[test]
+    fn records_are_written_as_they_always_were() {
+        let offset = Key::Offset("readers".to_owned(), place());
+        let committed =
+            Committed { offset: Offset(4711), leader_epoch: 3, metadata: "half".to_owned(), at: Timestamp(1_700_000) };
+        let (key, group) = (Key::Group("readers".to_owned()), group());
+        let written = encode_group(&group, Timestamp(1_700_001));
+        let all = [offset.encode(), committed.encode(), key.encode(), written.clone()];
+        let lengths: Vec<u8> = all.iter().flat_map(|bytes| (bytes.len() as u32).to_be_bytes()).collect();
+        golden("groups-v1.bin", &[lengths, all.concat()].concat());
+        assert_eq!(Key::decode(&all[0]), Ok(offset));
+        assert_eq!(Committed::decode(&all[1]), Ok(committed));
+        assert_eq!(Key::decode(&all[2]), Ok(key));
+        let (read, at) = decode_group(&written, Instant::from_nanos(1)).expect("it is one");
+        assert_eq!(
+            (read.generation(), read.leader(), read.protocol(), at),
+            (1, Some("one"), Some("range"), Timestamp(1_700_001))
+        );
+        assert_eq!(encode_group(&read, at), written);
+    }
+
+    #[test]
+    fn what_is_cut_short_or_goes_on_is_refused() {
+        let keys = [Key::Offset("readers".to_owned(), place()).encode(), Key::Group("readers".to_owned()).encode()];
+        for key in keys {
+            for cut in 0..key.len() {
+                assert!(Key::decode(&key[..cut]).is_err());
+            }
+            assert!(Key::decode(&[&key[..], &[0]].concat()).is_err());
+        }
+        let value = encode_group(&group(), Timestamp(5));
+        for cut in 0..value.len() {
+            assert!(decode_group(&value[..cut], Instant::from_nanos(1)).is_err());
+        }
+        assert_eq!(Key::decode(&[0, 3, 0, 0]), Err(RecordError::UnknownVersion(3)));
+    }
+
+    /// As Java's `String.hashCode` has it.
+    #[test]
+    fn a_group_has_the_partition_that_it_has_elsewhere() {
+        assert_eq!(partition_of("", PARTITIONS), 0);
+        assert_eq!(partition_of("a", PARTITIONS), 97 % PARTITIONS);
+        assert_eq!(partition_of("hello", PARTITIONS), 99_162_322 % PARTITIONS);
+        assert_eq!(partition_of("consumer-group-1", PARTITIONS), partition_of("consumer-group-1", PARTITIONS));
+        assert!(partition_of("ein sehr langer Name, der mehrmals über den Rand läuft", PARTITIONS) < PARTITIONS);
+    }
+}
