@@ -143,6 +143,8 @@ async fn serve(start: ShardStart, address: Address, limits: Limits, serving: Sen
     drop(serving);
     stop.await;
     drop(admin);
+    // Who waits in a group would hold its connection open.
+    shard.close_groups();
     for server in servers {
         server.stop().await;
     }
@@ -199,6 +201,8 @@ fn config(settings: &Settings, plan: &ShardPlan, budget: &MemoryBudget) -> NodeC
         journal_bytes: settings.journal_bytes,
         disk_reserve_bytes: settings.disk_reserve_bytes,
         retention_interval: settings.retention_check_interval,
+        producer_expiration: settings.producer_expiration,
+        groups: corelog_engine::shard::GroupSettings::default(),
         fetch_path: settings.fetch_path.unwrap_or_default(),
         spin: settings.spin,
     }

@@ -60,6 +60,9 @@ pub(crate) struct Serve {
     /// How often retention is looked at [default: 5m]
     #[arg(long, value_name = "DURATION")]
     retention_check_interval: Option<String>,
+    /// How long a producer that numbers its batches is remembered after its last one [default: 1d]
+    #[arg(long, value_name = "DURATION")]
+    producer_expiration: Option<String>,
     /// How what is no longer in memory gets to readers: auto, direct (read past the page cache, checked, sent) or splice
     /// (sent from the page cache by the kernel) [default: auto]
     #[arg(long, value_name = "PATH")]
@@ -108,6 +111,7 @@ impl Serve {
             "produce-rate-max" => self.produce_rate_max.clone(),
             "disk-reserve" => self.disk_reserve.clone(),
             "retention-check-interval" => self.retention_check_interval.clone(),
+            "producer-expiration" => self.producer_expiration.clone(),
             "fetch-path" => self.fetch_path.clone(),
             "spin" => self.spin.clone(),
             "insecure" => self.insecure.then(|| "true".to_owned()),

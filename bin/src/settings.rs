@@ -42,6 +42,7 @@ pub(crate) struct Settings {
     pub(crate) disk_reserve_bytes: u64,
     /// How often segments are held against their topic's retention.
     pub(crate) retention_check_interval: Duration,
+    pub(crate) producer_expiration: Duration,
     /// How what is no longer in memory gets to readers; `None`: as measurements advise.
     pub(crate) fetch_path: Option<FetchPath>,
     /// How long a shard without work looks for more before it sleeps.
@@ -67,7 +68,7 @@ enum Kind {
     Switch,
 }
 
-const TABLE: [Setting; 16] = [
+const TABLE: [Setting; 17] = [
     Setting { name: "data-dir", default: "./corelog-data", kind: Kind::Text },
     Setting { name: "listen", default: "127.0.0.1:7092", kind: Kind::Text },
     Setting { name: "shard-port", default: AUTO, kind: Kind::Number },
@@ -81,6 +82,7 @@ const TABLE: [Setting; 16] = [
     Setting { name: "produce-rate-max", default: OFF, kind: Kind::Size },
     Setting { name: "disk-reserve", default: "512MiB", kind: Kind::Size },
     Setting { name: "retention-check-interval", default: "5m", kind: Kind::Text },
+    Setting { name: "producer-expiration", default: "1d", kind: Kind::Text },
     Setting { name: "fetch-path", default: AUTO, kind: Kind::Text },
     Setting { name: "spin", default: "50us", kind: Kind::Text },
     Setting { name: "insecure", default: "false", kind: Kind::Switch },
@@ -180,6 +182,7 @@ impl Given {
                 "a duration from 1ms, like 5m",
                 interval,
             )?,
+            producer_expiration: self.read("producer-expiration", "a duration from 1ms, like 1d", interval)?,
             fetch_path: self.read("fetch-path", "auto, direct or splice", or_auto(fetch_path))?,
             spin: self.read("spin", "a duration up to 1s, like 50us", spin)?,
             insecure: self.read("insecure", "true or false", |text| text.parse().ok())?,
@@ -469,6 +472,7 @@ mod tests {
             produce_rate_max: None,
             disk_reserve_bytes: 512 << 20,
             retention_check_interval: Duration::from_secs(300),
+            producer_expiration: Duration::from_secs(86_400),
             fetch_path: None,
             spin: Duration::from_micros(50),
             insecure: false,
@@ -499,6 +503,7 @@ journal-bytes = "128MiB"         # default
 produce-rate-max = "off"         # default
 disk-reserve = "512MiB"          # default
 retention-check-interval = "5m"  # default
+producer-expiration = "1d"       # default
 fetch-path = "auto"              # default
 spin = "50us"                    # default
 insecure = false                 # default

@@ -1,6 +1,7 @@
 //! What the engine refuses, typed by who must act: the caller, the operator, or whoever repairs a partition.
 
 use crate::model::Offset;
+use crate::producer::SequenceError;
 use corelog_batch::BatchError;
 use std::sync::Arc;
 
@@ -35,6 +36,16 @@ pub enum AppendError {
     /// No such partition here (any more). Nothing was written.
     #[error("no such partition on this shard")]
     UnknownPartition,
+    /// The topic is the node's own. Nothing was written.
+    #[error("the topic is the node's own: clients do not write to it")]
+    Internal,
+    /// The batch's number is not the one that comes next of its producer. Nothing was written.
+    #[error("{0}")]
+    Sequence(#[from] SequenceError),
+    /// The shard remembers as many producers as it may, and all of them have been at work lately. Nothing was written; try
+    /// again.
+    #[error("the shard remembers as many producers as it may; try again")]
+    Producers,
     /// The shard stopped while the records were under way: they may or may not be in the log.
     #[error("the shard stopped with the records under way: they may or may not be in the log")]
     OutcomeUnknown,

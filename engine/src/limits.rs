@@ -60,6 +60,11 @@ pub const PIPES_MAX: usize = 16;
 /// Memory of an idle partition, its index included.
 pub const PARTITION_BYTES: u64 = 16 * KIB;
 
+/// Producers that number their batches, of a shard, counted once for each partition that they write to.
+pub const PRODUCERS_MAX: usize = 65_536;
+/// Memory of each: what its partition, the checkpoint under way and the checkpoint file's state know of it.
+pub const PRODUCER_BYTES: u64 = 512;
+
 /// Buffers of a shard for what arrives on its sockets.
 pub const RECEIVE_BUFFERS: u16 = 512;
 /// Bytes of each of them.
@@ -156,7 +161,7 @@ const fn limit(name: &'static str, value: u64, unit: Unit, past: &'static str) -
 pub const SEGMENT_FILES: &str = "segment files that a shard keeps open";
 
 /// Every bound of a node.
-pub const LIMITS: [Limit; 21] = [
+pub const LIMITS: [Limit; 22] = [
     limit("shards of a node", SHARDS_MAX as u64, Unit::Count, "the server does not start"),
     limit("bytes of a topic's name", TOPIC_NAME_BYTES_MAX as u64, Unit::Count, "the topic is refused"),
     limit("partitions of a topic", TOPIC_PARTITIONS_MAX as u64, Unit::Count, "the topic is refused"),
@@ -182,6 +187,12 @@ pub const LIMITS: [Limit; 21] = [
         WAITING_BYTES,
         Unit::Bytes,
         "the produce is refused as busy, retriable",
+    ),
+    limit(
+        "producers of a shard that number batches, once for each partition",
+        PRODUCERS_MAX as u64,
+        Unit::Count,
+        "one silent for a minute is forgotten, or else the produce is refused as busy, retriable",
     ),
     limit(SEGMENT_FILES, SEGMENT_FILES_MAX, Unit::Count, "the one not used for longest is closed"),
     limit("readers of a shard that are spliced to", PIPES_MAX as u64, Unit::Count, "the next one is read for directly"),
@@ -315,13 +326,14 @@ pub fn least_memory(shards: u16) -> u64 {
 }
 
 /// What a shard takes beside its pool and its partitions, whatever the memory.
-fn fixed_lines(shards: u16) -> [BudgetLine; 9] {
+fn fixed_lines(shards: u16) -> [BudgetLine; 10] {
     let mesh = u64::from(shards) * (MESH_MESSAGES_MAX * MESH_MESSAGE_BYTES) as u64;
     [
         BudgetLine { what: "receive buffers", bytes: u64::from(RECEIVE_BUFFERS) * RECEIVE_BUFFER_BYTES as u64 },
         BudgetLine { what: "connections", bytes: u64::from(CONNECTIONS_MAX) * CONNECTION_BYTES },
         BudgetLine { what: "open handles", bytes: u64::from(HANDLES_MAX) * HANDLE_BYTES },
         BudgetLine { what: "waiting requests, subscriptions", bytes: u64::from(WAITERS_MAX) * WAITER_BYTES },
+        BudgetLine { what: "producers that number batches", bytes: PRODUCERS_MAX as u64 * PRODUCER_BYTES },
         BudgetLine { what: "batches that wait for their segment", bytes: WAITING_BYTES },
         BudgetLine { what: "a compressed batch that is checked", bytes: UNPACKING_BYTES },
         BudgetLine { what: "mesh between shards", bytes: mesh },
@@ -454,7 +466,7 @@ mod tests {
     #[test]
     fn too_little_memory_is_one_sentence() {
         let error = MemoryBudget::plan(64 * MIB, 2).unwrap_err().to_string();
-        assert_eq!(error, "memory is 64 MiB; with 2 shards it must be at least 710 MiB");
+        assert_eq!(error, "memory is 64 MiB; with 2 shards it must be at least 796 MiB");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::reactor::mesh::{self, Mesh, MeshHandle};
 use crate::reactor::ring::{Options, StartError};
 use crate::reactor::{Reactor, run_ring};
 use crate::rlimits::{Rlimits, TooFewFiles};
-use crate::shard::{Envelope, FetchPath, Shard, ShardConfig};
+use crate::shard::{Envelope, FetchPath, GroupSettings, Shard, ShardConfig};
 use nix::sys::signal::{SigSet, Signal};
 use std::future::{Future, poll_fn};
 use std::io;
@@ -49,6 +49,10 @@ pub struct NodeConfig {
     pub disk_reserve_bytes: u64,
     /// How often retention is looked at.
     pub retention_interval: Duration,
+    /// How long a producer that numbers its batches is remembered after the last of them.
+    pub producer_expiration: Duration,
+    /// How groups of consumers are coordinated.
+    pub groups: GroupSettings,
     /// How what is no longer in memory gets to readers.
     pub fetch_path: FetchPath,
     /// How long a shard looks for work before it goes to sleep.
@@ -168,6 +172,8 @@ impl NodeConfig {
             files_max: rlimits.segment_files_max(self.shards),
             checkpoint_interval: limits::CHECKPOINT_INTERVAL,
             retention_interval: self.retention_interval,
+            producer_expiration: self.producer_expiration,
+            groups: self.groups,
             disk_reserve_bytes: self.disk_reserve_bytes,
             bounds,
         }
@@ -399,6 +405,8 @@ mod tests {
             journal_bytes: JOURNAL_BYTES_MIN,
             disk_reserve_bytes: 0,
             retention_interval: Duration::from_secs(1),
+            producer_expiration: Duration::from_secs(3600),
+            groups: GroupSettings::default(),
             fetch_path: FetchPath::default(),
             spin: Duration::ZERO,
         }
@@ -443,7 +451,7 @@ mod tests {
         let cpus = NodeConfig { cpus: vec![1], ..config() };
         assert_eq!(error(cpus), "1 cores are given for 2 shards; give one for each");
         let memory = NodeConfig { memory: 1 << 20, ..config() };
-        assert_eq!(error(memory), "memory is 1 MiB; with 2 shards it must be at least 710 MiB");
+        assert_eq!(error(memory), "memory is 1 MiB; with 2 shards it must be at least 796 MiB");
         for journal_bytes in [JOURNAL_BYTES_MIN - 4096, JOURNAL_BYTES_MAX + 4096, JOURNAL_BYTES_MIN + 512] {
             let sentence = error(NodeConfig { journal_bytes, ..config() });
             assert!(sentence.ends_with("it must be from 32 MiB to 64 GiB, in steps of 4096"), "{sentence}");

@@ -48,11 +48,17 @@ pub enum Bug {
     CheckpointNotFlushed,
     /// Deleting records drops the segment that holds the first one left.
     SegmentDroppedEarly,
+    /// A checkpoint does not say what it covers of producers that number their batches.
+    ProducersNotCheckpointed,
+    /// A journal entry does not say which of its batches are of such producers.
+    ProducersNotJournaled,
+    /// A batch that comes again is acknowledged before it is durable.
+    DuplicateAcknowledgedEarly,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 22] = [
+    pub const ALL: [Bug; 25] = [
         Bug::AcknowledgeBeforeFlush,
         Bug::FlushSkipped,
         Bug::AcknowledgedOutOfOrder,
@@ -75,6 +81,9 @@ impl Bug {
         Bug::FlushPerPartition,
         Bug::CheckpointNotFlushed,
         Bug::SegmentDroppedEarly,
+        Bug::ProducersNotCheckpointed,
+        Bug::ProducersNotJournaled,
+        Bug::DuplicateAcknowledgedEarly,
     ];
 }
 

@@ -8,7 +8,7 @@
 use corelog_batch::{BatchBuilder, Codec};
 use corelog_engine::metadata::Bounds;
 use corelog_engine::reactor::{Reactor, mesh, ring, run_ring};
-use corelog_engine::shard::{Envelope, FetchPath, Shard, ShardConfig};
+use corelog_engine::shard::{Envelope, FetchPath, GroupSettings, Shard, ShardConfig};
 use corelog_net::limits::Limits;
 use corelog_net::native::{Options, serve};
 use corelog_net::transport::{Common, Ports};
@@ -75,6 +75,8 @@ fn config(path: &Path) -> ShardConfig {
         // A checkpoint is no part of the path of a request.
         checkpoint_interval: Duration::from_secs(3600),
         retention_interval: Duration::from_secs(3600),
+        producer_expiration: Duration::from_secs(3600),
+        groups: GroupSettings::default(),
         disk_reserve_bytes: 0,
         bounds: Bounds::default(),
     }

@@ -4,6 +4,7 @@
 //! everything to the observer.
 
 use crate::invariants::Event;
+use crate::numbered;
 use crate::records;
 use crate::sometimes;
 use crate::world::{Server, Shared};
@@ -67,6 +68,7 @@ pub(crate) fn start(shard: &Shard, config: &ShardConfig, shared: &Rc<Shared>) ->
     let reactor = shard.reactor();
     let mut tasks = vec![
         reactor.spawn(client.clone().produce(false)),
+        reactor.spawn(numbered::produce(shard.clone(), shared.clone())),
         reactor.spawn(client.clone().watch_memory(memory_bound(config, shared.natives.are_served.get()))),
         reactor.spawn(client.clone().weigh_flushes(config.commits_in_flight)),
     ];

@@ -81,6 +81,19 @@ fn check_request(request: &Request<'_>) {
         Api::CreateTopics => check_message::<messages::CreateTopicsRequest>(request),
         Api::DeleteTopics => check_message::<messages::DeleteTopicsRequest>(request),
         Api::DeleteRecords => check_message::<messages::DeleteRecordsRequest>(request),
+        Api::OffsetCommit => check_message::<messages::OffsetCommitRequest>(request),
+        Api::OffsetFetch => check_message::<messages::OffsetFetchRequest>(request),
+        Api::FindCoordinator => check_message::<messages::FindCoordinatorRequest>(request),
+        Api::JoinGroup => check_message::<messages::JoinGroupRequest>(request),
+        Api::Heartbeat => check_message::<messages::HeartbeatRequest>(request),
+        Api::LeaveGroup => check_message::<messages::LeaveGroupRequest>(request),
+        Api::SyncGroup => check_message::<messages::SyncGroupRequest>(request),
+        Api::DescribeGroups => check_message::<messages::DescribeGroupsRequest>(request),
+        Api::ListGroups => check_message::<messages::ListGroupsRequest>(request),
+        Api::DeleteGroups => check_message::<messages::DeleteGroupsRequest>(request),
+        Api::OffsetDelete => check_message::<messages::OffsetDeleteRequest>(request),
+        Api::InitProducerId => check_message::<messages::InitProducerIdRequest>(request),
+        Api::DescribeProducers => check_message::<messages::DescribeProducersRequest>(request),
         Api::OffsetForLeaderEpoch => check_message::<messages::OffsetForLeaderEpochRequest>(request),
         Api::DescribeConfigs => check_message::<messages::DescribeConfigsRequest>(request),
         Api::AlterConfigs => check_message::<messages::AlterConfigsRequest>(request),
@@ -155,6 +168,9 @@ fn check_entry(bytes: &[u8]) {
             Section::Start(start) => writer.start(start),
             Section::Epoch(epoch) => writer.epoch(epoch),
             Section::HighWatermark(mark) => writer.high_watermark(mark),
+            Section::Produced(section) => {
+                writer.produced(section.partition, section.batches().collect::<Vec<_>>().into_iter())
+            }
         };
         written.expect("what fitted once fits again");
     }

@@ -22,6 +22,7 @@ pub mod interrupt;
 pub mod invariants;
 pub mod kept;
 pub mod native;
+mod numbered;
 pub mod powercut;
 pub mod process;
 pub mod records;

@@ -3,6 +3,7 @@
 use crate::clients::{self, Load};
 use crate::invariants::{Event, Observer};
 use crate::native::{self, Natives};
+use crate::numbered::Numbered;
 use crate::sometimes;
 use corelog_engine::error::ShardError;
 use corelog_engine::metadata::Bounds;
@@ -10,7 +11,7 @@ use corelog_engine::model::{PartitionId, ShardId};
 use corelog_engine::reactor::Reactor;
 use corelog_engine::reactor::mesh;
 use corelog_engine::reactor::sim::{CrashKind, NodeId, World};
-use corelog_engine::shard::{Envelope, FetchPath, Shard, ShardConfig};
+use corelog_engine::shard::{Envelope, FetchPath, GroupSettings, Shard, ShardConfig};
 use corelog_net::limits::Limits;
 use corelog_net::native::{Options, serve};
 use corelog_net::transport::{self, Common, Ports};
@@ -59,6 +60,8 @@ pub struct Shared {
     /// Numbers of appends: the producer in the upper bits, so that one producer's are in order.
     appends: Cell<u64>,
     producers: Cell<u64>,
+    /// Producers that number their batches.
+    pub(crate) numbered: RefCell<Numbered>,
     /// Appends that nobody has heard of yet: producers count up and down.
     pub outstanding: Cell<u64>,
     /// Acknowledged so far.
@@ -80,6 +83,7 @@ impl Shared {
             start_error: RefCell::default(),
             appends: Cell::new(0),
             producers: Cell::new(0),
+            numbered: RefCell::default(),
             outstanding: Cell::new(0),
             acknowledged: Cell::new(0),
             records_read: Cell::new(0),
@@ -156,6 +160,8 @@ impl Server {
             files_max: 8,
             checkpoint_interval: Duration::from_millis(200),
             retention_interval: Duration::from_millis(100),
+            producer_expiration: Duration::from_secs(3600),
+            groups: GroupSettings::default(),
             disk_reserve_bytes: 8 << 20,
             bounds: Bounds::default(),
         }

@@ -63,12 +63,19 @@ pub enum BatchError {
     /// Transactions do not exist here yet.
     #[error("the batch is part of a transaction, and transactions are not supported")]
     Transactional,
-    /// The batch asks for duplicates to be recognised by producer id, which nobody would do here yet.
-    #[error("the batch carries producer id {producer_id}, and producer ids are not supported")]
+    /// A producer id, epoch or sequence that no producer has.
+    #[error("producer id {producer_id} with epoch {epoch} and sequence {sequence} cannot be")]
     ProducerId {
         /// The id.
         producer_id: i64,
+        /// The producer's epoch.
+        epoch: i16,
+        /// The number of the first record.
+        sequence: i32,
     },
+    /// Batches with a producer id are judged one by one: a request has one for a partition.
+    #[error("a batch with a producer id is to come alone")]
+    NotAlone,
     /// A batch without records has nothing to acknowledge.
     #[error("the batch is empty")]
     Empty,

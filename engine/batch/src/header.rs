@@ -186,6 +186,20 @@ pub fn stamp(leading: &mut [u8; STAMPED_BYTES], base_offset: i64, leader_epoch: 
     leading[12..].copy_from_slice(&leader_epoch.to_be_bytes());
 }
 
+/// Numbers the one batch that `batch` is for its producer, so that a server recognises it when it comes again, and sums it
+/// anew.
+///
+/// # Errors
+/// It is not a batch.
+pub fn number(batch: &mut [u8], producer_id: i64, epoch: i16, sequence: i32) -> Result<(), BatchError> {
+    let attributes = BatchView::first(batch)?.attributes();
+    batch[43..51].copy_from_slice(&producer_id.to_be_bytes());
+    batch[51..53].copy_from_slice(&epoch.to_be_bytes());
+    batch[53..57].copy_from_slice(&sequence.to_be_bytes());
+    seal(batch, attributes);
+    Ok(())
+}
+
 /// Writes what depends on all of a batch: length, attributes, checksum.
 pub(crate) fn seal(batch: &mut [u8], attributes: u16) {
     let length = (batch.len() - LENGTH_PREFIX_BYTES) as i32;

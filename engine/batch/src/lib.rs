@@ -21,7 +21,7 @@ mod varint;
 pub use builder::{AppendRefused, BatchBuilder};
 pub use codec::{Codec, UnknownCodecName};
 pub use error::BatchError;
-pub use header::{BatchView, HEADER_BYTES, LENGTH_PREFIX_BYTES, STAMPED_BYTES, frame_length, stamp};
+pub use header::{BatchView, HEADER_BYTES, LENGTH_PREFIX_BYTES, STAMPED_BYTES, frame_length, number, stamp};
 pub use record::{Header, Headers, Record, Records};
 #[cfg(feature = "codecs")]
 pub use unpack::Unpacker;

@@ -92,18 +92,21 @@ fn check_crc(batch: &BatchView<'_>) -> Result<(), BatchError> {
 
 fn check_attributes(batch: &BatchView<'_>) -> Result<(), BatchError> {
     let bits = batch.attributes() & !(CODEC_BITS | TRANSACTIONAL_BIT | CONTROL_BIT);
-    let producer_id = batch.producer_id();
     if batch.is_control() {
         Err(BatchError::ControlBatch)
     } else if batch.is_transactional() {
         Err(BatchError::Transactional)
     } else if bits != 0 {
         Err(BatchError::ForbiddenAttributes { bits })
-    } else if producer_id != NONE {
-        Err(BatchError::ProducerId { producer_id })
     } else {
-        Ok(())
+        check_producer(batch)
     }
+}
+
+fn check_producer(batch: &BatchView<'_>) -> Result<(), BatchError> {
+    let (producer_id, epoch, sequence) = (batch.producer_id(), batch.producer_epoch(), batch.base_sequence());
+    let can_be = producer_id == NONE || (producer_id >= 0 && epoch >= 0 && sequence >= 0);
+    if can_be { Ok(()) } else { Err(BatchError::ProducerId { producer_id, epoch, sequence }) }
 }
 
 pub(crate) fn check_count(batch: &BatchView<'_>) -> Result<u32, BatchError> {

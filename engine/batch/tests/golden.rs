@@ -113,7 +113,8 @@ fn attributes_a_producer_may_not_set() {
     refused(&with(22, &[0x08]), BatchError::ForbiddenAttributes { bits: 0x08 });
     refused(&with(22, &[0x40]), BatchError::ForbiddenAttributes { bits: 0x40 });
     refused(&with(21, &[0x80]), BatchError::ForbiddenAttributes { bits: 0x8000 });
-    refused(&with(43, &7_i64.to_be_bytes()), BatchError::ProducerId { producer_id: 7 });
+    refused(&with(43, &7_i64.to_be_bytes()), BatchError::ProducerId { producer_id: 7, epoch: -1, sequence: -1 });
+    refused(&with(43, &(-2_i64).to_be_bytes()), BatchError::ProducerId { producer_id: -2, epoch: -1, sequence: -1 });
 }
 
 #[test]

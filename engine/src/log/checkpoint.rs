@@ -5,11 +5,12 @@
 //! such group was never completed and does not count, however whole it is. A run is as a rule one group; it is several
 //! when the buffer that builds it is small.
 
-use super::fields::{Fields, Put, checked, rule};
+use super::fields::{Fields, PRODUCED_BYTES, Put, check_produced, checked, rule};
 use super::frame::{self, Expected, Fault, Frame, Header, RawSection, SECTION_HEADER_BYTES, Writer};
 use super::journal::{self, JournalPosition};
 use super::{BLOCK, round_up};
-use crate::model::{LeaderEpoch, Offset, PartitionId, Position, ShardId, Timestamp};
+use crate::model::{LeaderEpoch, Offset, PartitionId, Position, ProducerId, ShardId, Timestamp};
+use crate::producer::{Produced, Window};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -166,6 +167,13 @@ pub enum Record {
         /// The first offset that is lost.
         from: Offset,
     },
+    /// A batch of a producer that numbers its batches was appended.
+    Produced {
+        /// To which.
+        partition: PartitionId,
+        /// The batch.
+        batch: Produced,
+    },
     /// The partition left this shard, or was deleted.
     Gone {
         /// Which.
@@ -184,6 +192,8 @@ pub struct PartitionState {
     pub epochs: BTreeMap<LeaderEpoch, Offset>,
     /// Acknowledged records from this offset on are lost, if any are.
     pub fenced: Option<Offset>,
+    /// The newest batches of each producer that numbers them.
+    pub producers: BTreeMap<ProducerId, Window>,
 }
 
 /// All that a checkpoint file says.
@@ -555,7 +565,8 @@ fn apply(partitions: &mut BTreeMap<PartitionId, PartitionState>, record: Record)
         | Record::Dropped { partition, .. }
         | Record::EpochStart { partition, .. }
         | Record::Truncated { partition, .. }
-        | Record::Fenced { partition, .. } => (partition, record),
+        | Record::Fenced { partition, .. }
+        | Record::Produced { partition, .. } => (partition, record),
     };
     partitions.get_mut(&partition).ok_or("a record of a partition that is not known")?.change(change)
 }
@@ -563,7 +574,13 @@ fn apply(partitions: &mut BTreeMap<PartitionId, PartitionState>, record: Record)
 impl PartitionState {
     /// Without sealed segments, epochs or losses.
     pub fn new(extent: Extent) -> Self {
-        PartitionState { extent, sealed: BTreeMap::new(), epochs: BTreeMap::new(), fenced: None }
+        PartitionState {
+            extent,
+            sealed: BTreeMap::new(),
+            epochs: BTreeMap::new(),
+            fenced: None,
+            producers: BTreeMap::new(),
+        }
     }
 
     fn move_to(&mut self, extent: Extent) {
@@ -580,6 +597,7 @@ impl PartitionState {
             Record::EpochStart { epoch, start, .. } => self.begin_epoch(epoch, start),
             Record::Truncated { to, .. } => self.truncate(to),
             Record::Fenced { from, .. } => self.fenced = Some(from),
+            Record::Produced { batch, .. } => self.note_produced(&batch),
             _ => {}
         }
         Ok(())
@@ -597,9 +615,18 @@ impl PartitionState {
         self.epochs.insert(epoch, start);
     }
 
+    /// Forgets what began, or lies, at this offset or behind it.
     fn truncate(&mut self, to: Offset) {
         self.epochs.retain(|_, start| *start < to);
         self.fenced = self.fenced.filter(|from| *from < to);
+        self.producers.retain(|_, window| window.truncate(to));
+    }
+
+    pub(crate) fn note_produced(&mut self, batch: &Produced) {
+        self.producers
+            .entry(batch.producer)
+            .and_modify(|window| window.note(batch))
+            .or_insert_with(|| Window::of(batch));
     }
 
     /// The epoch that the first record belongs to stays, though it began before it.
@@ -638,7 +665,9 @@ impl PartitionState {
             start: *start,
         });
         let fenced = self.fenced.map(|from| Record::Fenced { partition, from });
-        extent.chain(sealed).chain(epochs).chain(fenced)
+        let batches = self.producers.iter().flat_map(|(producer, window)| window.batches(*producer));
+        let produced = batches.map(move |batch| Record::Produced { partition, batch });
+        extent.chain(sealed).chain(epochs).chain(fenced).chain(produced)
     }
 }
 
@@ -650,6 +679,7 @@ const EPOCH_START: u8 = 5;
 const TRUNCATED: u8 = 6;
 const GONE: u8 = 7;
 const FENCED: u8 = 8;
+const PRODUCED: u8 = 9;
 /// Of every kind there is one version so far.
 const VERSION: u8 = 1;
 
@@ -671,6 +701,7 @@ impl Record {
             Record::Truncated { .. } => TRUNCATED,
             Record::Gone { .. } => GONE,
             Record::Fenced { .. } => FENCED,
+            Record::Produced { .. } => PRODUCED,
         }
     }
 
@@ -681,6 +712,7 @@ impl Record {
             Record::Sealed { .. } => PARTITION_ID_BYTES + 32,
             Record::Dropped { .. } | Record::Truncated { .. } | Record::Fenced { .. } => PARTITION_ID_BYTES + 8,
             Record::EpochStart { .. } => PARTITION_ID_BYTES + 12,
+            Record::Produced { .. } => PARTITION_ID_BYTES + PRODUCED_BYTES,
             Record::Gone { .. } => PARTITION_ID_BYTES,
         }
     }
@@ -699,6 +731,7 @@ impl Record {
             Record::EpochStart { epoch, start, .. } => {
                 rule(LeaderEpoch(0) <= *epoch && Offset(0) <= *start, "an epoch or its start is negative")
             }
+            Record::Produced { batch, .. } => check_produced(batch),
             Record::Gone { .. } => Ok(()),
         }
     }
@@ -721,6 +754,7 @@ impl Record {
             }
             Record::Truncated { partition, to } => into.partition(partition).offset(to),
             Record::Fenced { partition, from } => into.partition(partition).offset(from),
+            Record::Produced { partition, ref batch } => into.partition(partition).produced(batch),
             Record::Gone { partition } => into.partition(partition),
         }
     }
@@ -754,7 +788,7 @@ impl Extent {
 
 fn read_record(raw: RawSection<'_>) -> Result<Record, Fault> {
     let RawSection { at, kind, version, content } = raw;
-    if !(JOURNAL_FROM..=FENCED).contains(&kind) || version != VERSION {
+    if !(JOURNAL_FROM..=PRODUCED).contains(&kind) || version != VERSION {
         return Err(Fault::UnknownSection { kind, version, at });
     }
     let mut fields = Fields::of(content);
@@ -778,6 +812,7 @@ fn take_record(kind: u8, fields: &mut Fields<'_>) -> Option<Record> {
         TRUNCATED => Record::Truncated { partition, to: fields.offset()? },
         GONE => Record::Gone { partition },
         FENCED => Record::Fenced { partition, from: fields.offset()? },
+        PRODUCED => Record::Produced { partition, batch: fields.produced()? },
         _ => return None,
     })
 }

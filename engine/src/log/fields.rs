@@ -1,6 +1,10 @@
 //! Fixed-width little-endian fields, taken off and put on one after another.
 
-use crate::model::{LeaderEpoch, Offset, PartitionId, PartitionIndex, Position, Timestamp, TopicId};
+use crate::model::{
+    LeaderEpoch, Offset, PartitionId, PartitionIndex, Position, ProducerEpoch, ProducerId, ProducerSequence, Timestamp,
+    TopicId,
+};
+use crate::producer::Produced;
 use uuid::Uuid;
 
 /// Takes fields off the front of hostile bytes: `None` once they have run out.
@@ -61,6 +65,16 @@ impl<'a> Fields<'a> {
 
     pub(super) fn leader_epoch(&mut self) -> Option<LeaderEpoch> {
         self.array().map(i32::from_le_bytes).map(LeaderEpoch)
+    }
+
+    /// See [`Put::produced`].
+    pub(super) fn produced(&mut self) -> Option<Produced> {
+        let producer = ProducerId(self.i64()?);
+        let epoch = ProducerEpoch(self.array().map(i16::from_le_bytes)?);
+        let first = ProducerSequence(self.array().map(i32::from_le_bytes)?);
+        let base = self.offset()?;
+        let last = Offset(base.0.checked_add(i64::from(self.u32()?))?);
+        Some(Produced { producer, epoch, first, base, last, at: self.timestamp()? })
     }
 
     pub(super) fn partition(&mut self) -> Option<PartitionId> {
@@ -126,9 +140,29 @@ impl<'a> Put<'a> {
         self.bytes(&value.0.to_le_bytes())
     }
 
+    /// A batch of a producer, in [`PRODUCED_BYTES`].
+    pub(super) fn produced(self, batch: &Produced) -> Self {
+        self.bytes(&batch.producer.0.to_le_bytes())
+            .bytes(&batch.epoch.0.to_le_bytes())
+            .bytes(&batch.first.0.to_le_bytes())
+            .offset(batch.base)
+            .u32((batch.last.0 - batch.base.0) as u32)
+            .timestamp(batch.at)
+    }
+
     pub(super) fn partition(self, id: PartitionId) -> Self {
         self.uuid(id.topic.0).u32(id.index.0)
     }
+}
+
+/// Bytes of a producer's batch in the formats.
+pub(super) const PRODUCED_BYTES: usize = 34;
+
+/// What holds of a producer's batch on both sides of the disk.
+pub(super) fn check_produced(batch: &Produced) -> Result<(), &'static str> {
+    rule(batch.producer.0 >= 0 && batch.epoch.0 >= 0 && batch.first.0 >= 0, "a producer's number is negative")?;
+    rule(Offset(0) <= batch.base && batch.base <= batch.last, "a producer's batch ends before it begins")?;
+    rule(batch.last.0 - batch.base.0 < i64::from(i32::MAX), "a producer's batch has too many records")
 }
 
 /// A rule of a format: what is broken if it does not hold.

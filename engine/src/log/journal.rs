@@ -4,9 +4,10 @@
 //! position modulo the file's size, and an entry may wrap around the end. An entry is a [`frame`](super::frame).
 
 use super::BLOCK;
-use super::fields::{Fields, Put, checked, rule};
+use super::fields::{Fields, PRODUCED_BYTES, Put, check_produced, checked, rule};
 use super::frame::{self, Frame, RawSection, SECTION_HEADER_BYTES, Writer};
 use crate::model::{LeaderEpoch, Offset, PartitionId, Position, Timestamp};
+use crate::producer::Produced;
 
 pub use super::frame::{Checksum, Fault as EntryFault, Finished, Full, Nonce, Sequence};
 
@@ -28,6 +29,7 @@ const TRUNCATE: u8 = 2;
 const START: u8 = 3;
 const EPOCH: u8 = 4;
 const HIGH_WATERMARK: u8 = 5;
+const PRODUCED: u8 = 6;
 /// Of every kind there is one version so far.
 const VERSION: u8 = 1;
 
@@ -36,6 +38,15 @@ const TRUNCATE_BYTES: usize = 44;
 const START_BYTES: usize = 28;
 const EPOCH_BYTES: usize = 32;
 const HIGH_WATERMARK_BYTES: usize = 28;
+const PRODUCED_FIXED_BYTES: usize = 20;
+
+/// Batches of producers that one section names at most.
+pub const PRODUCED_MAX: usize = 128;
+
+/// Bytes in an entry of a section that names so many batches of producers; none if there are none.
+pub const fn produced_len(batches: usize) -> usize {
+    if batches == 0 { 0 } else { SECTION_HEADER_BYTES + PRODUCED_FIXED_BYTES + batches * PRODUCED_BYTES }
+}
 
 /// What the committer says of an entry before it is filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -265,6 +276,36 @@ pub enum Section<'a> {
     Epoch(Epoch),
     /// The high watermark moved.
     HighWatermark(HighWatermark),
+    /// Which of the batches that were appended are of producers that number them.
+    Produced(ProducedSection<'a>),
+}
+
+/// Batches of producers in one partition, whose append the same entry holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducedSection<'a> {
+    /// Whose.
+    pub partition: PartitionId,
+    batches: &'a [u8],
+}
+
+impl<'a> ProducedSection<'a> {
+    /// The batches, in the order of their offsets.
+    pub fn batches(&self) -> impl Iterator<Item = Produced> + use<'a> {
+        // `take` has read each of them, so none is left out here.
+        self.batches.chunks_exact(PRODUCED_BYTES).filter_map(|batch| Fields::of(batch).produced())
+    }
+
+    fn take(content: &'a [u8]) -> Result<Self, &'static str> {
+        let mut fields = Fields::of(content);
+        let partition = fields.partition().ok_or("a section is too short")?;
+        let section = ProducedSection { partition, batches: fields.rest() };
+        let is_whole = !section.batches.is_empty() && section.batches.len().is_multiple_of(PRODUCED_BYTES);
+        rule(is_whole, "a producer's batch is cut short")?;
+        for batch in section.batches.chunks_exact(PRODUCED_BYTES) {
+            check_produced(&Fields::of(batch).produced().ok_or("a producer's batch cannot be")?)?;
+        }
+        Ok(section)
+    }
 }
 
 /// Builds one entry in a caller's buffer, which bounds it.
@@ -335,6 +376,25 @@ impl<'a> EntryWriter<'a> {
         checked(mark.check());
         let content = self.frame.section(HIGH_WATERMARK, VERSION, HIGH_WATERMARK_BYTES)?;
         Put::into(content).partition(mark.partition).offset(mark.offset);
+        Ok(())
+    }
+
+    /// Names batches of producers; none for none.
+    pub fn produced(
+        &mut self,
+        partition: PartitionId,
+        batches: impl ExactSizeIterator<Item = Produced>,
+    ) -> Result<(), Full> {
+        if batches.len() == 0 {
+            return Ok(());
+        }
+        let content_len = produced_len(batches.len()) - SECTION_HEADER_BYTES;
+        let content = self.frame.section(PRODUCED, VERSION, content_len)?;
+        let mut put = Put::into(content).partition(partition);
+        for batch in batches {
+            checked(check_produced(&batch));
+            put = put.produced(&batch);
+        }
         Ok(())
     }
 
@@ -494,11 +554,13 @@ fn entry_head(head: frame::Head) -> EntryHead {
 fn read_section(raw: RawSection<'_>) -> Result<Section<'_>, EntryFault> {
     let RawSection { at, kind, version, content } = raw;
     let malformed = |what| EntryFault::Malformed { at, what };
-    if !(APPEND..=HIGH_WATERMARK).contains(&kind) || version != VERSION {
+    if !(APPEND..=PRODUCED).contains(&kind) || version != VERSION {
         return Err(EntryFault::UnknownSection { kind, version, at });
     }
-    if kind == APPEND {
-        return read_append(content).map_err(malformed);
+    match kind {
+        APPEND => return read_append(content).map_err(malformed),
+        PRODUCED => return ProducedSection::take(content).map(Section::Produced).map_err(malformed),
+        _ => {}
     }
     let mut fields = Fields::of(content);
     let section = take_small(kind, &mut fields).ok_or(malformed("a section is too short"))?;
@@ -527,6 +589,7 @@ fn take_small<'a>(kind: u8, fields: &mut Fields<'a>) -> Option<Section<'a>> {
 fn check_small(section: &Section<'_>) -> Result<(), &'static str> {
     match section {
         Section::Append { append, .. } => append.check(),
+        Section::Produced(_) => Ok(()),
         Section::Truncate(cut) => cut.check(),
         Section::Start(start) => start.check(),
         Section::Epoch(epoch) => epoch.check(),

@@ -18,7 +18,7 @@
 
 use super::checkpoint::{CheckpointState, Extent, PartitionState, Sealed};
 use super::frame::Sequence;
-use super::journal::{AppendSection, Section, Start, Truncate};
+use super::journal::{AppendSection, ProducedSection, Section, Start, Truncate};
 use super::tail::Place;
 use crate::model::{LeaderEpoch, Offset, PartitionId, Position, Timestamp};
 use crate::planted::{self, Bug};
@@ -163,6 +163,15 @@ impl Recovered {
         }
     }
 
+    /// Those of batches that are not in the log count for nothing: their producers may send them again.
+    fn produced(&mut self, section: &ProducedSection<'_>) {
+        for batch in section.batches() {
+            if batch.last < self.state.extent.next {
+                self.state.note_produced(&batch);
+            }
+        }
+    }
+
     fn truncate(&mut self, cut: &Truncate) {
         if cut.to >= self.state.extent.next {
             return;
@@ -174,6 +183,7 @@ impl Recovered {
         let max_timestamp = self.state.sealed.get(&cut.segment_base).map(|sealed| sealed.max_timestamp);
         self.state.sealed.retain(|base, _| *base < cut.segment_base);
         self.state.epochs.retain(|_, start| *start < cut.to);
+        self.state.producers.retain(|_, window| window.truncate(cut.to));
         self.pieces.retain(|piece| (piece.segment, piece.from) < (place.segment, place.position));
         if let Some(last) = self.pieces.last_mut().filter(|last| last.segment == place.segment) {
             let keep = (place.position.0 - last.from.0) as usize;
@@ -213,6 +223,7 @@ impl Recovery {
                 let extent = &mut self.of(mark.partition).state.extent;
                 extent.high_watermark = mark.offset.min(extent.next);
             }
+            Section::Produced(section) => self.of(section.partition).produced(section),
         }
     }
 

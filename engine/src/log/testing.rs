@@ -1,6 +1,10 @@
 //! What the formats' tests share: examples, arbitrary values, and what a power cut leaves.
 
-use crate::model::{LeaderEpoch, Offset, PartitionId, PartitionIndex, Position, Timestamp, TopicId};
+use crate::model::{
+    LeaderEpoch, Offset, PartitionId, PartitionIndex, Position, ProducerEpoch, ProducerId, ProducerSequence, Timestamp,
+    TopicId,
+};
+use crate::producer::Produced;
 use proptest::prelude::*;
 use std::path::Path;
 use uuid::Uuid;
@@ -26,6 +30,17 @@ pub(crate) fn any_position() -> impl Strategy<Value = Position> {
 
 pub(crate) fn any_epoch() -> impl Strategy<Value = LeaderEpoch> {
     (0..=i32::MAX).prop_map(LeaderEpoch)
+}
+
+pub(crate) fn produced(producer: i64, epoch: i16, first: i32, base: i64, records: u32) -> Produced {
+    let (producer, epoch, first) = (ProducerId(producer), ProducerEpoch(epoch), ProducerSequence(first));
+    let last = Offset(base + i64::from(records) - 1);
+    Produced { producer, epoch, first, base: Offset(base), last, at: Timestamp(1_700_000_000_000 + base) }
+}
+
+pub(crate) fn any_produced() -> impl Strategy<Value = Produced> {
+    (0..=i64::MAX, 0..=i16::MAX, 0..=i32::MAX, 0i64..1 << 40, 1u32..5000)
+        .prop_map(|(producer, epoch, first, base, records)| produced(producer, epoch, first, base, records))
 }
 
 pub(crate) fn any_timestamp() -> impl Strategy<Value = Timestamp> {

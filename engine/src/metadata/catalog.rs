@@ -1,6 +1,6 @@
 //! The catalog: every topic of the node, and the decisions about commands that would change it.
 
-use super::names::{NameError, TopicName};
+use super::names::{GROUPS_TOPIC, NameError, TopicName};
 use super::records::MetadataRecord;
 use super::settings::{SettingError, TopicSettings};
 use crate::limits::{NODE_PARTITIONS_MAX, TOPIC_PARTITIONS_MAX};
@@ -77,6 +77,12 @@ pub enum MetadataError {
     #[error("there is no topic {name}")]
     Unknown {
         /// The name asked for.
+        name: TopicName,
+    },
+    /// Which partition a group is written to depends on how many there are.
+    #[error("topic {name} is the node's own: it keeps its partitions")]
+    Internal {
+        /// The topic.
         name: TopicName,
     },
     /// A partition count outside the bounds of a topic.
@@ -245,6 +251,9 @@ impl Catalog {
         partitions: u32,
     ) -> Result<MetadataRecord, MetadataError> {
         let topic = self.existing(name)?;
+        if topic.is_internal() {
+            return Err(MetadataError::Internal { name: topic.name.clone() });
+        }
         if partitions <= topic.partitions {
             return Err(MetadataError::NotMore { name: topic.name.clone(), has: topic.partitions, asked: partitions });
         }
@@ -325,6 +334,11 @@ impl Catalog {
 }
 
 impl TopicInfo {
+    /// The node writes it for itself: clients may not.
+    pub fn is_internal(&self) -> bool {
+        self.name.as_str() == GROUPS_TOPIC
+    }
+
     /// The shard that owns partition `index`, of `shards`.
     pub fn owner(&self, index: PartitionIndex, shards: u16) -> ShardId {
         let slot = (u64::from(self.placement) + u64::from(index.0)) % u64::from(shards);

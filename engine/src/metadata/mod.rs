@@ -12,7 +12,7 @@ pub mod replay;
 pub mod settings;
 
 pub use catalog::{Bounds, Catalog, MetadataError, TopicInfo};
-pub use names::{NameError, TopicName};
+pub use names::{GROUPS_TOPIC, NameError, TopicName};
 pub use records::{MetadataRecord, RecordError};
 pub use replay::{Replay, ReplayError, snapshot_due};
 pub use settings::{Durability, SettingError, Shown, TopicSettings};

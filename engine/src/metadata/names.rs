@@ -3,6 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+/// The topic that groups of consumers are written to. Clients read it, and write to it through their groups only.
+pub const GROUPS_TOPIC: &str = "__consumer_offsets";
+
 /// Longest name of a topic, in bytes. Kafka's number: with a partition's suffix the name still fits a directory entry.
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 

@@ -1,12 +1,15 @@
 //! Appending: batches are checked, get their offsets, and go to the tail; what waits for the disk waits in order.
 
 use super::partition::{Ack, Active, Partition, Run};
+use super::producers::numbered;
 use super::{PartitionHandle, Session, Shard, Stage, count};
 use crate::error::AppendError;
+use crate::log::journal::produced_len;
 use crate::log::tail::{BLOCK, CHUNK_BYTES_MAX, Place, Tail};
 use crate::metadata::{Durability, TopicSettings};
 use crate::model::{Offset, Timestamp};
 use crate::planted::{self, Bug};
+use crate::producer::Numbered;
 use crate::reactor::{AppendBuffer, Instant};
 use corelog_batch::{BatchError, Limits, batches, validate};
 use std::collections::VecDeque;
@@ -53,10 +56,40 @@ impl Shard {
         session: &Session,
         ticket: u64,
     ) -> Result<(), AppendError> {
-        self.check_running()?;
+        if self.0.partitions.borrow().get(handle).is_some_and(|partition| partition.is_internal) {
+            return Err(AppendError::Internal);
+        }
+        self.append_own(handle, bytes, session, ticket)
+    }
+
+    /// The same for what the node writes for itself.
+    pub(super) fn append_own(
+        &self,
+        handle: PartitionHandle,
+        bytes: &[u8],
+        session: &Session,
+        ticket: u64,
+    ) -> Result<(), AppendError> {
         self.relieve_tails(bytes.len());
+        self.make_room_for_producer();
         let mut partitions = self.0.partitions.borrow_mut();
         let partition = partitions.get_mut(handle).ok_or(AppendError::UnknownPartition)?;
+        let begun = self.begin(handle, partition, bytes, session, ticket);
+        if let Err(error) = &begun {
+            self.note_refused(partition, bytes, error);
+        }
+        begun
+    }
+
+    fn begin(
+        &self,
+        handle: PartitionHandle,
+        partition: &mut Partition,
+        bytes: &[u8],
+        session: &Session,
+        ticket: u64,
+    ) -> Result<(), AppendError> {
+        self.check_running()?;
         if let Some(why) = &partition.fenced {
             return Err(AppendError::Fenced(why.clone()));
         }
@@ -86,9 +119,19 @@ impl Shard {
         bytes: &[u8],
         asker: &Asker,
     ) -> Result<(), AppendError> {
+        let numbered = numbered(bytes);
+        if let Some(batch) = &numbered
+            && !self.is_new(partition, batch, asker)?
+        {
+            return Ok(());
+        }
         self.make_room(partition, bytes.len())?;
         let base = partition.next;
-        let run = self.copy_batches(partition, bytes);
+        let mut run = self.copy_batches(partition, bytes);
+        if let Some(batch) = &numbered {
+            self.note_produced(partition, batch, base);
+            run.produced = 1;
+        }
         partition.note_run(run);
         partition.acks.push_back(Ack { base, next: partition.next, asker: asker.clone() });
         let counters = &self.0.counters;
@@ -100,7 +143,7 @@ impl Shard {
             partition.show(partition.next, end, |_| ());
         }
         self.0.checkpoints.add_dirty(bytes.len());
-        self.queue_for_journal(handle, partition, bytes.len());
+        self.queue_for_journal(handle, partition, bytes.len() + produced_len(run.produced));
         Ok(())
     }
 
@@ -155,7 +198,7 @@ impl Shard {
         if start.0 == 0 {
             active.since = self.reactor().wall_clock();
         }
-        Run { segment: active.base, start, end: active.end, base, next: *next, max_timestamp }
+        Run { segment: active.base, start, end: active.end, base, next: *next, max_timestamp, produced: 0 }
     }
 
     fn defer(
@@ -200,11 +243,15 @@ fn check(bytes: &[u8], settings: &TopicSettings) -> Result<(), AppendError> {
         return Err(AppendError::Invalid(BatchError::Empty));
     }
     for batch in batches(bytes) {
-        let bytes = batch?.bytes();
-        if bytes.len() > max {
-            return Err(AppendError::TooLarge { size: bytes.len(), max });
+        let batch = batch?;
+        let size = batch.bytes().len();
+        if size > max {
+            return Err(AppendError::TooLarge { size, max });
         }
-        validate(bytes, Limits { batch_bytes_max: max })?;
+        validate(batch.bytes(), Limits { batch_bytes_max: max })?;
+        if size < bytes.len() && Numbered::of(&batch).is_some() {
+            return Err(AppendError::Invalid(BatchError::NotAlone));
+        }
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! With another number of shards than before, everything goes to a directory of the next generation; the node file,
 //! replaced last, decides which generation counts.
 
-use super::commit::Commits;
+use super::commit::{Commits, run_bytes_max};
 use super::journal::{Debt, Journal};
 use super::memory::OwnMemory;
 use super::pace::Pace;
@@ -14,7 +14,7 @@ use super::recover::{Found, Reader, ensure_journal, fresh_journal, settle};
 use super::remote::{Calls, Envelope};
 use super::{
     Cursor, Event, Inner, PartitionHandle, Partitions, Read, Shard, ShardConfig, ShardCounters, Stages, State,
-    checkpoint, controller, count, segments, tend,
+    checkpoint, controller, count, groups, producers, segments, tend,
 };
 use crate::data_dir::{self, DataDir, NodeFile, Opened};
 use crate::error::{AppendError, ShardError};
@@ -24,7 +24,7 @@ use crate::log::index::SparseIndex;
 use crate::log::paths;
 use crate::log::recovery::Recovered;
 use crate::log::tail::{BLOCK, Place, block_ceil};
-use crate::metadata::{Catalog, MetadataRecord, Replay, TopicSettings};
+use crate::metadata::{Catalog, MetadataRecord, Replay, TopicInfo, TopicSettings};
 use crate::model::{Offset, PartitionId, Position, ShardId};
 use crate::reactor::mesh::MeshHandle;
 use crate::reactor::{Open, Outgoing, Reactor};
@@ -247,7 +247,7 @@ impl Start {
             return Err(ShardError::Memory("the journal must hold at least four entries"));
         }
         // What is too little to go to its segment directly must fit in an entry, or it would wait for ever.
-        if config.entry_bytes_max < config.direct_bytes_min + 4 * BLOCK as usize {
+        if config.entry_bytes_max < run_bytes_max(config.direct_bytes_min) {
             return Err(ShardError::Memory("an entry must hold what does not go to its segment directly"));
         }
         Ok(Inner {
@@ -268,6 +268,8 @@ impl Start {
             checkpoints: checkpoint::Checkpoints::new(),
             files: segments::Files::default(),
             retention: tend::Retention::default(),
+            producers: producers::Producers::default(),
+            coordinator: groups::Coordinator::default(),
             remote: Calls::new(),
             controller: controller::Controller::default(),
             counters: ShardCounters::default(),
@@ -491,7 +493,8 @@ impl Shard {
                 None => TopicSettings::default(),
             };
             let settings = if id.is_metadata() { metadata_settings() } else { settings };
-            let partition = Partition::restored(id, settings, recovered);
+            let mut partition = Partition::restored(id, settings, recovered);
+            partition.is_internal |= self.catalog().topic(id.topic).is_some_and(TopicInfo::is_internal);
             let known = self.handle_of(id);
             match known {
                 Some(handle) => self.replace_partition(handle, partition),
@@ -501,6 +504,7 @@ impl Shard {
             }
         }
         self.add_partitions();
+        self.count_producers();
     }
 
     /// After a reopening: the state is that of the disk; who waits goes on waiting.
@@ -508,6 +512,9 @@ impl Shard {
         if let Some(partition) = self.0.partitions.borrow_mut().get_mut(handle) {
             fresh.watchers = std::mem::take(&mut partition.watchers);
             (fresh.preparing, fresh.reserving) = (partition.preparing, partition.reserving);
+            for (producer, window) in partition.producers.iter().filter(|(_, window)| window.is_empty()) {
+                fresh.producers.entry(*producer).or_insert(*window);
+            }
             *partition = fresh;
         }
     }
@@ -644,6 +651,7 @@ impl Shard {
             let partition = self.0.partitions.borrow().get(handle).map(|partition| (partition.id, partition.settings));
             let Some((id, settings)) = partition.filter(|(id, _)| !seen.contains(id)) else { continue };
             let mut partition = Partition::new(id, settings);
+            partition.is_internal |= self.catalog().topic(id.topic).is_some_and(TopicInfo::is_internal);
             partition.fenced = damaged.then(|| LOST_WHOLE.into());
             self.replace_partition(handle, partition);
         }
@@ -699,6 +707,7 @@ impl Partition {
         partition.checkpoint.sealed_before = extent.segment_base;
         partition.fenced = recovered.fenced.map(Into::into);
         partition.epochs = recovered.state.epochs;
+        partition.producers = recovered.state.producers;
         partition.lost_from = recovered.state.fenced;
         partition
     }
@@ -710,6 +719,7 @@ impl Partition {
             sealed: self.sealed.iter().map(|sealed| (sealed.base, checkpoint::sealed_state(sealed))).collect(),
             epochs: self.epochs.clone(),
             fenced: self.lost_from,
+            producers: self.producers.clone(),
         }
     }
 }

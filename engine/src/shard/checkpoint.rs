@@ -354,6 +354,9 @@ impl Shard {
         let Some(partition) = partitions.get_mut(handle) else { return };
         let (id, mark) = (partition.id, captured.mark);
         cut.records.push(Record::Partition { partition: id, extent: extent(partition, &mark) });
+        for (producer, window) in captured.produced.iter().filter(|_| !planted::active(Bug::ProducersNotCheckpointed)) {
+            cut.records.extend(window.batches(*producer).map(|batch| Record::Produced { partition: id, batch }));
+        }
         let newly_sealed =
             |sealed: &&Sealed| sealed.base >= partition.checkpoint.sealed_before && sealed.base < mark.end.segment;
         for sealed in partition.sealed.iter().filter(newly_sealed) {
@@ -393,6 +396,9 @@ impl Shard {
             file.state.apply(record);
         }
         let outgrown = file.next.position > 2 * file.snapshot_bytes + FILE_STEP_BYTES;
+        if outgrown {
+            self.prune_producers(&mut file.state);
+        }
         let outcome = match outgrown {
             true => self.begin_checkpoint_file(file.header.sequence + 1, file.state).await,
             false => self.add_groups(file, records).await,

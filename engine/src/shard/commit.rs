@@ -10,7 +10,9 @@ use super::stats::CommitTimes;
 use super::{PartitionHandle, Shard, count};
 use crate::error::ShardError;
 use crate::log::frame::{Full, Sequence};
-use crate::log::journal::{AppendSection, EntryHeader, EntryWriter, JournalPosition, Start, unflushed_max};
+use crate::log::journal::{
+    AppendSection, EntryHeader, EntryWriter, JournalPosition, PRODUCED_MAX, Start, produced_len, unflushed_max,
+};
 use crate::log::tail::{BLOCK, Place, block_ceil, block_floor};
 use crate::model::{Offset, Position};
 use crate::planted::{self, Bug};
@@ -27,6 +29,15 @@ const REST_TURNS: usize = 3;
 
 /// An entry's fixed cost per partition, generously: section header, fixed part, and a block carried from its beginning.
 const SECTION_BYTES_MAX: usize = 256 + BLOCK as usize;
+
+/// What an entry must have room for, or a run might wait for ever: one that just does not go to its segment directly, with
+/// as many producers' batches as it may have.
+pub(super) const fn run_bytes_max(direct_bytes_min: usize) -> usize {
+    direct_bytes_min + 4 * BLOCK as usize
+}
+
+// Beside the block that the run begins in, and headers.
+const _: () = assert!(produced_len(PRODUCED_MAX) <= 2 * BLOCK as usize);
 
 /// What the commit lanes share.
 #[derive(Debug, Default)]
@@ -212,7 +223,7 @@ impl Shard {
             return Built::JournalFull;
         }
         let estimate = commits.pending_bytes.get() + pending.len() * SECTION_BYTES_MAX + BLOCK as usize;
-        let wanted = estimate.max(self.0.config.direct_bytes_min + 4 * BLOCK as usize).min(entry_bytes_max);
+        let wanted = estimate.max(run_bytes_max(self.0.config.direct_bytes_min)).min(entry_bytes_max);
         let Some(mut buffer) = self.0.memory.buffer(wanted.next_multiple_of(BLOCK as usize)) else {
             return Built::NoMemory;
         };
@@ -326,10 +337,17 @@ impl Shard {
             max_timestamp: run.max_timestamp,
             direct_crc,
         };
+        // Both or none: a batch in the log whose producer is not known would be taken again.
+        if section.section_len() + produced_len(run.produced) > writer.room() {
+            return Err(Full);
+        }
         let inline = writer.append(&section)?;
         let (head, rest) = inline.split_at_mut((direct_from.0 - inline_from.0) as usize);
         partition.tail.copy(run.segment, inline_from..direct_from, head);
         partition.tail.copy(run.segment, direct_to..run.end, rest);
+        if !planted::active(Bug::ProducersNotJournaled) {
+            writer.produced(partition.id, partition.produced.range(..run.produced).copied())?;
+        }
         partition.checkpoint.prefix_due = false;
         let spans = [
             Span { segment: run.segment, from: run.start, to: direct_from },

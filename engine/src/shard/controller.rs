@@ -205,7 +205,7 @@ impl Shard {
             }
             let bytes = builder.build()?;
             self.0.controller.bytes_since.set(self.0.controller.bytes_since.get() + bytes.len() as u64);
-            self.append(handle, &bytes, &session, 0)?;
+            self.append_own(handle, &bytes, &session, 0)?;
             base = base.or(Some(outcome(&session).await?));
         }
         base.ok_or(AppendError::Invalid(corelog_batch::BatchError::Empty))
@@ -263,7 +263,8 @@ impl Shard {
         let mut partitions = self.0.partitions.borrow_mut();
         for (id, topic) in catalog.owned_by(self.id(), self.shards()) {
             if !partitions.by_id.contains_key(&id) {
-                partitions.insert(Partition::new(id, topic.settings));
+                let is_internal = topic.is_internal();
+                partitions.insert(Partition { is_internal, ..Partition::new(id, topic.settings) });
             }
         }
     }
@@ -286,6 +287,7 @@ impl Shard {
             self.0.files.forget(*id);
             self.0.checkpoints.gone.borrow_mut().push(*id);
         }
+        self.count_producers();
         let shard = self.clone();
         let task = async move {
             shard.journal_forgotten().await;

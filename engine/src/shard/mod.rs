@@ -10,12 +10,14 @@ mod checkpoint;
 mod commit;
 mod controller;
 mod event;
+mod groups;
 mod journal;
 mod line;
 mod memory;
 mod pace;
 mod parcel;
 mod partition;
+mod producers;
 mod read;
 mod recover;
 mod remote;
@@ -28,6 +30,7 @@ mod tend;
 
 pub use controller::{Command, CommandError};
 pub use event::Event;
+pub use groups::GroupSettings;
 pub use line::{Line, Place as LinePlace};
 pub use parcel::Parcel;
 pub use read::{Cursor, FetchPath, OffsetQuery, Read};
@@ -108,6 +111,10 @@ pub struct ShardConfig {
     pub checkpoint_interval: Duration,
     /// How often retention is looked at.
     pub retention_interval: Duration,
+    /// How long a producer that numbers its batches is remembered after the last of them.
+    pub producer_expiration: Duration,
+    /// How groups of consumers are coordinated.
+    pub groups: GroupSettings,
     /// Free space below which appends are refused, in bytes.
     pub disk_reserve_bytes: u64,
     /// Bounds of the catalog.
@@ -216,6 +223,8 @@ struct Inner {
     checkpoints: checkpoint::Checkpoints,
     files: segments::Files,
     retention: tend::Retention,
+    producers: producers::Producers,
+    coordinator: groups::Coordinator,
     remote: remote::Calls,
     controller: controller::Controller,
     counters: ShardCounters,

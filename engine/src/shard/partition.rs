@@ -14,10 +14,12 @@ use super::session::Session;
 use crate::limits::PARTITION_BYTES;
 use crate::log::checkpoint::Extent;
 use crate::log::index::{ENTRIES_MAX, Entry, SparseIndex};
+use crate::log::journal::PRODUCED_MAX;
 use crate::log::tail::{Place, Tail};
 use crate::metadata::{Durability, TopicSettings};
-use crate::model::{LeaderEpoch, Offset, PartitionId, Position, Timestamp};
+use crate::model::{LeaderEpoch, Offset, PartitionId, Position, ProducerId, Timestamp, TopicId};
 use crate::planted::{self, Bug};
+use crate::producer::{Produced, Window};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -28,6 +30,8 @@ pub(crate) struct Partition {
     pub(crate) id: PartitionId,
     /// Its topic's settings.
     pub(crate) settings: TopicSettings,
+    /// Only the node itself writes to it.
+    pub(crate) is_internal: bool,
     /// First offset of the log; retention and deletion of records advance it.
     pub(crate) first: Offset,
     /// The offset that the next record gets.
@@ -50,6 +54,10 @@ pub(crate) struct Partition {
     pub(crate) tail: Tail,
     /// Appended and in no journal entry yet: one run a segment and commit.
     pub(crate) runs: VecDeque<Run>,
+    /// Producers that number their batches, as of `next`.
+    pub(crate) producers: BTreeMap<ProducerId, Window>,
+    /// Their batches in `runs`.
+    pub(crate) produced: VecDeque<Produced>,
     /// What journal entries hold.
     pub(crate) journaled: Mark,
     /// What checkpoints need to know.
@@ -143,6 +151,8 @@ pub(crate) struct Run {
     pub(crate) next: Offset,
     /// Greatest timestamp of the batches.
     pub(crate) max_timestamp: Timestamp,
+    /// How many of the batches are of producers that number them.
+    pub(crate) produced: usize,
 }
 
 /// What a partition remembers for checkpoints. A checkpoint's boundary lies between two journal entries; the partition
@@ -155,6 +165,8 @@ pub(crate) struct CheckpointSide {
     pub(crate) listed: bool,
     /// Put in entries since the boundary, and not in its segment.
     pub(crate) unwritten: Vec<Span>,
+    /// What producers' batches were put in entries since the boundary: the newest of each.
+    pub(crate) produced: BTreeMap<ProducerId, Window>,
     /// What there was at the boundary, until the checkpoint takes it.
     pub(crate) captured: Option<Captured>,
     /// The next entry must carry the partly filled last block from its beginning: a checkpoint may have that block as
@@ -188,6 +200,8 @@ pub(crate) struct Captured {
     pub(crate) mark: Mark,
     /// What is to be written.
     pub(crate) unwritten: Vec<Span>,
+    /// What is to be said of producers.
+    pub(crate) produced: BTreeMap<ProducerId, Window>,
 }
 
 /// Somebody who waits for records to be as durable as their topic asks.
@@ -220,6 +234,7 @@ impl Partition {
         Partition {
             id,
             settings,
+            is_internal: id.topic == TopicId::METADATA,
             first: zero,
             next: zero,
             visible: zero,
@@ -231,6 +246,8 @@ impl Partition {
             active: None,
             tail: Tail::default(),
             runs: VecDeque::new(),
+            producers: BTreeMap::new(),
+            produced: VecDeque::new(),
             journaled: Mark { first: zero, next: zero, end: start, max_timestamp: Timestamp(-1) },
             checkpoint: CheckpointSide::default(),
             acks: VecDeque::new(),
@@ -273,9 +290,11 @@ impl Partition {
 
     /// Notes batches that were just put in the tail.
     pub(crate) fn note_run(&mut self, run: Run) {
-        match self.runs.back_mut().filter(|last| last.segment == run.segment) {
+        let joins = |last: &&mut Run| last.segment == run.segment && last.produced + run.produced <= PRODUCED_MAX;
+        match self.runs.back_mut().filter(joins) {
             Some(last) => {
                 assert!(last.end == run.start && last.next == run.base, "runs of a segment are contiguous");
+                last.produced += run.produced;
                 last.end = run.end;
                 last.next = run.next;
                 last.max_timestamp = last.max_timestamp.max(run.max_timestamp);
@@ -295,7 +314,8 @@ impl Partition {
         side.prefix_due = true;
         if side.listed {
             side.listed = false;
-            side.captured = Some(Captured { mark: self.journaled, unwritten: std::mem::take(&mut side.unwritten) });
+            let (unwritten, produced) = (std::mem::take(&mut side.unwritten), std::mem::take(&mut side.produced));
+            side.captured = Some(Captured { mark: self.journaled, unwritten, produced });
         }
     }
 
@@ -312,6 +332,10 @@ impl Partition {
             end: Place { segment: run.segment, position: run.end },
             max_timestamp,
         };
+        for batch in self.produced.drain(..run.produced) {
+            let known = self.checkpoint.produced.entry(batch.producer);
+            known.and_modify(|window| window.note(&batch)).or_insert_with(|| Window::of(&batch));
+        }
         for span in spans.into_iter().filter(|span| span.from < span.to) {
             match self.checkpoint.unwritten.last_mut() {
                 Some(last) if last.segment == span.segment && last.to == span.from => last.to = span.to,

@@ -188,6 +188,7 @@ impl Shard {
         self.0.waiting_bytes.set(self.0.waiting_bytes.get() - waiting.bytes.len());
         let placed = self.place(handle, partition, &waiting.bytes, &waiting.asker);
         if let Err(error) = placed {
+            self.note_refused(partition, &waiting.bytes, &error);
             waiting.asker.refused(error);
             // The lanes of a shard that stops wait for as long as anything waits here.
             self.0.commits.work.notify();
@@ -206,6 +207,7 @@ impl Shard {
     pub(super) fn refuse_deferred(&self, partition: &mut Partition, error: &AppendError) {
         for waiting in std::mem::take(&mut partition.deferred) {
             self.0.waiting_bytes.set(self.0.waiting_bytes.get() - waiting.bytes.len());
+            self.note_refused(partition, &waiting.bytes, error);
             waiting.asker.refused(error.clone());
         }
         self.0.commits.work.notify();

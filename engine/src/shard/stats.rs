@@ -134,6 +134,8 @@ pub struct ShardCounters {
     pub appended_records: Cell<u64>,
     /// Bytes of their batches.
     pub appended_bytes: Cell<u64>,
+    /// Produces whose batch was in the log already.
+    pub duplicates: Cell<u64>,
     /// Bytes of batches that were read for readers, from memory or disk.
     pub read_bytes: Cell<u64>,
     /// Of those, bytes from the tail in memory.
@@ -262,6 +264,11 @@ impl Shard {
             total("appends", "Produces that were appended", &own.appends),
             total("appended_records", "Records that were appended", &own.appended_records),
             total("appended_bytes", "Bytes of record batches that were appended", &own.appended_bytes),
+            total(
+                "duplicates",
+                "Produces whose batch was in the log already, told by its producer's number",
+                &own.duplicates,
+            ),
             total("read_bytes", "Bytes of record batches that were read for readers", &own.read_bytes),
             total("read_memory_bytes", "Of those, from memory", &own.read_memory_bytes),
             total("read_direct_bytes", "Of those, by direct reads of segments", &own.read_direct_bytes),
@@ -297,6 +304,7 @@ impl Shard {
                 self.0.storage_full.get().into(),
             ),
             now("journal_used_bytes", "Bytes of the journal that a checkpoint has yet to free", journal),
+            now("producers", "Producers that number their batches, once for each partition", self.producers_known()),
             now("tail_bytes", "Memory of what is newest in each partition", self.0.tail_bytes.get()),
             now("pipes", "Readers that are spliced to", self.reactor().counters().pipes.get()),
             now("read_window_bytes", "Memory of what was read from disk", self.0.read_bytes.get()),

@@ -7,16 +7,20 @@ mod spliced;
 
 use super::pace::Rank;
 use super::{
-    Command, Completed, Cursor, FetchPath, OffsetQuery, PartitionHandle, Read, Session, Shard, ShardConfig, remote,
+    Command, Completed, Cursor, FetchPath, GroupSettings, OffsetQuery, PartitionHandle, Read, Session, Shard,
+    ShardConfig, remote,
 };
 use crate::error::{AppendError, ReadError};
+use crate::group::GroupError;
+use crate::group::classic::{Join, Said};
+use crate::group::records::{Committed, PARTITIONS, Place, partition_of};
 use crate::log::paths;
 use crate::log::tail::BLOCK;
-use crate::metadata::Bounds;
+use crate::metadata::{Bounds, GROUPS_TOPIC};
 use crate::model::{Offset, PartitionId, PartitionIndex, Timestamp};
 use crate::reactor::mesh;
 use crate::reactor::{Buffer, Open, Outgoing, Reactor, WriteSync};
-use corelog_batch::{BatchBuilder, Codec, batches};
+use corelog_batch::{BatchBuilder, Codec, batches, number};
 use spliced::*;
 use std::future::{Future, poll_fn};
 use std::path::Path;
@@ -46,6 +50,9 @@ cases! {
     acknowledged_survives_a_kill: append_some, read_some;
     a_clean_stop_keeps_everything: append_and_stop, read_some;
     a_stop_waits_for_what_waits_for_its_segment: append_and_stop_at_once, read_what_came_last;
+    what_a_producer_sends_again_is_in_the_log_once: send_numbered, send_numbered_again, send_numbered_again;
+    producers_are_known_behind_checkpoints: send_much_numbered, send_the_newest_again, send_the_newest_again;
+    what_groups_committed_survives: commit_offsets, read_offsets, read_offsets;
     one_commit_covers_many_partitions: commit_many;
     large_batches_go_to_the_segment: append_large, read_large;
     a_tail_block_is_written_again: append_between_checkpoints, read_between_checkpoints;
@@ -100,6 +107,8 @@ pub(crate) fn config(data_dir: &Path) -> ShardConfig {
         files_max: 64,
         checkpoint_interval: Duration::from_secs(5),
         retention_interval: Duration::from_secs(5),
+        producer_expiration: Duration::from_secs(3600),
+        groups: GroupSettings::default(),
         disk_reserve_bytes: 1 << 20,
         bounds: Bounds::default(),
     }
@@ -235,6 +244,135 @@ async fn append_and_stop_at_once(shard: Shard) {
     shard.append(partition(&shard, "t", 0), &batch(&[b"last"], 5), &session, 1).expect("it is taken");
     shard.stop().await;
     outcome(&session).await.expect("it is durable");
+}
+
+const PRODUCER: i64 = 77;
+
+fn numbered_batch(sequence: u64, bytes: usize) -> Vec<u8> {
+    let mut batch = batch(&[&numbered(sequence, bytes)], 1000);
+    number(&mut batch, PRODUCER, 0, sequence as i32).expect("it is a batch");
+    batch
+}
+
+/// Also one that has to wait for its segment, and one that goes to its segment directly.
+async fn send_numbered(shard: Shard) {
+    create(&shard, "t", 1, &[]).await;
+    let to = partition(&shard, "t", 0);
+    let session = Session::new(8);
+    for (ticket, sequence) in [0, 1, 2, 1, 0].into_iter().enumerate() {
+        shard.append(to, &numbered_batch(sequence, 100), &session, ticket as u64).expect("it is taken");
+    }
+    for sequence in [0, 1, 2, 1, 0] {
+        assert_eq!(outcome(&session).await, Ok((Offset(sequence), Offset(sequence))));
+    }
+    assert_eq!(append(&shard, to, &numbered_batch(3, 200_000)).await.0, Offset(3));
+    assert_eq!(append(&shard, to, &numbered_batch(4, 100)).await.0, Offset(4));
+    let gap = shard.append(to, &numbered_batch(6, 100), &session, 9);
+    assert!(matches!(gap, Err(AppendError::Sequence(_))), "{gap:?}");
+    assert_eq!(shard.counters().duplicates.get(), 2);
+}
+
+async fn send_numbered_again(shard: Shard) {
+    let to = partition(&shard, "t", 0);
+    for sequence in [4, 0, 1, 2, 3] {
+        let bytes = if sequence == 3 { 200_000 } else { 100 };
+        assert_eq!(append(&shard, to, &numbered_batch(sequence, bytes)).await.0, Offset(sequence as i64));
+    }
+    assert_eq!(read_all(&shard, to, Offset(0)).await.len(), 5);
+}
+
+/// More than the journal holds, so that what is known of the producer is in checkpoints and in the journal.
+async fn send_much_numbered(shard: Shard) {
+    create(&shard, "t", 1, &[]).await;
+    let to = partition(&shard, "t", 0);
+    let session = Session::new(5);
+    for ticket in 0..400 {
+        shard.append(to, &numbered_batch(ticket, 10_000), &session, ticket).expect("it is taken");
+        if ticket >= 4 {
+            outcome(&session).await.expect("it is durable");
+        }
+    }
+    for _ in 0..4 {
+        outcome(&session).await.expect("it is durable");
+    }
+    assert!(shard.counters().checkpoints.get() > 1);
+}
+
+async fn send_the_newest_again(shard: Shard) {
+    let to = partition(&shard, "t", 0);
+    for sequence in 395..400 {
+        assert_eq!(append(&shard, to, &numbered_batch(sequence, 10_000)).await.0, Offset(sequence as i64));
+    }
+    let session = Session::new(1);
+    let old = shard.append(to, &numbered_batch(394, 10_000), &session, 1);
+    assert!(matches!(old, Err(AppendError::Sequence(_))), "{old:?}");
+    assert_eq!(read_all(&shard, to, Offset(0)).await.len(), 400);
+    shard.stop().await;
+}
+
+fn member<'a>(member: &'a str, generation: i32) -> Said<'a> {
+    Said { member, instance: None, generation }
+}
+
+fn committed(n: i64) -> Vec<(Place, Committed)> {
+    let place = |partition| Place { topic: "t".to_owned(), partition };
+    let committed = |offset| Committed {
+        offset: Offset(offset),
+        leader_epoch: 3,
+        metadata: "x".repeat(1000),
+        at: Timestamp(1_000_000 + offset),
+    };
+    vec![(place(0), committed(n)), (place(1), committed(2 * n))]
+}
+
+/// Often enough for the log of groups to be written anew, twice.
+const COMMITS: i64 = 300;
+
+/// A member that is assigned something and commits how far it has come; another group only keeps offsets.
+async fn commit_offsets(shard: Shard) {
+    create(&shard, "t", 2, &[]).await;
+    shard.make_groups().await.expect("there is room for them");
+    shard.make_groups().await.expect("they are there");
+    let join = Join {
+        member: String::new(),
+        instance: None,
+        client_id: "c".to_owned(),
+        client_host: "/here".to_owned(),
+        session: Duration::from_secs(1800),
+        rebalance: Duration::from_secs(60),
+        protocol_type: "consumer".to_owned(),
+        protocols: vec![("range".to_owned(), vec![1, 2])],
+        needs_id: false,
+    };
+    let joined = shard.join_group("readers", join).await.expect("it joins");
+    let assignment = vec![(joined.member.clone(), b"all".to_vec())];
+    let said = member(&joined.member, 1);
+    let synced = shard.sync_group("readers", &said, (None, None), assignment).await.expect("it is assigned");
+    assert_eq!(synced.assignment, b"all");
+    for n in 0..=COMMITS {
+        let outcome = shard.commit_offsets("readers", &said, committed(n)).await;
+        assert_eq!(outcome, Ok(vec![Ok(()), Ok(())]));
+    }
+    let alone = member("", -1);
+    assert_eq!(shard.commit_offsets("alone", &alone, committed(7)).await, Ok(vec![Ok(()), Ok(())]));
+    assert_eq!(shard.commit_offsets("gone", &alone, committed(7)).await, Ok(vec![Ok(()), Ok(())]));
+    assert_eq!(shard.delete_group("gone").await, Ok(()));
+}
+
+async fn read_offsets(shard: Shard) {
+    let known = shard.committed_offsets("readers").await.expect("it is read");
+    assert_eq!(known, committed(COMMITS).into_iter().collect());
+    assert_eq!(shard.committed_offsets("alone").await.expect("it is read"), committed(7).into_iter().collect());
+    assert_eq!(shard.describe_group("gone").await, Err(GroupError::NotFound));
+    let status = shard.describe_group("readers").await.expect("it is there");
+    assert_eq!((status.state, &*status.protocol, status.members.len()), ("Stable", "range", 1));
+    assert_eq!(status.members[0].assignment, b"all");
+    let said = member(&status.members[0].member, 1);
+    assert_eq!(shard.heartbeat("readers", &said).await, Ok(()), "it goes on as if nothing had been");
+    let log = partition(&shard, GROUPS_TOPIC, partition_of("readers", PARTITIONS));
+    assert!(shard.describe(log).expect("it is there").first > Offset(0), "it is kept short");
+    let foreign = shard.append(log, &batch(&[b"x"], 1), &Session::new(1), 1);
+    assert_eq!(foreign, Err(AppendError::Internal), "clients write to it through their groups");
 }
 
 async fn read_what_came_last(shard: Shard) {

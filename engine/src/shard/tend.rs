@@ -60,6 +60,7 @@ impl Shard {
     }
 
     async fn apply_retention(&self) {
+        self.forget_expired_producers();
         let handles = self.0.partitions.borrow().handles();
         for (index, handle) in handles.into_iter().enumerate() {
             if index % PARTITIONS_A_TURN == 0 {

@@ -59,6 +59,24 @@ apis! {
     ListOffsets = 2 1..=8 flexible 6,
     /// Who serves which partition at which address.
     Metadata = 3 0..=12 flexible 9,
+    /// Keeps how far a group has come.
+    OffsetCommit = 8 2..=9 flexible 8,
+    /// How far a group has come.
+    OffsetFetch = 9 1..=9 flexible 6,
+    /// Who coordinates a group.
+    FindCoordinator = 10 0..=4 flexible 3,
+    /// Makes a member of a group.
+    JoinGroup = 11 0..=9 flexible 6,
+    /// A member of a group is alive.
+    Heartbeat = 12 0..=4 flexible 4,
+    /// Takes members out of a group.
+    LeaveGroup = 13 0..=5 flexible 4,
+    /// What a member of a group is to read.
+    SyncGroup = 14 0..=5 flexible 4,
+    /// Groups, with their members.
+    DescribeGroups = 15 0..=5 flexible 5,
+    /// The groups that there are.
+    ListGroups = 16 0..=4 flexible 3,
     /// Which requests are served.
     ApiVersions = 18 0..=3 flexible 3,
     /// Creates topics.
@@ -67,6 +85,8 @@ apis! {
     DeleteTopics = 20 1..=6 flexible 4,
     /// Moves first offsets forward.
     DeleteRecords = 21 0..=2 flexible 2,
+    /// Numbers by which a producer's batches are recognised when they come again.
+    InitProducerId = 22 0..=4 flexible 2,
     /// Where the records of a leader's time end.
     OffsetForLeaderEpoch = 23 2..=4 flexible 4,
     /// Settings in force.
@@ -77,10 +97,16 @@ apis! {
     DescribeLogDirs = 35 1..=4 flexible 2,
     /// Adds partitions to topics.
     CreatePartitions = 37 0..=3 flexible 2,
+    /// Forgets groups.
+    DeleteGroups = 42 0..=2 flexible 2,
     /// Changes single settings of topics.
     IncrementalAlterConfigs = 44 0..=1 flexible 1,
+    /// Forgets how far a group has come.
+    OffsetDelete = 47 0..=0 flexible 1,
     /// The brokers.
     DescribeCluster = 60 0..=1 flexible 0,
+    /// Who numbers batches of a partition.
+    DescribeProducers = 61 0..=0 flexible 0,
 }
 
 impl Api {

@@ -29,12 +29,30 @@ error_codes! {
     RequestTimedOut = 7,
     /// A batch is over the topic's `max.message.bytes`.
     MessageTooLarge = 10,
+    /// The text that is to be kept with an offset is too long.
+    OffsetMetadataTooLarge = 12,
+    /// The coordinator cannot do it now: try again.
+    CoordinatorNotAvailable = 15,
+    /// Another broker coordinates the group: find it.
+    NotCoordinator = 16,
     /// The topic's name breaks the rules.
     InvalidTopic = 17,
     /// The records were not appended, and may be sent again: a bound was reached, or the disk is full.
     NotEnoughReplicas = 19,
     /// An `acks` that there is not.
     InvalidRequiredAcks = 21,
+    /// The generation is over.
+    IllegalGeneration = 22,
+    /// The members have no such protocol in common.
+    InconsistentGroupProtocol = 23,
+    /// A group needs a name.
+    InvalidGroupId = 24,
+    /// The group has no such member: join as a new one.
+    UnknownMemberId = 25,
+    /// A session's time is outside what is allowed.
+    InvalidSessionTimeout = 26,
+    /// The group's members are joining: join again.
+    RebalanceInProgress = 27,
     /// The version is not served.
     UnsupportedVersion = 35,
     /// There is a topic of this name.
@@ -53,12 +71,30 @@ error_codes! {
     InvalidRequest = 42,
     /// Message sets of old versions are not taken.
     UnsupportedForMessageFormat = 43,
+    /// Batches before this one of the same producer are missing, or it is too old to be recognised.
+    OutOfOrderSequenceNumber = 45,
+    /// The producer has begun another epoch since.
+    InvalidProducerEpoch = 47,
+    /// There are no transactions.
+    TransactionalIdAuthorizationFailed = 53,
     /// The disk failed, or a partition is damaged.
     KafkaStorageError = 56,
+    /// The group has members.
+    NonEmptyGroup = 68,
+    /// There is no such group.
+    GroupIdNotFound = 69,
     /// The session is not known here: none is.
     FetchSessionIdNotFound = 70,
     /// It cannot be read now: try again.
     OffsetNotAvailable = 78,
+    /// Join again with the member id that is told.
+    MemberIdRequired = 79,
+    /// The group has as many members as it may.
+    GroupMaxSizeReached = 81,
+    /// Another member has taken the instance's place.
+    FencedInstanceId = 82,
+    /// The group reads the topic.
+    GroupSubscribedToTopic = 86,
     /// A batch does not hold what its header says.
     InvalidRecord = 87,
     /// There is no topic with this id.

@@ -24,6 +24,7 @@ pub use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTo
 pub use kafka_protocol::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
+pub use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
 pub use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 pub use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -33,15 +34,39 @@ pub use kafka_protocol::messages::{
     AlterConfigsRequest, AlterConfigsResponse, BrokerId, CreatePartitionsRequest, CreatePartitionsResponse,
     CreateTopicsRequest, CreateTopicsResponse, DeleteRecordsRequest, DeleteRecordsResponse, DeleteTopicsRequest,
     DeleteTopicsResponse, DescribeClusterRequest, DescribeClusterResponse, DescribeConfigsRequest,
-    DescribeConfigsResponse, DescribeLogDirsRequest, DescribeLogDirsResponse, IncrementalAlterConfigsRequest,
-    IncrementalAlterConfigsResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
-    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, TopicName,
+    DescribeConfigsResponse, DescribeLogDirsRequest, DescribeLogDirsResponse, DescribeProducersRequest,
+    DescribeProducersResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, InitProducerIdRequest,
+    InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
+    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, ProducerId, TopicName,
 };
 pub use kafka_protocol::messages::{
     alter_configs_response::AlterConfigsResourceResponse as AlteredConfigs,
     incremental_alter_configs_response::AlterConfigsResourceResponse as IncrementallyAlteredConfigs,
 };
 pub use kafka_protocol::protocol::{Encodable, StrBytes};
+
+pub use bytes::Bytes;
+pub use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
+pub use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+pub use kafka_protocol::messages::find_coordinator_response::Coordinator;
+pub use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+pub use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
+pub use kafka_protocol::messages::leave_group_response::MemberResponse;
+pub use kafka_protocol::messages::list_groups_response::ListedGroup;
+pub use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
+pub use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+pub use kafka_protocol::messages::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
+pub use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
+};
+pub use kafka_protocol::messages::{
+    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse, FindCoordinatorRequest,
+    FindCoordinatorResponse, GroupId, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse,
+    LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, OffsetCommitRequest,
+    OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse,
+    SyncGroupRequest, SyncGroupResponse,
+};
 
 /// A request that is taken so.
 pub trait Message: Decodable {
@@ -143,9 +168,113 @@ impl Message for IncrementalAlterConfigsRequest {
     ]);
 }
 
+impl Message for InitProducerIdRequest {
+    const API: Api = Api::InitProducerId;
+    const SHAPE: Shape = Shape(&[Field::TEXT, Field::I32, Field::I64.from(3), Field::I16.from(3)]);
+}
+
+impl Message for DescribeProducersRequest {
+    const API: Api = Api::DescribeProducers;
+    const SHAPE: Shape = Shape(&[Field::array(&[Field::TEXT, Field::values(&Field::I32)])]);
+}
+
 impl Message for DescribeClusterRequest {
     const API: Api = Api::DescribeCluster;
     const SHAPE: Shape = Shape(&[Field::BOOL, Field::I8.from(1)]);
+}
+
+impl Message for FindCoordinatorRequest {
+    const API: Api = Api::FindCoordinator;
+    const SHAPE: Shape = Shape(&[Field::TEXT.to(3), Field::I8.from(1), Field::values(&Field::TEXT).from(4)]);
+}
+
+impl Message for JoinGroupRequest {
+    const API: Api = Api::JoinGroup;
+    const SHAPE: Shape = Shape(&[
+        Field::TEXT,
+        Field::I32,
+        Field::I32.from(1),
+        Field::TEXT,
+        Field::TEXT.from(5),
+        Field::TEXT,
+        Field::array(&[Field::TEXT, Field::BYTES]),
+        Field::TEXT.from(8),
+    ]);
+}
+
+impl Message for SyncGroupRequest {
+    const API: Api = Api::SyncGroup;
+    const SHAPE: Shape = Shape(&[
+        Field::TEXT,
+        Field::I32,
+        Field::TEXT,
+        Field::TEXT.from(3),
+        Field::TEXT.from(5),
+        Field::TEXT.from(5),
+        Field::array(&[Field::TEXT, Field::BYTES]),
+    ]);
+}
+
+impl Message for HeartbeatRequest {
+    const API: Api = Api::Heartbeat;
+    const SHAPE: Shape = Shape(&[Field::TEXT, Field::I32, Field::TEXT, Field::TEXT.from(3)]);
+}
+
+impl Message for LeaveGroupRequest {
+    const API: Api = Api::LeaveGroup;
+    const SHAPE: Shape = Shape(&[
+        Field::TEXT,
+        Field::TEXT.to(2),
+        Field::array(&[Field::TEXT, Field::TEXT, Field::TEXT.from(5)]).from(3),
+    ]);
+}
+
+impl Message for DescribeGroupsRequest {
+    const API: Api = Api::DescribeGroups;
+    const SHAPE: Shape = Shape(&[Field::values(&Field::TEXT), Field::BOOL.from(3)]);
+}
+
+impl Message for ListGroupsRequest {
+    const API: Api = Api::ListGroups;
+    const SHAPE: Shape = Shape(&[Field::values(&Field::TEXT).from(4)]);
+}
+
+impl Message for DeleteGroupsRequest {
+    const API: Api = Api::DeleteGroups;
+    const SHAPE: Shape = Shape(&[Field::values(&Field::TEXT)]);
+}
+
+impl Message for OffsetCommitRequest {
+    const API: Api = Api::OffsetCommit;
+    const SHAPE: Shape = Shape(&[
+        Field::TEXT,
+        Field::I32,
+        Field::TEXT,
+        Field::TEXT.from(7),
+        Field::I64.to(4),
+        Field::array(&[Field::TEXT, Field::array(&[Field::I32, Field::I64, Field::I32.from(6), Field::TEXT])]),
+    ]);
+}
+
+impl Message for OffsetFetchRequest {
+    const API: Api = Api::OffsetFetch;
+    const SHAPE: Shape = Shape(&[
+        Field::TEXT.to(7),
+        Field::array(&[Field::TEXT, Field::values(&Field::I32)]).to(7),
+        Field::array(&[
+            Field::TEXT,
+            Field::TEXT.from(9),
+            Field::I32.from(9),
+            Field::array(&[Field::TEXT, Field::values(&Field::I32)]),
+        ])
+        .from(8),
+        Field::BOOL.from(7),
+    ]);
+}
+
+impl Message for OffsetDeleteRequest {
+    const API: Api = Api::OffsetDelete;
+    const SHAPE: Shape = Shape(&[Field::TEXT, Field::array(&[Field::TEXT, Field::array(&[Field::I32])])]);
 }
 
 /// The request in a frame.
@@ -157,6 +286,11 @@ pub fn parse<M: Message>(request: &Request<'_>) -> Result<M, Malformed> {
     let mut rest = request.body;
     let message = M::decode(&mut rest, request.version).map_err(|_| Malformed::Refused)?;
     if rest.is_empty() { Ok(message) } else { Err(Malformed::Trailing(rest.len())) }
+}
+
+/// A producer's id as messages have it.
+pub fn producer_id(id: i64) -> ProducerId {
+    ProducerId(id)
 }
 
 /// The whole frame of a response; `None` if it does not fit the version, which is the server's mistake.
@@ -173,12 +307,14 @@ pub fn respond(api: Api, version: i16, correlation: i32, response: &impl Encodab
 mod tests {
     use super::*;
     use crate::testing::{cut_short, framed};
+    use kafka_protocol::messages;
     use kafka_protocol::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig};
     use kafka_protocol::messages::create_partitions_request::CreatePartitionsAssignment;
     use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopicConfig};
     use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
     use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
     use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
+    use kafka_protocol::messages::describe_producers_request::TopicRequest;
     use kafka_protocol::messages::incremental_alter_configs_request as incremental;
     use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
     use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -279,6 +415,116 @@ mod tests {
         if version >= 1 { request.with_endpoint_type(1) } else { request }
     }
 
+    fn init_producer(version: i16) -> InitProducerIdRequest {
+        let request = InitProducerIdRequest::default().with_transaction_timeout_ms(5);
+        let request = request.with_transactional_id(Some(messages::TransactionalId(text("t"))));
+        if version >= 3 { request.with_producer_id(ProducerId(9)).with_producer_epoch(2) } else { request }
+    }
+
+    fn producers(_: i16) -> DescribeProducersRequest {
+        let topic = TopicRequest::default().with_name(name("clicks")).with_partition_indexes(vec![0, 3]);
+        DescribeProducersRequest::default().with_topics(vec![topic])
+    }
+
+    fn group() -> GroupId {
+        GroupId(text("readers"))
+    }
+
+    fn find_coordinator(version: i16) -> FindCoordinatorRequest {
+        let request = FindCoordinatorRequest::default();
+        match version {
+            ..=3 => request.with_key(text("readers")),
+            _ => request.with_coordinator_keys(vec![text("a"), text("b")]),
+        }
+    }
+
+    fn join_group(version: i16) -> JoinGroupRequest {
+        let protocol = JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(vec![1, 2].into());
+        let request = JoinGroupRequest::default()
+            .with_group_id(group())
+            .with_session_timeout_ms(5)
+            .with_member_id(text("m"))
+            .with_protocol_type(text("consumer"))
+            .with_protocols(vec![protocol.clone(), protocol]);
+        let request = if version >= 1 { request.with_rebalance_timeout_ms(6) } else { request };
+        let request = if version >= 5 { request.with_group_instance_id(Some(text("i"))) } else { request };
+        if version >= 8 { request.with_reason(Some(text("why"))) } else { request }
+    }
+
+    fn sync_group(version: i16) -> SyncGroupRequest {
+        let assignment = messages::sync_group_request::SyncGroupRequestAssignment::default();
+        let assignment = assignment.with_member_id(text("m")).with_assignment(vec![3].into());
+        let request = SyncGroupRequest::default().with_group_id(group()).with_generation_id(4);
+        let request = request.with_member_id(text("m")).with_assignments(vec![assignment]);
+        let request = if version >= 3 { request.with_group_instance_id(Some(text("i"))) } else { request };
+        match version >= 5 {
+            true => request.with_protocol_type(Some(text("consumer"))).with_protocol_name(Some(text("range"))),
+            false => request,
+        }
+    }
+
+    fn heartbeat(version: i16) -> HeartbeatRequest {
+        let request = HeartbeatRequest::default().with_group_id(group()).with_generation_id(4);
+        if version >= 3 { request.with_group_instance_id(Some(text("i"))) } else { request }
+    }
+
+    fn leave_group(version: i16) -> LeaveGroupRequest {
+        let request = LeaveGroupRequest::default().with_group_id(group());
+        let member = messages::leave_group_request::MemberIdentity::default().with_member_id(text("m"));
+        match version {
+            ..=2 => request.with_member_id(text("m")),
+            5.. => request.with_members(vec![member.clone().with_reason(Some(text("why"))), member]),
+            _ => request.with_members(vec![member]),
+        }
+    }
+
+    fn describe_groups(version: i16) -> DescribeGroupsRequest {
+        let request = DescribeGroupsRequest::default().with_groups(vec![group(), group()]);
+        if version >= 3 { request.with_include_authorized_operations(true) } else { request }
+    }
+
+    fn list_groups(version: i16) -> ListGroupsRequest {
+        let request = ListGroupsRequest::default();
+        if version >= 4 { request.with_states_filter(vec![text("Stable")]) } else { request }
+    }
+
+    fn delete_groups(_: i16) -> DeleteGroupsRequest {
+        DeleteGroupsRequest::default().with_groups_names(vec![group()])
+    }
+
+    fn offset_commit(version: i16) -> OffsetCommitRequest {
+        let partition = OffsetCommitRequestPartition::default().with_partition_index(3).with_committed_offset(9);
+        let partition = partition.with_committed_metadata(Some(text("half")));
+        let partition = if version >= 6 { partition.with_committed_leader_epoch(2) } else { partition };
+        let topic = messages::offset_commit_request::OffsetCommitRequestTopic::default()
+            .with_name(name("clicks"))
+            .with_partitions(vec![partition.clone(), partition]);
+        let request = OffsetCommitRequest::default().with_group_id(group()).with_topics(vec![topic]);
+        let request = if version <= 4 { request.with_retention_time_ms(7) } else { request };
+        if version >= 7 { request.with_group_instance_id(Some(text("i"))) } else { request }
+    }
+
+    fn offset_fetch(version: i16) -> OffsetFetchRequest {
+        use messages::offset_fetch_request::*;
+        let request = OffsetFetchRequest::default();
+        let request = if version >= 7 { request.with_require_stable(true) } else { request };
+        if version < 8 {
+            let topic = OffsetFetchRequestTopic::default().with_name(name("clicks")).with_partition_indexes(vec![1, 2]);
+            return request.with_group_id(group()).with_topics(Some(vec![topic]));
+        }
+        let topic = OffsetFetchRequestTopics::default().with_name(name("clicks")).with_partition_indexes(vec![1, 2]);
+        let one = OffsetFetchRequestGroup::default().with_group_id(group()).with_topics(Some(vec![topic]));
+        let one = if version >= 9 { one.with_member_id(Some(text("m"))).with_member_epoch(5) } else { one };
+        request.with_groups(vec![one])
+    }
+
+    fn offset_delete(_: i16) -> OffsetDeleteRequest {
+        let partition = messages::offset_delete_request::OffsetDeleteRequestPartition::default();
+        let topic = messages::offset_delete_request::OffsetDeleteRequestTopic::default().with_name(name("clicks"));
+        let topic = topic.with_partitions(vec![partition.with_partition_index(3)]);
+        OffsetDeleteRequest::default().with_group_id(group()).with_topics(vec![topic])
+    }
+
     /// What others write in any version is read, cut anywhere it is refused, and whatever a byte is changed to, nothing panics.
     fn holds<M: Message + Encodable + PartialEq + Debug>(of: impl Fn(i16) -> M) {
         let versions = M::API.versions();
@@ -316,6 +562,19 @@ mod tests {
         holds(log_dirs);
         holds(more_partitions);
         holds(cluster);
+        holds(init_producer);
+        holds(producers);
+        holds(find_coordinator);
+        holds(join_group);
+        holds(sync_group);
+        holds(heartbeat);
+        holds(leave_group);
+        holds(describe_groups);
+        holds(list_groups);
+        holds(delete_groups);
+        holds(offset_commit);
+        holds(offset_fetch);
+        holds(offset_delete);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub(crate) struct Field {
 enum Kind {
     Fixed(usize),
     Text,
+    Bytes,
     /// Of structures, which have tagged fields of their own.
     Structures(&'static [Field]),
     /// Of single fields.
@@ -29,6 +30,7 @@ impl Field {
     pub(crate) const I64: Field = Field::always(Kind::Fixed(8));
     pub(crate) const UUID: Field = Field::always(Kind::Fixed(16));
     pub(crate) const TEXT: Field = Field::always(Kind::Text);
+    pub(crate) const BYTES: Field = Field::always(Kind::Bytes);
 
     const fn always(kind: Kind) -> Field {
         Field { kind, from: 0, to: i16::MAX }
@@ -61,6 +63,7 @@ impl Field {
         match self.kind {
             Kind::Fixed(bytes) => reader.take(bytes).map(drop),
             Kind::Text => reader.nullable_text().map(drop),
+            Kind::Bytes => reader.bytes().map(drop),
             Kind::Structures(fields) => {
                 for _ in 0..reader.count()?.unwrap_or(0) {
                     walk_structure(fields, version, reader)?;

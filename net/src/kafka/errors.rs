@@ -6,7 +6,9 @@
 
 use corelog_batch::BatchError;
 use corelog_engine::error::{AppendError, ReadError};
+use corelog_engine::group::GroupError;
 use corelog_engine::metadata::MetadataError;
+use corelog_engine::producer::SequenceError;
 use corelog_engine::shard::CommandError;
 use corelog_kafka::ErrorCode;
 
@@ -14,7 +16,12 @@ pub(super) fn of_append(error: &AppendError) -> ErrorCode {
     match error {
         AppendError::Invalid(batch) => of_batch(batch),
         AppendError::TooLarge { .. } => ErrorCode::MessageTooLarge,
-        AppendError::Busy | AppendError::StorageFull | AppendError::Reopening => ErrorCode::NotEnoughReplicas,
+        AppendError::Busy | AppendError::StorageFull | AppendError::Reopening | AppendError::Producers => {
+            ErrorCode::NotEnoughReplicas
+        }
+        AppendError::Sequence(SequenceError::OutOfOrder { .. }) => ErrorCode::OutOfOrderSequenceNumber,
+        AppendError::Sequence(SequenceError::OldEpoch { .. }) => ErrorCode::InvalidProducerEpoch,
+        AppendError::Internal => ErrorCode::InvalidTopic,
         AppendError::Fenced(_) => ErrorCode::KafkaStorageError,
         AppendError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
         AppendError::OutcomeUnknown => ErrorCode::RequestTimedOut,
@@ -43,13 +50,44 @@ pub(super) fn of_read(error: &ReadError) -> ErrorCode {
 
 pub(super) fn of_metadata(error: &MetadataError) -> ErrorCode {
     match error {
-        MetadataError::Name(_) | MetadataError::Collides { .. } => ErrorCode::InvalidTopic,
+        MetadataError::Name(_) | MetadataError::Collides { .. } | MetadataError::Internal { .. } => {
+            ErrorCode::InvalidTopic
+        }
         MetadataError::Setting(_) => ErrorCode::InvalidConfig,
         MetadataError::Exists { .. } => ErrorCode::TopicAlreadyExists,
         MetadataError::Unknown { .. } => ErrorCode::UnknownTopicOrPartition,
         MetadataError::PartitionCount { .. } | MetadataError::NodeFull { .. } | MetadataError::NotMore { .. } => {
             ErrorCode::InvalidPartitions
         }
+    }
+}
+
+pub(super) fn of_group(error: GroupError) -> ErrorCode {
+    match error {
+        GroupError::InvalidId => ErrorCode::InvalidGroupId,
+        GroupError::NotFound => ErrorCode::GroupIdNotFound,
+        GroupError::NotEmpty => ErrorCode::NonEmptyGroup,
+        GroupError::Subscribed => ErrorCode::GroupSubscribedToTopic,
+        GroupError::UnknownMember => ErrorCode::UnknownMemberId,
+        GroupError::MemberIdRequired => ErrorCode::MemberIdRequired,
+        GroupError::FencedInstance => ErrorCode::FencedInstanceId,
+        GroupError::IllegalGeneration => ErrorCode::IllegalGeneration,
+        GroupError::InconsistentProtocol => ErrorCode::InconsistentGroupProtocol,
+        GroupError::Rebalancing => ErrorCode::RebalanceInProgress,
+        GroupError::InvalidSession => ErrorCode::InvalidSessionTimeout,
+        GroupError::Full => ErrorCode::GroupMaxSizeReached,
+        GroupError::MetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+        GroupError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
+        GroupError::NotCoordinator => ErrorCode::NotCoordinator,
+        GroupError::Unavailable => ErrorCode::CoordinatorNotAvailable,
+    }
+}
+
+/// Why the topic of groups was not made. What can pass is tried again by every client.
+pub(super) fn of_groups_command(error: &CommandError) -> ErrorCode {
+    match error {
+        CommandError::Refused(error) => of_metadata(error),
+        CommandError::Log(_) | CommandError::Busy => ErrorCode::CoordinatorNotAvailable,
     }
 }
 

@@ -83,5 +83,6 @@ fn described(shard: &Shard, topic: &TopicInfo) -> MetadataResponseTopic {
         .with_error_code(ErrorCode::None.code())
         .with_name(Some(TopicName(StrBytes::from_string(topic.name.to_string()))))
         .with_topic_id(topic.id.0)
+        .with_is_internal(topic.is_internal())
         .with_partitions((0..topic.partitions).map(partition).collect())
 }

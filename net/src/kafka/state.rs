@@ -7,10 +7,15 @@ use super::delete_records::delete_records;
 use super::delete_topics::delete_topics;
 use super::dialect::{Connection, Shared};
 use super::fetch::{Fetch, Reader};
+use super::find_coordinator::find_coordinator;
+use super::groups::{delete_groups, describe_groups, list_groups};
 use super::leader_epochs::offset_for_leader_epoch;
 use super::list_offsets::list_offsets;
 use super::log_dirs::describe_log_dirs;
+use super::membership::{Caller, heartbeat, join_group, leave_group, sync_group};
+use super::offsets::{offset_commit, offset_delete, offset_fetch};
 use super::produce::InFlight;
+use super::producers::{describe_producers, init_producer_id};
 use super::topics::Topics;
 use crate::transport::{Dialect, Flow, Key, NoMemory, Outbox, Slots, Unreadable};
 use corelog_engine::error::AppendError;
@@ -133,6 +138,28 @@ impl State {
             Api::CreateTopics => self.answer_later(connection, request, create_topics),
             Api::DeleteTopics => self.answer_later(connection, request, delete_topics),
             Api::DeleteRecords => self.answer_later(connection, request, delete_records),
+            Api::OffsetCommit => self.answer_later(connection, request, offset_commit),
+            Api::OffsetFetch => self.answer_later(connection, request, offset_fetch),
+            Api::OffsetDelete => self.answer_later(connection, request, offset_delete),
+            Api::FindCoordinator => {
+                let shared = connection.shared.clone();
+                self.answer_later(connection, request, |_, message, version| find_coordinator(shared, message, version))
+            }
+            Api::JoinGroup => {
+                let client_id = request.client_id.unwrap_or_default().to_owned();
+                let caller = Caller { client_id, host: format!("/{}", connection.peer().ip()) };
+                self.answer_later(connection, request, |shard, message, version| {
+                    join_group(shard, caller, message, version)
+                })
+            }
+            Api::SyncGroup => self.answer_later(connection, request, sync_group),
+            Api::Heartbeat => self.answer_later(connection, request, heartbeat),
+            Api::LeaveGroup => self.answer_later(connection, request, leave_group),
+            Api::DescribeGroups => self.answer_later(connection, request, describe_groups),
+            Api::ListGroups => self.answer_later(connection, request, list_groups),
+            Api::DeleteGroups => self.answer_later(connection, request, delete_groups),
+            Api::InitProducerId => self.answer_later(connection, request, init_producer_id),
+            Api::DescribeProducers => self.answer_later(connection, request, describe_producers),
             Api::OffsetForLeaderEpoch => self.answer_later(connection, request, offset_for_leader_epoch),
             Api::DescribeConfigs => self.answer_later(connection, request, describe_configs),
             Api::AlterConfigs => self.answer_later(connection, request, alter_configs),

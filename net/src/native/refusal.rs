@@ -3,6 +3,7 @@
 use corelog_batch::BatchError;
 use corelog_engine::error::{AppendError, ReadError};
 use corelog_engine::metadata::{MetadataError, NameError};
+use corelog_engine::producer::SequenceError;
 use corelog_engine::shard::CommandError;
 use corelog_wire::{DecodeError, Detail, Failure, FrameError, Status, Text};
 use std::borrow::Cow;
@@ -68,6 +69,12 @@ impl From<AppendError> for Refusal {
             }
             AppendError::Fenced(_) => Refusal::told(Status::Fenced, &error),
             AppendError::UnknownPartition => Refusal::unknown_handle(),
+            AppendError::Internal => Refusal::told(Status::InvalidRequest, &error),
+            AppendError::Sequence(SequenceError::OutOfOrder { .. }) => {
+                Refusal::told(Status::OutOfOrderSequence, &error)
+            }
+            AppendError::Sequence(SequenceError::OldEpoch { .. }) => Refusal::told(Status::OldProducerEpoch, &error),
+            AppendError::Producers => Refusal::busy("the shard remembers as many producers as it may"),
             AppendError::OutcomeUnknown => Refusal::told(Status::OutcomeUnknown, &error),
         }
     }
@@ -92,6 +99,7 @@ impl From<MetadataError> for Refusal {
     fn from(error: MetadataError) -> Refusal {
         let status = match &error {
             MetadataError::Name(_) | MetadataError::Collides { .. } => Status::InvalidTopicName,
+            MetadataError::Internal { .. } => Status::InvalidRequest,
             MetadataError::Setting(_) => Status::InvalidConfig,
             MetadataError::Exists { .. } => Status::TopicExists,
             MetadataError::Unknown { .. } => Status::UnknownTopic,

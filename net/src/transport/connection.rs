@@ -57,6 +57,11 @@ struct Times {
 }
 
 impl<D: Dialect> Connection<D> {
+    /// Where the client is.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
     pub(crate) fn new(shared: &Rc<Shared<D>>, stream: Stream, peer: SocketAddr) -> Rc<Self> {
         let now = shared.shard.reactor().now();
         let times = Times {

@@ -4,10 +4,12 @@
 
 mod configs;
 mod fetch;
+mod groups;
 #[allow(dead_code, reason = "a part of it is the native protocol's")]
 #[path = "../native/harness.rs"]
 mod harness;
 mod hostile;
 mod produce;
+mod producers;
 mod topics;
 mod wire;

@@ -5,7 +5,7 @@ use corelog_engine::metadata::Bounds;
 use corelog_engine::model::ShardId;
 use corelog_engine::reactor::sim::{World, WorldOptions};
 use corelog_engine::reactor::{Chunk, Outgoing, Reactor, Stream, mesh};
-use corelog_engine::shard::{Envelope, FetchPath, Shard, ShardConfig};
+use corelog_engine::shard::{Envelope, FetchPath, GroupSettings, Shard, ShardConfig};
 use corelog_net::admin::{self, Admin};
 use corelog_net::kafka;
 use corelog_net::limits::Limits;
@@ -61,6 +61,8 @@ pub fn config() -> ShardConfig {
         files_max: 16,
         checkpoint_interval: Duration::from_millis(200),
         retention_interval: Duration::from_secs(1),
+        producer_expiration: Duration::from_secs(3600),
+        groups: GroupSettings::default(),
         disk_reserve_bytes: 1 << 20,
         bounds: Bounds::default(),
     }

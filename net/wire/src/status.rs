@@ -117,6 +117,8 @@ statuses! {
     CorruptBatch = 230 "corrupt_batch", No, Client, "A batch does not match its checksum; nothing of the request was appended.";
     InvalidBatch = 231 "invalid_batch", No, Client, "A batch breaks the format or is of a kind a client may not write; nothing of the request was appended.";
     BatchTooLarge = 232 "batch_too_large", No, Caller, "A batch is over the topic's limit, which is carried; nothing of the request was appended.";
+    OutOfOrderSequence = 233 "out_of_order_sequence", No, Client, "The batch's number does not continue what its producer sent, and is none of its newest; nothing was appended.";
+    OldProducerEpoch = 234 "old_producer_epoch", No, Caller, "The batch's producer has begun another epoch since; nothing was appended.";
 
     Busy = 300 "busy", Yes, Nobody, "A bound of the server is reached; nothing was done.";
     StorageFull = 301 "storage_full", Yes, Operator, "The disk is full up to its reserve; reads and deletes go on; nothing was appended.";

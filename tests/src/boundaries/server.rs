@@ -6,7 +6,7 @@ use corelog_engine::metadata::Bounds;
 use corelog_engine::model::ShardId;
 use corelog_engine::reactor::ring::{Boundary, Options as RingOptions, end_at, handed_over};
 use corelog_engine::reactor::{Reactor, mesh, run_ring};
-use corelog_engine::shard::{Envelope, FetchPath, Shard, ShardConfig};
+use corelog_engine::shard::{Envelope, FetchPath, GroupSettings, Shard, ShardConfig};
 use corelog_net::limits::Limits;
 use corelog_net::native::{Options, serve as serve_native};
 use corelog_net::transport::{Common, Ports};
@@ -44,6 +44,8 @@ fn config(data_dir: &Path) -> ShardConfig {
         files_max: 64,
         checkpoint_interval: LIFE_MAX,
         retention_interval: Duration::from_millis(50),
+        producer_expiration: Duration::from_secs(3600),
+        groups: GroupSettings::default(),
         disk_reserve_bytes: 1 << 20,
         bounds: Bounds::default(),
     }

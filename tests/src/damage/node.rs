@@ -7,7 +7,7 @@ use corelog_engine::model::{Offset, PartitionIndex, ShardId, Timestamp};
 use corelog_engine::reactor::sim::{CrashKind, NodeId, World, WorldOptions};
 use corelog_engine::reactor::{Outgoing, mesh};
 use corelog_engine::shard::{
-    Cursor, Envelope, FetchPath, OffsetQuery, PartitionHandle, PartitionStatus, Read, Shard, ShardConfig,
+    Cursor, Envelope, FetchPath, GroupSettings, OffsetQuery, PartitionHandle, PartitionStatus, Read, Shard, ShardConfig,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -44,6 +44,8 @@ fn config() -> ShardConfig {
         files_max: 8,
         checkpoint_interval: Duration::from_secs(10),
         retention_interval: Duration::from_millis(500),
+        producer_expiration: Duration::from_secs(3600),
+        groups: GroupSettings::default(),
         disk_reserve_bytes: 1 << 20,
         bounds: Bounds::default(),
     }

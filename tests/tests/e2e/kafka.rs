@@ -116,6 +116,37 @@ fn each_protocol_reads_what_the_other_wrote_and_a_kill_loses_nothing() {
     node.stop();
 }
 
+/// What a member of a group reads until it has so many records, or is at the end; it commits how far it came.
+fn read_in_group(address: SocketAddr, topic: &str, more: &[&str]) -> Vec<String> {
+    let arguments = [&["-G", "readers", "-q", "-X", "auto.offset.reset=earliest"][..], more, &[topic]].concat();
+    kcat(address, &arguments, "").lines().map(str::to_owned).collect()
+}
+
+/// A numbered producer, and a group that goes on where it was after kill -9, each record read once.
+#[test]
+fn a_group_goes_on_where_it_was() {
+    if !has_kcat() {
+        return;
+    }
+    let (mut node, address) = start();
+    create_topic(&node, "t", 4);
+    let lines: String = (0..RECORDS).map(|number| format!("{number}\n")).collect();
+    kcat(address, &["-P", "-t", "t", "-X", "enable.idempotence=true"], &lines);
+    let mut read = read_in_group(address, "t", &["-c", "200"]);
+    assert_eq!(read.len(), 200);
+    node.kill();
+    node.restart(SHARDS);
+    read.extend(read_in_group(address, "t", &["-e"]));
+    let mut numbers: Vec<usize> = read.iter().map(|line| line.parse().expect("a number")).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..RECORDS).collect::<Vec<_>>());
+    node.kill();
+    // The group moves with its partition.
+    node.restart(1);
+    assert_eq!(read_in_group(address, "t", &["-e"]), Vec::<String>::new());
+    node.stop();
+}
+
 #[test]
 fn a_consumer_at_the_end_gets_what_comes() {
     if !has_kcat() {

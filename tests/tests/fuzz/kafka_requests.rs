@@ -7,8 +7,13 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableT
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Encodable, StrBytes};
@@ -38,6 +43,19 @@ fn request(api: Api, version: i16) -> Option<Vec<u8>> {
         Api::CreateTopics => framed(api, version, &create_topics()),
         Api::DeleteTopics => framed(api, version, &DeleteTopicsRequest::default()),
         Api::DeleteRecords => framed(api, version, &delete_records()),
+        Api::OffsetCommit => framed(api, version, &offset_commit()),
+        Api::OffsetFetch => framed(api, version, &offset_fetch(version)),
+        Api::FindCoordinator => framed(api, version, &FindCoordinatorRequest::default()),
+        Api::JoinGroup => framed(api, version, &join_group()),
+        Api::Heartbeat => framed(api, version, &HeartbeatRequest::default()),
+        Api::LeaveGroup => framed(api, version, &LeaveGroupRequest::default()),
+        Api::SyncGroup => framed(api, version, &SyncGroupRequest::default()),
+        Api::DescribeGroups => framed(api, version, &DescribeGroupsRequest::default()),
+        Api::ListGroups => framed(api, version, &ListGroupsRequest::default()),
+        Api::DeleteGroups => framed(api, version, &DeleteGroupsRequest::default()),
+        Api::OffsetDelete => framed(api, version, &OffsetDeleteRequest::default()),
+        Api::InitProducerId => framed(api, version, &InitProducerIdRequest::default()),
+        Api::DescribeProducers => framed(api, version, &DescribeProducersRequest::default()),
         Api::OffsetForLeaderEpoch => framed(api, version, &OffsetForLeaderEpochRequest::default()),
         Api::DescribeConfigs => framed(api, version, &describe_configs()),
         Api::AlterConfigs => framed(api, version, &AlterConfigsRequest::default()),
@@ -68,6 +86,29 @@ fn text(text: &'static str) -> StrBytes {
 
 fn clicks() -> TopicName {
     TopicName(text("clicks"))
+}
+
+fn join_group() -> JoinGroupRequest {
+    let protocol =
+        JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(Bytes::from_static(b"all"));
+    JoinGroupRequest::default().with_group_id(GroupId(text("readers"))).with_protocols(vec![protocol])
+}
+
+fn offset_commit() -> OffsetCommitRequest {
+    let partition = OffsetCommitRequestPartition::default().with_committed_offset(5);
+    let topic = OffsetCommitRequestTopic::default().with_name(clicks()).with_partitions(vec![partition]);
+    OffsetCommitRequest::default().with_group_id(GroupId(text("readers"))).with_topics(vec![topic])
+}
+
+fn offset_fetch(version: i16) -> OffsetFetchRequest {
+    if version < 8 {
+        let topic = OffsetFetchRequestTopic::default().with_name(clicks()).with_partition_indexes(vec![0, 3]);
+        return OffsetFetchRequest::default().with_group_id(GroupId(text("readers"))).with_topics(Some(vec![topic]));
+    }
+    let topic = OffsetFetchRequestTopics::default().with_name(clicks()).with_partition_indexes(vec![0, 3]);
+    let group =
+        OffsetFetchRequestGroup::default().with_group_id(GroupId(text("readers"))).with_topics(Some(vec![topic]));
+    OffsetFetchRequest::default().with_groups(vec![group])
 }
 
 fn produce() -> ProduceRequest {

@@ -81,7 +81,7 @@ impl Written {
 /// Four partitions are enough for records to meet.
 fn any_record() -> impl Strategy<Value = Record> {
     let shape = (0u32..4, 0i64..50, 0i64..50, 0i64..50, 0i32..5);
-    (shape, 0..7).prop_map(|((index, one, two, three, epoch), kind)| {
+    (shape, 0..8).prop_map(|((index, one, two, three, epoch), kind)| {
         let partition = partition(1, index);
         let epoch = LeaderEpoch(epoch);
         match kind {
@@ -91,6 +91,7 @@ fn any_record() -> impl Strategy<Value = Record> {
             3 => Record::Truncated { partition, to: Offset(one) },
             4 => Record::Gone { partition },
             5 => Record::Fenced { partition, from: Offset(one) },
+            6 => Record::Produced { partition, batch: produced(one % 4, 0, two as i32, two, three as u32 + 1) },
             _ => Record::Partition { partition, extent: extent(one, one + two, one + two + three) },
         }
     })
@@ -113,7 +114,8 @@ fn sayable(records: Vec<Record>, known: &mut BTreeMap<PartitionId, Offset>) -> V
             Record::Dropped { partition, .. }
             | Record::EpochStart { partition, .. }
             | Record::Truncated { partition, .. }
-            | Record::Fenced { partition, .. } => known.contains_key(&partition),
+            | Record::Fenced { partition, .. }
+            | Record::Produced { partition, .. } => known.contains_key(&partition),
             Record::JournalFrom(_) => true,
         };
         if fits {
@@ -411,4 +413,23 @@ fn files_are_written_as_they_always_were() {
     let epochs = BTreeMap::from([(LeaderEpoch(2), Offset(3))]);
     let state = PartitionState { epochs, fenced: Some(Offset(24)), ..PartitionState::new(extent(20, 20, 25)) };
     assert_eq!(replayed.state.partitions, BTreeMap::from([(one, state)]));
+}
+
+#[test]
+fn producers_are_written_as_they_always_were() {
+    let one = partition(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff, 7);
+    let mut written = Written::new(&header());
+    let batches = [produced(77, 3, i32::MAX, 3, 10), produced(1 << 40, 0, 0, 13, 1), produced(77, 3, 9, 14, 2)];
+    let of = |batch: &Produced| Record::Produced { partition: one, batch: *batch };
+    let begin = Record::Partition { partition: one, extent: extent(3, 20, 25) };
+    written.checkpoint(&[std::iter::once(begin).chain(batches.iter().map(of)).collect()], journal(50));
+    let stored = golden("checkpoint-producers-v1.bin", &written.bytes);
+    let replayed = replay(&stored).unwrap();
+    let windows = &replayed.state.partitions[&one].producers;
+    assert!(
+        windows[&ProducerId(77)]
+            .batches(ProducerId(77))
+            .eq([batches[0], batches[2]].map(|batch| Produced { at: batches[2].at, ..batch }))
+    );
+    assert!(windows[&ProducerId(1 << 40)].batches(ProducerId(1 << 40)).eq([batches[1]]));
 }

@@ -18,6 +18,7 @@ use super::segment::{ANY_EPOCH, BatchRef};
 use super::{BLOCK, round_up};
 use crate::data_dir::{NODE, NodeFile};
 use crate::model::Offset;
+use crate::producer::Produced;
 use corelog_batch::BatchView;
 use files::{Content, JournalFile, SegmentFile};
 use std::fs;
@@ -423,7 +424,13 @@ fn show_entry<'a>(
             .hex("previous", header.previous.0)
             .hex("checksum", head.checksum.0),
     )?;
-    sections.map(|section| section_line(&section)).try_for_each(show)
+    for section in sections {
+        show(section_line(&section))?;
+        if let Section::Produced(section) = section {
+            section.batches().map(|batch| produced_line(Line::new(3, "produced"), &batch)).try_for_each(&mut *show)?;
+        }
+    }
+    Ok(())
 }
 
 fn section_line(section: &Section<'_>) -> Line {
@@ -457,7 +464,19 @@ fn section_line(section: &Section<'_>) -> Line {
         Section::HighWatermark(mark) => {
             Line::new(2, "high-watermark").text("partition", mark.partition).number("offset", mark.offset.0)
         }
+        Section::Produced(section) => Line::new(2, "producers")
+            .text("partition", section.partition)
+            .number("batches", section.batches().count() as i128),
     }
+}
+
+fn produced_line(line: Line, batch: &Produced) -> Line {
+    line.number("producer", batch.producer.0)
+        .number("epoch", batch.epoch.0)
+        .number("sequence", batch.first.0)
+        .number("base-offset", batch.base.0)
+        .number("last-offset", batch.last.0)
+        .number("at", batch.at.0)
 }
 
 fn show_checkpoint(bytes: &[u8], show: &mut Show<'_>) -> io::Result<()> {
@@ -520,6 +539,9 @@ fn record_line(record: &Record) -> Line {
         }
         Record::Fenced { partition, from } => {
             Line::new(2, "fenced").text("partition", partition).number("from", from.0)
+        }
+        Record::Produced { partition, batch } => {
+            produced_line(Line::new(2, "produced").text("partition", partition), batch)
         }
         Record::Gone { partition } => Line::new(2, "gone").text("partition", partition),
     }

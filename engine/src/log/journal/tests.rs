@@ -11,6 +11,16 @@ enum Said {
     Start(Start),
     Epoch(Epoch),
     HighWatermark(HighWatermark),
+    /// The batches as they are written.
+    Produced(PartitionId, Vec<u8>),
+}
+
+fn batches(of: &[Produced]) -> Vec<u8> {
+    let mut bytes = vec![0; of.len() * PRODUCED_BYTES];
+    for (batch, into) in of.iter().zip(bytes.chunks_mut(PRODUCED_BYTES)) {
+        Put::into(into).produced(batch);
+    }
+    bytes
 }
 
 impl Said {
@@ -21,6 +31,7 @@ impl Said {
             Said::Start(start) => Section::Start(*start),
             Said::Epoch(epoch) => Section::Epoch(*epoch),
             Said::HighWatermark(mark) => Section::HighWatermark(*mark),
+            Said::Produced(partition, batches) => Section::Produced(ProducedSection { partition: *partition, batches }),
         }
     }
 
@@ -31,6 +42,10 @@ impl Said {
             Said::Start(start) => entry.start(start)?,
             Said::Epoch(epoch) => entry.epoch(epoch)?,
             Said::HighWatermark(mark) => entry.high_watermark(mark)?,
+            Said::Produced(partition, batches) => {
+                let section = ProducedSection { partition: *partition, batches };
+                entry.produced(*partition, section.batches().collect::<Vec<_>>().into_iter())?;
+            }
         }
         Ok(())
     }
@@ -125,6 +140,8 @@ fn any_said() -> impl Strategy<Value = Said> {
             2 => Said::Epoch(Epoch { partition, epoch, start: offset }),
             _ => Said::HighWatermark(HighWatermark { partition, offset }),
         }),
+        1 => (any_partition(), prop::collection::vec(any_produced(), 1..9))
+            .prop_map(|(partition, of)| Said::Produced(partition, batches(&of))),
     ]
 }
 
@@ -492,6 +509,31 @@ fn entries_are_written_as_they_always_were() {
     let read = parse(&stored, &expected(&first)).unwrap();
     assert!(read.sections().eq(example().iter().map(Said::section)));
     assert_eq!(parse(&stored[BLOCK..], &read.next()).unwrap().sections().count(), 0);
+}
+
+#[test]
+fn producers_are_written_as_they_always_were() {
+    let first = EntryHeader { sequence: Sequence(1), durable: Sequence(0), previous: Checksum(0), ..header(1) };
+    let of = [produced(77, 3, i32::MAX, 100, 10), produced(1 << 40, 0, 0, 110, 1)];
+    let said = Said::Produced(partition(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff, 7), batches(&of));
+    let (bytes, _) = entry(first, std::slice::from_ref(&said));
+    let stored = golden("journal-producers-v1.bin", &bytes);
+    let read = parse(&stored, &expected(&first)).unwrap();
+    let Some(Section::Produced(section)) = read.sections().next() else { panic!("it is read back") };
+    assert!(section.batches().eq(of));
+}
+
+/// With numbers that no producer has, an entry whose checksums fit is refused, not misread.
+#[test]
+fn producers_that_cannot_be_are_refused() {
+    let id = partition(1, 7);
+    let negative = Produced { producer: crate::model::ProducerId(-1), ..produced(1, 0, 0, 5, 1) };
+    for content in [Vec::new(), vec![0; PRODUCED_BYTES - 1], batches(&[negative])] {
+        let mut bytes = vec![0; 20];
+        Put::into(&mut bytes).partition(id);
+        bytes.extend(content);
+        assert!(ProducedSection::take(&bytes).is_err());
+    }
 }
 
 fn example() -> Vec<Said> {

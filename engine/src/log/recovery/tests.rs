@@ -3,7 +3,8 @@ use crate::log::BLOCK;
 use crate::log::checkpoint::JournalFrom;
 use crate::log::frame::{Checksum, Nonce};
 use crate::log::journal::{Epoch, HighWatermark, JournalPosition};
-use crate::log::testing::partition;
+use crate::log::testing::{partition, produced};
+use crate::producer::Produced;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -398,4 +399,49 @@ fn direct_blocks_that_may_not_be_durable_are_written_again() {
         let written = Piece { segment: Offset(0), from: Position(0), bytes: model.segments[&Offset(0)].clone() };
         assert_eq!(recovered.pieces, [written]);
     }
+}
+
+/// What an entry says of producers, as bytes.
+fn produced_entry(batches: &[Produced]) -> Vec<u8> {
+    let mut bytes = vec![0; 64 << 10];
+    let header = crate::log::journal::EntryHeader {
+        nonce: Nonce(1),
+        sequence: Sequence(1),
+        position: JournalPosition(0),
+        previous: Checksum(0),
+        durable: Sequence(0),
+    };
+    let mut writer = crate::log::journal::EntryWriter::new(&mut bytes, header);
+    writer.produced(id(), batches.iter().copied()).unwrap();
+    let length = writer.finish().length;
+    bytes.truncate(length);
+    bytes
+}
+
+fn note(recovery: &mut Recovery, batches: &[Produced]) {
+    let bytes = produced_entry(batches);
+    let entry = crate::log::journal::parse(&bytes, &journal_from().expected()).unwrap();
+    entry.sections().for_each(|section| recovery.section(Sequence(1), &section));
+}
+
+/// A producer may send again what is not in the log, and must not have appended again what is.
+#[test]
+fn producers_are_known_by_what_is_in_the_log() {
+    let (mut model, mut recovery) = (Model::new(), Recovery::default());
+    append(&mut model, &mut recovery, 100);
+    append(&mut model, &mut recovery, 100);
+    let batches = [produced(5, 0, 0, 0, 3), produced(5, 0, 3, 3, 3), produced(5, 0, 6, 6, 3)];
+    note(&mut recovery, &batches);
+    let known = |recovery: &Recovery| -> Vec<Produced> {
+        let windows = &recovery.partitions[&id()].state.producers;
+        windows.iter().flat_map(|(producer, window)| window.batches(*producer).collect::<Vec<_>>()).collect()
+    };
+    let offsets = |batches: Vec<Produced>| batches.iter().map(|batch| batch.base.0).collect::<Vec<_>>();
+    assert_eq!(offsets(known(&recovery)), [0, 3], "the third is not in the log");
+    note(&mut recovery, &batches);
+    assert_eq!(offsets(known(&recovery)), [0, 3], "the same again");
+    let place = model.ends[0].1;
+    let cut = Truncate { partition: id(), to: Offset(3), segment_base: place.segment, position: place.position };
+    recovery.section(Sequence(2), &Section::Truncate(cut));
+    assert_eq!(offsets(known(&recovery)), [0], "what was cut off may come again");
 }
