@@ -208,6 +208,9 @@ fn config(settings: &Settings, plan: &ShardPlan, budget: &MemoryBudget) -> NodeC
     }
 }
 
+/// What to give where another program has one of the ports of Kafka's protocol.
+const OTHER_KAFKA: &str = "another address by --kafka-listen, or off there";
+
 /// How long a port may stay taken after its server was killed: the kernel takes a ring down when it gets to it.
 const PORT_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -237,11 +240,11 @@ fn free_ports(settings: &Settings, shards: u16) -> Result<Free, Failure> {
     }
     if let Some(address) = settings.kafka_listen.filter(|address| address.port() != 0) {
         for port in address.port() + 1..=address.port() + shards {
-            hold(SocketAddr::new(address.ip(), port), "--kafka-listen")?;
+            hold(SocketAddr::new(address.ip(), port), OTHER_KAFKA)?;
         }
     }
     let listen = hold(settings.listen, "--listen")?;
-    let kafka = settings.kafka_listen.map(|asked| hold(asked, "--kafka-listen")).transpose()?;
+    let kafka = settings.kafka_listen.map(|asked| hold(asked, OTHER_KAFKA)).transpose()?;
     let admin = settings.admin_listen.map(|asked| hold(asked, "--admin-listen")).transpose()?;
     Ok(Free { listen, kafka, admin })
 }

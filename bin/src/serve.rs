@@ -29,7 +29,7 @@ pub(crate) struct Serve {
     /// Shard N listens on PORT + N [default: the kernel chooses]
     #[arg(long, value_name = "PORT")]
     shard_port: Option<String>,
-    /// Speak Kafka's protocol at this address, with shard N on PORT + 1 + N, or off [default: off]
+    /// Speak Kafka's protocol at this address, with shard N on PORT + 1 + N, or off [default: 127.0.0.1:9092]
     #[arg(long, value_name = "HOST:PORT")]
     kafka_listen: Option<String>,
     /// Host that Kafka's clients are told to reach this machine by [default: that of --kafka-listen]
@@ -86,7 +86,7 @@ Examples:
   corelog serve
   corelog serve --data-dir /var/lib/corelog --smp 4 --memory 2G
   corelog serve --listen 127.0.0.1:7092 --shard-port 7100
-  corelog serve --kafka-listen 127.0.0.1:9092
+  corelog serve --kafka-listen 0.0.0.0:9092 --kafka-advertise log.example.com --insecure
   corelog serve --admin-listen 127.0.0.1:7093
   corelog serve --config corelog.toml --print-config
 

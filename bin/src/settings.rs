@@ -72,7 +72,7 @@ const TABLE: [Setting; 17] = [
     Setting { name: "data-dir", default: "./corelog-data", kind: Kind::Text },
     Setting { name: "listen", default: "127.0.0.1:7092", kind: Kind::Text },
     Setting { name: "shard-port", default: AUTO, kind: Kind::Number },
-    Setting { name: "kafka-listen", default: OFF, kind: Kind::Text },
+    Setting { name: "kafka-listen", default: "127.0.0.1:9092", kind: Kind::Text },
     Setting { name: "kafka-advertise", default: AUTO, kind: Kind::Text },
     Setting { name: "admin-listen", default: OFF, kind: Kind::Text },
     Setting { name: "smp", default: AUTO, kind: Kind::Number },
@@ -462,7 +462,7 @@ mod tests {
             data_dir: "./corelog-data".into(),
             listen: "127.0.0.1:7092".parse().unwrap(),
             shard_port: None,
-            kafka_listen: None,
+            kafka_listen: Some("127.0.0.1:9092".parse().unwrap()),
             kafka_advertise: None,
             admin_listen: None,
             smp: None,
@@ -493,7 +493,7 @@ mod tests {
 data-dir = "/flag"               # --data-dir
 listen = "127.0.0.1:7092"        # default
 shard-port = "auto"              # default
-kafka-listen = "off"             # default
+kafka-listen = "127.0.0.1:9092"  # default
 kafka-advertise = "auto"         # default
 admin-listen = "off"             # default
 smp = 2                          # corelog.toml line 1

@@ -59,6 +59,8 @@ impl Server {
             .args(["--listen", &options.listen.to_string()])
             .args(["--smp", &options.smp.to_string()])
             .args(&options.more)
+            // Servers of benchmarks and tests run side by side; who wants Kafka's protocol says where, and a flag wins.
+            .env("CORELOG_KAFKA_LISTEN", "off")
             .stdin(Stdio::null())
             // Ctrl-C in a terminal goes to a group: it is ours to end it.
             .process_group(0)

@@ -178,11 +178,11 @@ fn print_config_shows_what_is_in_force_and_why() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("corelog.toml"), "memory = \"600MiB\"\ncpuset = \"0\"\n").unwrap();
     let mut command = corelog(&["serve", "--config", "corelog.toml", "--listen", "127.0.0.1:0", "--print-config"]);
-    command.current_dir(dir.path()).env("CORELOG_SMP", "1");
+    command.current_dir(dir.path()).env("CORELOG_SMP", "1").env_remove("CORELOG_KAFKA_LISTEN");
     let expected = r#"data-dir = "./corelog-data"      # default
 listen = "127.0.0.1:0"           # --listen
 shard-port = "auto"              # default
-kafka-listen = "off"             # default
+kafka-listen = "127.0.0.1:9092"  # default
 kafka-advertise = "auto"         # default
 admin-listen = "off"             # default
 smp = 1                          # CORELOG_SMP

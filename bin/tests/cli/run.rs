@@ -17,6 +17,8 @@ pub(crate) fn corelog(arguments: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
+    // Servers of these tests run side by side.
+    command.env("CORELOG_KAFKA_LISTEN", "off");
     command
 }
 
