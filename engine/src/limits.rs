@@ -65,6 +65,9 @@ pub const PRODUCERS_MAX: usize = 65_536;
 /// Memory of each: what its partition, the checkpoint under way and the checkpoint file's state know of it.
 pub const PRODUCER_BYTES: u64 = 512;
 
+/// What a shard's groups of consumers take: what their members say and are to read, and their offsets.
+pub const GROUPS_BYTES: usize = 32 << 20;
+
 /// Buffers of a shard for what arrives on its sockets.
 pub const RECEIVE_BUFFERS: u16 = 512;
 /// Bytes of each of them.
@@ -161,7 +164,7 @@ const fn limit(name: &'static str, value: u64, unit: Unit, past: &'static str) -
 pub const SEGMENT_FILES: &str = "segment files that a shard keeps open";
 
 /// Every bound of a node.
-pub const LIMITS: [Limit; 22] = [
+pub const LIMITS: [Limit; 23] = [
     limit("shards of a node", SHARDS_MAX as u64, Unit::Count, "the server does not start"),
     limit("bytes of a topic's name", TOPIC_NAME_BYTES_MAX as u64, Unit::Count, "the topic is refused"),
     limit("partitions of a topic", TOPIC_PARTITIONS_MAX as u64, Unit::Count, "the topic is refused"),
@@ -193,6 +196,12 @@ pub const LIMITS: [Limit; 22] = [
         PRODUCERS_MAX as u64,
         Unit::Count,
         "one silent for a minute is forgotten, or else the produce is refused as busy, retriable",
+    ),
+    limit(
+        "what a shard's groups of consumers say, are to read, and have committed",
+        GROUPS_BYTES as u64,
+        Unit::Bytes,
+        "a member is refused, a commit is to be tried again",
     ),
     limit(SEGMENT_FILES, SEGMENT_FILES_MAX, Unit::Count, "the one not used for longest is closed"),
     limit("readers of a shard that are spliced to", PIPES_MAX as u64, Unit::Count, "the next one is read for directly"),
@@ -326,7 +335,7 @@ pub fn least_memory(shards: u16) -> u64 {
 }
 
 /// What a shard takes beside its pool and its partitions, whatever the memory.
-fn fixed_lines(shards: u16) -> [BudgetLine; 10] {
+fn fixed_lines(shards: u16) -> [BudgetLine; 11] {
     let mesh = u64::from(shards) * (MESH_MESSAGES_MAX * MESH_MESSAGE_BYTES) as u64;
     [
         BudgetLine { what: "receive buffers", bytes: u64::from(RECEIVE_BUFFERS) * RECEIVE_BUFFER_BYTES as u64 },
@@ -334,6 +343,7 @@ fn fixed_lines(shards: u16) -> [BudgetLine; 10] {
         BudgetLine { what: "open handles", bytes: u64::from(HANDLES_MAX) * HANDLE_BYTES },
         BudgetLine { what: "waiting requests, subscriptions", bytes: u64::from(WAITERS_MAX) * WAITER_BYTES },
         BudgetLine { what: "producers that number batches", bytes: PRODUCERS_MAX as u64 * PRODUCER_BYTES },
+        BudgetLine { what: "groups of consumers", bytes: GROUPS_BYTES as u64 },
         BudgetLine { what: "batches that wait for their segment", bytes: WAITING_BYTES },
         BudgetLine { what: "a compressed batch that is checked", bytes: UNPACKING_BYTES },
         BudgetLine { what: "mesh between shards", bytes: mesh },
@@ -466,7 +476,7 @@ mod tests {
     #[test]
     fn too_little_memory_is_one_sentence() {
         let error = MemoryBudget::plan(64 * MIB, 2).unwrap_err().to_string();
-        assert_eq!(error, "memory is 64 MiB; with 2 shards it must be at least 796 MiB");
+        assert_eq!(error, "memory is 64 MiB; with 2 shards it must be at least 881 MiB");
     }
 
     #[test]

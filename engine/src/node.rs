@@ -451,7 +451,7 @@ mod tests {
         let cpus = NodeConfig { cpus: vec![1], ..config() };
         assert_eq!(error(cpus), "1 cores are given for 2 shards; give one for each");
         let memory = NodeConfig { memory: 1 << 20, ..config() };
-        assert_eq!(error(memory), "memory is 1 MiB; with 2 shards it must be at least 796 MiB");
+        assert_eq!(error(memory), "memory is 1 MiB; with 2 shards it must be at least 881 MiB");
         for journal_bytes in [JOURNAL_BYTES_MIN - 4096, JOURNAL_BYTES_MAX + 4096, JOURNAL_BYTES_MIN + 512] {
             let sentence = error(NodeConfig { journal_bytes, ..config() });
             assert!(sentence.ends_with("it must be from 32 MiB to 64 GiB, in steps of 4096"), "{sentence}");

@@ -18,6 +18,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 const PAUSE: Duration = Duration::from_millis(2);
+/// One round in so many ends with the connection, before anything is answered.
+const LOST_ONE_IN: u64 = 6;
 /// Appends after which a producer ends and another one begins, somewhere else perhaps.
 const APPENDS_MAX: u64 = 200;
 
@@ -48,6 +50,8 @@ struct Batch {
 /// How a round of sending ended.
 enum Round {
     Done,
+    /// The connection is lost: all is sent again at once by another.
+    Lost,
     /// Something was not taken, or nobody knows: all that is unanswered is sent again.
     Again,
     /// The partition is gone, or damaged.
@@ -74,8 +78,8 @@ pub(crate) async fn produce(shard: Shard, shared: Rc<Shared>) {
             None => Round::Over,
         };
         match round {
-            Round::Done => {}
-            Round::Again => shard.reactor().sleep(PAUSE).await,
+            Round::Lost => {}
+            Round::Done | Round::Again => shard.reactor().sleep(PAUSE).await,
             Round::Over => {
                 shared.numbered.borrow_mut().remove(&me);
                 shard.reactor().sleep(PAUSE).await;
@@ -152,6 +156,10 @@ async fn send_all(shard: &Shard, shared: &Shared, handle: PartitionHandle) -> Ro
                 break;
             }
         }
+    }
+    if under_way > 0 && shard.reactor().random().is_multiple_of(LOST_ONE_IN) {
+        sometimes!("a numbered producer lost its connection");
+        return Round::Lost;
     }
     shared.outstanding.set(shared.outstanding.get() + under_way);
     while under_way > 0 {

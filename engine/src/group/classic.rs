@@ -18,6 +18,9 @@ use std::time::Duration;
 /// How long a new member may wait for the others. Its client would be gone before.
 const NEW_MEMBER_WAIT: Duration = Duration::from_secs(300);
 
+/// Of an entry of a map or a list, beside what is in it.
+const ENTRY_BYTES: usize = 64;
+
 /// The protocol type of groups that read topics.
 const CONSUMER: &str = "consumer";
 
@@ -227,6 +230,12 @@ impl Member {
         self.protocols.iter().find(|(name, _)| name == protocol).map_or(&[], |(_, metadata)| metadata)
     }
 
+    fn bytes(&self) -> usize {
+        let said: usize = self.protocols.iter().map(|(name, metadata)| name.len() + metadata.len() + ENTRY_BYTES).sum();
+        let names = self.client_id.len() + self.client_host.len() + self.instance.as_ref().map_or(0, String::len);
+        size_of::<Member>() + ENTRY_BYTES + said + names + self.assignment.len()
+    }
+
     fn is_waiting(&self) -> bool {
         self.joining.is_some() || self.syncing.is_some()
     }
@@ -323,6 +332,13 @@ impl Group {
         &self.members
     }
 
+    /// About what it takes of memory, in bytes.
+    pub fn bytes(&self) -> usize {
+        let ids = self.pending.keys().map(|id| id.len() + ENTRY_BYTES);
+        let members = self.members.iter().map(|(id, member)| id.len() + member.bytes());
+        ids.chain(members).sum()
+    }
+
     /// Whether nobody is in it, or on the way.
     pub fn is_idle(&self) -> bool {
         self.members.is_empty() && self.pending.is_empty()
@@ -336,6 +352,13 @@ impl Group {
     /// Whether it is to be written down: the generation, if so. [`Group::written`] is to follow.
     pub fn take_change(&mut self) -> Option<i32> {
         std::mem::take(&mut self.has_changed).then_some(self.generation)
+    }
+}
+
+impl Join {
+    /// About what a member takes of memory who joins so, in bytes.
+    pub fn bytes(&self) -> usize {
+        Member::new(self, Instant::from_nanos(0)).bytes() + self.member.len()
     }
 }
 

@@ -37,6 +37,13 @@ pub struct Committed {
     pub at: Timestamp,
 }
 
+impl Committed {
+    /// About what it takes of memory with its place, in bytes.
+    pub fn bytes(&self, place: &Place) -> usize {
+        size_of::<Committed>() + size_of::<Place>() + 64 + self.metadata.len() + place.topic.len()
+    }
+}
+
 /// A partition as clients name it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {

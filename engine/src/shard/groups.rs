@@ -13,6 +13,7 @@ use crate::group::classic::{Answer, Group, GroupStatus, Join, Joined, Said, Sync
 use crate::group::records::{
     self, Committed, Key, METADATA_BYTES_MAX, Place, decode_group, encode_group, partition_of,
 };
+use crate::limits::GROUPS_BYTES;
 use crate::metadata::{Catalog, GROUPS_TOPIC, MetadataError, TopicInfo, TopicName, snapshot_due};
 use crate::model::{Offset, PartitionId, PartitionIndex, ShardId, Timestamp};
 use crate::reactor::{Instant, Outgoing};
@@ -47,6 +48,8 @@ pub struct GroupSettings {
     pub session_max: Duration,
     /// How long offsets are kept after their group became empty.
     pub offsets_retention: Duration,
+    /// What all groups of a shard may take of memory, in bytes.
+    pub bytes_max: usize,
 }
 
 impl Default for GroupSettings {
@@ -56,6 +59,7 @@ impl Default for GroupSettings {
             session_min: Duration::from_secs(6),
             session_max: Duration::from_secs(1800),
             offsets_retention: Duration::from_secs(7 * 86_400),
+            bytes_max: GROUPS_BYTES,
         }
     }
 }
@@ -65,6 +69,8 @@ impl Default for GroupSettings {
 pub(super) struct Coordinator {
     books: RefCell<BTreeMap<u32, Rc<Book>>>,
     waiting: RefCell<Slab<Rc<Slot>>>,
+    /// What all groups take, about.
+    bytes: Cell<usize>,
     is_closed: Cell<bool>,
     ticks: Cell<bool>,
 }
@@ -109,6 +115,9 @@ struct Entry {
     offsets: BTreeMap<Place, Committed>,
     /// When it last had members, in milliseconds.
     had_members: i64,
+    /// What the offsets take, about, and what of it all is counted.
+    offset_bytes: usize,
+    counted: usize,
 }
 
 type RecordBytes = (Vec<u8>, Option<Vec<u8>>);
@@ -116,6 +125,23 @@ type RecordBytes = (Vec<u8>, Option<Vec<u8>>);
 impl Entry {
     fn is_nothing(&self) -> bool {
         self.group.is_idle() && self.offsets.is_empty() && self.written.is_none()
+    }
+
+    fn bytes(&self) -> usize {
+        self.group.bytes() + self.written.as_ref().map_or(0, Vec::len) + self.offset_bytes
+    }
+
+    fn commit(&mut self, place: Place, committed: Committed) {
+        self.offset_bytes += committed.bytes(&place);
+        let before = self.offsets.get(&place).map_or(0, |before| before.bytes(&place));
+        self.offset_bytes -= before;
+        self.offsets.insert(place, committed);
+    }
+
+    fn forget(&mut self, place: &Place) {
+        if let Some(committed) = self.offsets.remove(place) {
+            self.offset_bytes -= committed.bytes(place);
+        }
     }
 
     fn records(&self, name: &str) -> Vec<RecordBytes> {
@@ -172,6 +198,7 @@ impl Shard {
             return Err(refused(GroupError::InvalidSession));
         }
         let book = self.book(group).await.map_err(refused)?;
+        self.check_room(join.bytes()).map_err(refused)?;
         let (waiter, slot) = self.open_slot();
         let now = self.reactor().now();
         let fresh = format!("{}-{}", join.client_id, self.random_uuid());
@@ -204,6 +231,7 @@ impl Shard {
         assignments: Vec<(String, Vec<u8>)>,
     ) -> Result<Synced, GroupError> {
         let book = self.book(group).await?;
+        self.check_room(assignments.iter().map(|(_, assignment)| assignment.len()).sum())?;
         let (waiter, slot) = self.open_slot();
         let now = self.reactor().now();
         let known = book.known(group, |entry| entry.group.sync(now, said, protocol, assignments, waiter));
@@ -258,12 +286,15 @@ impl Shard {
         let outcomes: Vec<_> = offsets.iter().map(|(place, committed)| self.check_commit(place, committed)).collect();
         let good = outcomes.iter().zip(offsets).filter(|(outcome, _)| outcome.is_ok()).map(|(_, offset)| offset);
         let good: Vec<(Place, Committed)> = good.collect();
+        let bytes = good.iter().map(|(place, committed)| committed.bytes(place)).sum();
+        self.check_room(bytes).map_err(|_| GroupError::Unavailable)?;
         let record = |(place, committed): &(Place, Committed)| {
             (Key::Offset(group.to_owned(), place.clone()).encode(), Some(committed.encode()))
         };
         let written: Vec<RecordBytes> = good.iter().map(record).collect();
         self.write(&book, &written).await.map_err(|_| GroupError::Unavailable)?;
-        book.change(group, |entry| entry.offsets.extend(good));
+        book.change(group, |entry| good.into_iter().for_each(|(place, committed)| entry.commit(place, committed)));
+        self.count_group(&book, group);
         book.end_write();
         self.rewrite_if_due(&book).await;
         Ok(outcomes)
@@ -328,7 +359,7 @@ impl Shard {
         let records = records.ok_or(GroupError::NotFound)??;
         let gone: Vec<RecordBytes> = records.into_iter().map(|(key, _)| (key, None)).collect();
         self.write(&book, &gone).await.map_err(|_| GroupError::Unavailable)?;
-        book.groups.borrow_mut().remove(group);
+        self.forget_group(&book, group);
         book.end_write();
         Ok(())
     }
@@ -350,7 +381,8 @@ impl Shard {
         let gone: Vec<RecordBytes> =
             good().map(|place| (Key::Offset(group.to_owned(), place.clone()).encode(), None)).collect();
         self.write(&book, &gone).await.map_err(|_| GroupError::Unavailable)?;
-        book.known(group, |entry| good().for_each(|place| drop(entry.offsets.remove(place))));
+        book.known(group, |entry| good().for_each(|place| entry.forget(place)));
+        self.count_group(&book, group);
         book.end_write();
         Ok(outcomes)
     }
@@ -373,6 +405,33 @@ impl Shard {
     fn random_uuid(&self) -> uuid::Uuid {
         let random = u128::from(self.reactor().random()) << 64 | u128::from(self.reactor().random());
         uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid()
+    }
+}
+
+// What they take -------------------------------------------------------------------------------------------------------
+
+impl Shard {
+    /// Whether groups may take so much more.
+    fn check_room(&self, bytes: usize) -> Result<(), GroupError> {
+        let is_room = self.0.coordinator.bytes.get() + bytes <= self.0.config.groups.bytes_max;
+        if is_room { Ok(()) } else { Err(GroupError::Full) }
+    }
+
+    /// Counts what a group takes now.
+    fn count_group(&self, book: &Book, name: &str) {
+        let bytes = &self.0.coordinator.bytes;
+        book.known(name, |entry| {
+            let now = name.len() + size_of::<Entry>() + entry.bytes();
+            bytes.set(bytes.get() + now - entry.counted);
+            entry.counted = now;
+        });
+    }
+
+    fn forget_group(&self, book: &Book, name: &str) {
+        if let Some(entry) = book.groups.borrow_mut().remove(name) {
+            let bytes = &self.0.coordinator.bytes;
+            bytes.set(bytes.get() - entry.counted);
+        }
     }
 }
 
@@ -420,6 +479,7 @@ impl Shard {
         });
         let Some((answers, change)) = done else { return };
         self.deliver(answers);
+        self.count_group(book, name);
         let Some((generation, value)) = change else { return };
         let (shard, book, name) = (self.clone(), book.clone(), name.to_owned());
         let write = async move {
@@ -459,15 +519,19 @@ impl Shard {
 
     async fn tick_book(&self, book: &Rc<Book>) {
         let (now, clock) = (self.reactor().now(), self.reactor().wall_clock());
-        let mut names = Vec::new();
-        for (name, entry) in book.groups.borrow_mut().iter_mut().filter(|(_, entry)| !entry.group.is_idle()) {
-            entry.group.tick(now);
-            entry.had_members = clock.0;
-            names.push(name.clone());
+        let (mut active, mut nothing) = (Vec::new(), Vec::new());
+        for (name, entry) in book.groups.borrow_mut().iter_mut() {
+            if !entry.group.is_idle() {
+                entry.group.tick(now);
+                entry.had_members = clock.0;
+                active.push(name.clone());
+            } else if entry.is_nothing() {
+                nothing.push(name.clone());
+            }
         }
-        for name in names {
-            self.settle(book, &name);
-        }
+        active.iter().for_each(|name| self.settle(book, name));
+        // Left by those who never joined, or were refused.
+        nothing.iter().for_each(|name| self.forget_group(book, name));
         if now >= book.sweep_at.get() {
             book.sweep_at.set(now.plus(SWEEP));
             self.sweep(book, clock).await;
@@ -495,12 +559,12 @@ impl Shard {
             if self.write(book, &records).await.is_err() {
                 return;
             }
-            book.known(&name, |entry| places.iter().for_each(|place| drop(entry.offsets.remove(place))));
-            let mut groups = book.groups.borrow_mut();
-            if is_nothing && groups.get(&name).is_some_and(|entry| entry.group.is_idle() && entry.offsets.is_empty()) {
-                groups.remove(&name);
+            book.known(&name, |entry| places.iter().for_each(|place| entry.forget(place)));
+            self.count_group(book, &name);
+            let is_empty = book.known(&name, |entry| entry.group.is_idle() && entry.offsets.is_empty());
+            if is_nothing && is_empty == Some(true) {
+                self.forget_group(book, &name);
             }
-            drop(groups);
             book.end_write();
         }
     }
@@ -518,10 +582,7 @@ impl Book {
     fn change<T>(&self, name: &str, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         let mut groups = self.groups.borrow_mut();
         if !groups.contains_key(name) && groups.len() >= GROUPS_MAX {
-            groups.retain(|_, entry| !entry.is_nothing());
-            if groups.len() >= GROUPS_MAX {
-                return None;
-            }
+            return None;
         }
         Some(change(groups.entry(name.to_owned()).or_default()))
     }
@@ -536,10 +597,10 @@ impl Book {
         match (Key::decode(key)?, value) {
             (Key::Offset(group, place), Some(value)) => {
                 let committed = Committed::decode(value)?;
-                self.groups.borrow_mut().entry(group).or_default().offsets.insert(place, committed);
+                self.groups.borrow_mut().entry(group).or_default().commit(place, committed);
             }
             (Key::Offset(group, place), None) => {
-                self.known(&group, |entry| entry.offsets.remove(&place));
+                self.known(&group, |entry| entry.forget(&place));
             }
             (Key::Group(name), Some(value)) => {
                 let (group, at) = decode_group(value, now)?;
@@ -626,7 +687,8 @@ impl Shard {
         let mut from = self.first_offset(book.handle).ok_or("it is gone")?;
         let (mut cursor, mut out, mut scratch) = (Cursor::default(), Outgoing::new(), Vec::new());
         let now = self.reactor().now();
-        book.groups.borrow_mut().clear();
+        let names: Vec<String> = book.groups.borrow().keys().cloned().collect();
+        names.iter().for_each(|name| self.forget_group(book, name));
         loop {
             out.clear();
             let read = self.read_disk(book.handle, from, BATCH_BYTES, &mut cursor, &mut out).await;
@@ -646,6 +708,8 @@ impl Shard {
             from = next;
         }
         book.groups.borrow_mut().retain(|_, entry| !entry.is_nothing());
+        let names: Vec<String> = book.groups.borrow().keys().cloned().collect();
+        names.iter().for_each(|name| self.count_group(book, name));
         Ok(())
     }
 

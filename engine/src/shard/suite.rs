@@ -13,7 +13,7 @@ use super::{
 use crate::error::{AppendError, ReadError};
 use crate::group::GroupError;
 use crate::group::classic::{Join, Said};
-use crate::group::records::{Committed, PARTITIONS, Place, partition_of};
+use crate::group::records::{Committed, METADATA_BYTES_MAX, PARTITIONS, Place, partition_of};
 use crate::log::paths;
 use crate::log::tail::BLOCK;
 use crate::metadata::{Bounds, GROUPS_TOPIC};
@@ -53,6 +53,7 @@ cases! {
     what_a_producer_sends_again_is_in_the_log_once: send_numbered, send_numbered_again, send_numbered_again;
     producers_are_known_behind_checkpoints: send_much_numbered, send_the_newest_again, send_the_newest_again;
     what_groups_committed_survives: commit_offsets, read_offsets, read_offsets;
+    groups_take_so_much_and_no_more: commit_too_much;
     one_commit_covers_many_partitions: commit_many;
     large_batches_go_to_the_segment: append_large, read_large;
     a_tail_block_is_written_again: append_between_checkpoints, read_between_checkpoints;
@@ -108,7 +109,7 @@ pub(crate) fn config(data_dir: &Path) -> ShardConfig {
         checkpoint_interval: Duration::from_secs(5),
         retention_interval: Duration::from_secs(5),
         producer_expiration: Duration::from_secs(3600),
-        groups: GroupSettings::default(),
+        groups: GroupSettings { bytes_max: 1 << 20, ..GroupSettings::default() },
         disk_reserve_bytes: 1 << 20,
         bounds: Bounds::default(),
     }
@@ -320,9 +321,24 @@ fn committed(n: i64) -> Vec<(Place, Committed)> {
         offset: Offset(offset),
         leader_epoch: 3,
         metadata: "x".repeat(1000),
-        at: Timestamp(1_000_000 + offset),
+        // Far from the end of its retention, whatever the clock says.
+        at: Timestamp(4_000_000_000_000 + offset),
     };
     vec![(place(0), committed(n)), (place(1), committed(2 * n))]
+}
+
+fn consumer() -> Join {
+    Join {
+        member: String::new(),
+        instance: None,
+        client_id: "c".to_owned(),
+        client_host: "/here".to_owned(),
+        session: Duration::from_secs(1800),
+        rebalance: Duration::from_secs(60),
+        protocol_type: "consumer".to_owned(),
+        protocols: vec![("range".to_owned(), vec![1, 2])],
+        needs_id: false,
+    }
 }
 
 /// Often enough for the log of groups to be written anew, twice.
@@ -333,18 +349,7 @@ async fn commit_offsets(shard: Shard) {
     create(&shard, "t", 2, &[]).await;
     shard.make_groups().await.expect("there is room for them");
     shard.make_groups().await.expect("they are there");
-    let join = Join {
-        member: String::new(),
-        instance: None,
-        client_id: "c".to_owned(),
-        client_host: "/here".to_owned(),
-        session: Duration::from_secs(1800),
-        rebalance: Duration::from_secs(60),
-        protocol_type: "consumer".to_owned(),
-        protocols: vec![("range".to_owned(), vec![1, 2])],
-        needs_id: false,
-    };
-    let joined = shard.join_group("readers", join).await.expect("it joins");
+    let joined = shard.join_group("readers", consumer()).await.expect("it joins");
     let assignment = vec![(joined.member.clone(), b"all".to_vec())];
     let said = member(&joined.member, 1);
     let synced = shard.sync_group("readers", &said, (None, None), assignment).await.expect("it is assigned");
@@ -357,6 +362,26 @@ async fn commit_offsets(shard: Shard) {
     assert_eq!(shard.commit_offsets("alone", &alone, committed(7)).await, Ok(vec![Ok(()), Ok(())]));
     assert_eq!(shard.commit_offsets("gone", &alone, committed(7)).await, Ok(vec![Ok(()), Ok(())]));
     assert_eq!(shard.delete_group("gone").await, Ok(()));
+}
+
+async fn commit_too_much(shard: Shard) {
+    create(&shard, "wide", 20, &[]).await;
+    shard.make_groups().await.expect("there is room for them");
+    let metadata = "x".repeat(METADATA_BYTES_MAX);
+    let committed = Committed { offset: Offset(1), leader_epoch: -1, metadata, at: Timestamp(4_000_000_000_000) };
+    let all = || (0..20).map(|partition| (Place { topic: "wide".to_owned(), partition }, committed.clone())).collect();
+    let alone = member("", -1);
+    let mut groups = 0;
+    while let Ok(outcomes) = shard.commit_offsets(&format!("g{groups}"), &alone, all()).await {
+        assert!(outcomes.iter().all(Result::is_ok));
+        groups += 1;
+        assert!(groups * 20 * METADATA_BYTES_MAX <= 1 << 20, "it is counted");
+    }
+    assert!(groups > 8, "{groups} groups had room");
+    let join = Join { member: String::new(), protocols: vec![("range".to_owned(), vec![0; 1 << 20])], ..consumer() };
+    assert_eq!(shard.join_group("more", join).await, Err((GroupError::Full, String::new())));
+    assert_eq!(shard.delete_group("g0").await, Ok(()));
+    assert!(shard.commit_offsets("g0", &alone, all()).await.is_ok(), "there is room again");
 }
 
 async fn read_offsets(shard: Shard) {
