@@ -496,6 +496,7 @@ impl Shard {
                 book.end_write();
             }
             shard.settle(&book, &name);
+            shard.rewrite_if_due(&book).await;
         };
         self.reactor().spawn(write).detach();
     }
