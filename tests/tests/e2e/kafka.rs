@@ -118,7 +118,9 @@ fn each_protocol_reads_what_the_other_wrote_and_a_kill_loses_nothing() {
 
 /// What a member of a group reads until it has so many records, or is at the end; it commits how far it came.
 fn read_in_group(address: SocketAddr, topic: &str, more: &[&str]) -> Vec<String> {
-    let arguments = [&["-G", "readers", "-q", "-X", "auto.offset.reset=earliest"][..], more, &[topic]].concat();
+    // Who has read as many as it was to read goes without a word: the next one waits for the end of its session.
+    let settings = ["-X", "auto.offset.reset=earliest", "-X", "session.timeout.ms=6000"];
+    let arguments = [&["-G", "readers", "-q"][..], &settings, more, &[topic]].concat();
     kcat(address, &arguments, "").lines().map(str::to_owned).collect()
 }
 
