@@ -4,7 +4,7 @@
 use super::event::Event;
 use super::partition::Partition;
 use super::remote::{Remote, Reply};
-use super::session::{Completed, Session};
+use super::session::Session;
 use super::{Cursor, PartitionHandle, Read, Shard};
 use crate::error::{AppendError, ReadError};
 use crate::log::paths;
@@ -206,7 +206,7 @@ impl Shard {
             let bytes = builder.build()?;
             self.0.controller.bytes_since.set(self.0.controller.bytes_since.get() + bytes.len() as u64);
             self.append_own(handle, &bytes, &session, 0)?;
-            base = base.or(Some(outcome(&session).await?));
+            base = base.or(Some(session.append_outcome().await?));
         }
         base.ok_or(AppendError::Invalid(corelog_batch::BatchError::Empty))
     }
@@ -358,15 +358,4 @@ fn encoded(record: &MetadataRecord) -> Vec<u8> {
     let mut value = Vec::new();
     record.encode(&mut value);
     value
-}
-
-async fn outcome(session: &Session) -> Result<Offset, AppendError> {
-    loop {
-        session.completed().await;
-        match session.pop() {
-            Some(Completed::Appended { base, .. }) => return Ok(base),
-            Some(Completed::Refused { error, .. }) => return Err(error),
-            _ => {}
-        }
-    }
 }

@@ -104,6 +104,18 @@ impl Session {
         self.0.arrived.notify();
     }
 
+    /// The offset of the first record, of who asked for one append and nothing else.
+    pub(super) async fn append_outcome(&self) -> Result<Offset, AppendError> {
+        loop {
+            self.completed().await;
+            match self.pop() {
+                Some(Completed::Appended { base, .. }) => return Ok(base),
+                Some(Completed::Refused { error, .. }) => return Err(error),
+                _ => {}
+            }
+        }
+    }
+
     /// Whether this is the same mailbox.
     pub fn is(&self, other: &Session) -> bool {
         Rc::ptr_eq(&self.0, &other.0)

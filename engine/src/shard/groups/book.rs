@@ -1,0 +1,332 @@
+//! The groups of one partition of the topic of groups: in memory, and written down.
+
+use super::super::event::Event;
+use super::super::session::Session;
+use super::super::{Cursor, PartitionHandle, Read, Shard};
+use super::groups_topic;
+use crate::error::AppendError;
+use crate::group::GroupError;
+use crate::group::classic::Group;
+use crate::group::records::{self, Committed, Key, Place, decode_group, partition_of};
+use crate::metadata::snapshot_due;
+use crate::model::{Offset, PartitionId, PartitionIndex};
+use crate::reactor::{Instant, Outgoing};
+use corelog_batch::{BatchBuilder, Codec, batches};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// Groups of a partition of the topic.
+const GROUPS_MAX: usize = 10_000;
+/// Records of one write go in batches of so many bytes.
+const BATCH_BYTES: usize = 512 << 10;
+/// A group's record may be larger than a batch is to be: it has what all members say.
+const RECORD_BYTES_MAX: usize = 15 << 20;
+
+/// The groups of one partition.
+pub(super) struct Book {
+    pub(super) id: PartitionId,
+    pub(super) handle: PartitionHandle,
+    pub(super) groups: RefCell<BTreeMap<String, Entry>>,
+    pub(super) loading: Cell<Loading>,
+    /// It was read, writes came to an end, or a snapshot did.
+    pub(super) changed: Event,
+    /// Writes under way.
+    pub(super) writing: Cell<usize>,
+    /// Nothing else is written while all is written anew.
+    pub(super) is_rewriting: Cell<bool>,
+    pub(super) bytes_since: Cell<u64>,
+    pub(super) bytes_of_last: Cell<u64>,
+    /// When it is looked for what is over.
+    pub(super) sweep_at: Cell<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loading {
+    No,
+    UnderWay,
+    Done,
+}
+
+/// One group.
+#[derive(Default)]
+pub(super) struct Entry {
+    pub(super) group: Group,
+    /// As it was last written down.
+    pub(super) written: Option<Vec<u8>>,
+    pub(super) offsets: BTreeMap<Place, Committed>,
+    /// When it last had members, in milliseconds.
+    pub(super) had_members: i64,
+    /// What the offsets take, about, and what of it all is counted.
+    pub(super) offset_bytes: usize,
+    pub(super) counted: usize,
+}
+
+pub(super) type RecordBytes = (Vec<u8>, Option<Vec<u8>>);
+
+impl Entry {
+    pub(super) fn is_nothing(&self) -> bool {
+        self.group.is_idle() && self.offsets.is_empty() && self.written.is_none()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.group.bytes() + self.written.as_ref().map_or(0, Vec::len) + self.offset_bytes
+    }
+
+    pub(super) fn commit(&mut self, place: Place, committed: Committed) {
+        self.offset_bytes += committed.bytes(&place);
+        let before = self.offsets.get(&place).map_or(0, |before| before.bytes(&place));
+        self.offset_bytes -= before;
+        self.offsets.insert(place, committed);
+    }
+
+    pub(super) fn forget(&mut self, place: &Place) {
+        if let Some(committed) = self.offsets.remove(place) {
+            self.offset_bytes -= committed.bytes(place);
+        }
+    }
+
+    pub(super) fn records(&self, name: &str) -> Vec<RecordBytes> {
+        let group = self.written.iter().map(|value| (Key::Group(name.to_owned()).encode(), Some(value.clone())));
+        let offset = |(place, committed): (&Place, &Committed)| {
+            (Key::Offset(name.to_owned(), place.clone()).encode(), Some(committed.encode()))
+        };
+        group.chain(self.offsets.iter().map(offset)).collect()
+    }
+}
+
+impl Book {
+    /// Changes a group that there is.
+    pub(super) fn known<T>(&self, name: &str, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        self.groups.borrow_mut().get_mut(name).map(change)
+    }
+
+    /// Changes a group, or makes it. None if there are as many as there may be.
+    pub(super) fn change<T>(&self, name: &str, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let mut groups = self.groups.borrow_mut();
+        if !groups.contains_key(name) && groups.len() >= GROUPS_MAX {
+            return None;
+        }
+        Some(change(groups.entry(name.to_owned()).or_default()))
+    }
+
+    /// What was written is in memory too.
+    pub(super) fn end_write(&self) {
+        self.writing.set(self.writing.get() - 1);
+        self.changed.notify();
+    }
+
+    pub(super) fn take(&self, key: &[u8], value: Option<&[u8]>, now: Instant) -> Result<(), records::RecordError> {
+        match (Key::decode(key)?, value) {
+            (Key::Offset(group, place), Some(value)) => {
+                let committed = Committed::decode(value)?;
+                self.groups.borrow_mut().entry(group).or_default().commit(place, committed);
+            }
+            (Key::Offset(group, place), None) => {
+                self.known(&group, |entry| entry.forget(&place));
+            }
+            (Key::Group(name), Some(value)) => {
+                let (group, at) = decode_group(value, now)?;
+                let mut groups = self.groups.borrow_mut();
+                let entry = groups.entry(name).or_default();
+                (entry.group, entry.written, entry.had_members) = (group, Some(value.to_vec()), at.0);
+            }
+            (Key::Group(name), None) => {
+                self.known(&name, |entry| (entry.group, entry.written) = (Group::default(), None));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Shard {
+    /// The book that a group is in, read.
+    pub(super) async fn book(&self, group: &str) -> Result<Rc<Book>, GroupError> {
+        let partitions = groups_topic(&self.catalog()).map(|topic| topic.partitions);
+        self.book_of(partition_of(group, partitions.ok_or(GroupError::NotCoordinator)?)).await
+    }
+
+    /// Numbers of the partitions that are this shard's.
+    pub(super) fn own_books(&self) -> Vec<u32> {
+        let catalog = self.catalog();
+        let own = groups_topic(&catalog).into_iter().flat_map(|topic| topic.owned_by(self.id(), self.shards()));
+        own.map(|id| id.index.0).collect()
+    }
+
+    pub(super) async fn book_of(&self, partition: u32) -> Result<Rc<Book>, GroupError> {
+        if self.0.coordinator.is_closed.get() {
+            return Err(GroupError::NotCoordinator);
+        }
+        let book = self.open_book(partition).ok_or(GroupError::NotCoordinator)?;
+        loop {
+            let changed = book.changed.wait();
+            match book.loading.get() {
+                Loading::Done => return Ok(book),
+                Loading::UnderWay => changed.await,
+                Loading::No => {
+                    book.loading.set(Loading::UnderWay);
+                    let read = self.load(&book).await;
+                    book.loading.set(if read.is_ok() { Loading::Done } else { Loading::No });
+                    book.changed.notify();
+                    if let Err(why) = read {
+                        eprintln!("corelog: the groups of partition {} cannot be read: {why}", book.id);
+                        return Err(GroupError::Unavailable);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn open_book(&self, partition: u32) -> Option<Rc<Book>> {
+        let id = {
+            let catalog = self.catalog();
+            let topic = groups_topic(&catalog)?;
+            PartitionId { topic: topic.id, index: PartitionIndex(partition) }
+        };
+        let handle = self.open(id)?;
+        let mut books = self.0.coordinator.books.borrow_mut();
+        // A topic that was made again begins with nothing.
+        if books.get(&partition).is_none_or(|book| book.handle != handle) {
+            let book = Book {
+                id,
+                handle,
+                groups: RefCell::default(),
+                loading: Cell::new(Loading::No),
+                changed: Event::default(),
+                writing: Cell::new(0),
+                is_rewriting: Cell::new(false),
+                bytes_since: Cell::new(0),
+                bytes_of_last: Cell::new(0),
+                sweep_at: Cell::new(self.reactor().now()),
+            };
+            books.insert(partition, Rc::new(book));
+            self.begin_ticks();
+        }
+        books.get(&partition).cloned()
+    }
+
+    pub(super) async fn load(&self, book: &Book) -> Result<(), String> {
+        let told = |error: &dyn std::fmt::Display| error.to_string();
+        let mut from = self.first_offset(book.handle).ok_or("it is gone")?;
+        let (mut cursor, mut out, mut scratch) = (Cursor::default(), Outgoing::new(), Vec::new());
+        let now = self.reactor().now();
+        let names: Vec<String> = book.groups.borrow().keys().cloned().collect();
+        names.iter().for_each(|name| self.forget_group(book, name));
+        loop {
+            out.clear();
+            let read = self.read_disk(book.handle, from, BATCH_BYTES, &mut cursor, &mut out).await;
+            let Read::Data { next, bytes, .. } = read.map_err(|error| told(&error))? else { break };
+            book.bytes_since.set(book.bytes_since.get() + bytes as u64);
+            let stored = out.to_vec();
+            for batch in batches(&stored) {
+                let batch = batch.map_err(|error| told(&error))?;
+                for record in batch.records(&mut scratch, RECORD_BYTES_MAX).map_err(|error| told(&error))? {
+                    let record = record.map_err(|error| told(&error))?;
+                    if record.offset >= from.0 {
+                        let key = record.key.unwrap_or_default();
+                        book.take(key, record.value, now).map_err(|error| told(&error))?;
+                    }
+                }
+            }
+            from = next;
+        }
+        book.groups.borrow_mut().retain(|_, entry| !entry.is_nothing());
+        let names: Vec<String> = book.groups.borrow().keys().cloned().collect();
+        names.iter().for_each(|name| self.count_group(book, name));
+        Ok(())
+    }
+
+    /// Writes records; done when they are durable. After a success, [`Book::end_write`] says that they are in memory too.
+    pub(super) async fn write(&self, book: &Book, records: &[RecordBytes]) -> Result<(), AppendError> {
+        loop {
+            let changed = book.changed.wait();
+            if !book.is_rewriting.get() {
+                break;
+            }
+            changed.await;
+        }
+        book.writing.set(book.writing.get() + 1);
+        let outcome = self.append_records(book, records).await;
+        if outcome.is_err() {
+            book.end_write();
+        }
+        outcome.map(drop)
+    }
+
+    /// Appends records; the offset of the first, if there are any.
+    pub(super) async fn append_records(
+        &self,
+        book: &Book,
+        records: &[RecordBytes],
+    ) -> Result<Option<Offset>, AppendError> {
+        let (session, now) = (Session::new(1), self.reactor().wall_clock());
+        let mut rest = records.iter().peekable();
+        let mut base = None;
+        while let Some((key, value)) = rest.peek() {
+            let alone = key.len() + value.as_ref().map_or(0, Vec::len);
+            let mut builder = BatchBuilder::new(BATCH_BYTES.max(alone + 1024), Codec::None);
+            while let Some((key, value)) = rest.peek() {
+                if builder.append(Some(key), value.as_deref(), &[], now.0).is_err() {
+                    break;
+                }
+                rest.next();
+            }
+            let bytes = builder.build()?;
+            book.bytes_since.set(book.bytes_since.get() + bytes.len() as u64);
+            self.append_own(book.handle, &bytes, &session, 0)?;
+            base = base.or(Some(session.append_outcome().await?));
+        }
+        Ok(base)
+    }
+
+    /// Writes all that is known anew, and deletes what came before, where that is worth it.
+    pub(super) async fn rewrite_if_due(&self, book: &Rc<Book>) {
+        if book.is_rewriting.get() || !snapshot_due(book.bytes_since.get(), book.bytes_of_last.get()) {
+            return;
+        }
+        book.is_rewriting.set(true);
+        loop {
+            // What is written and not yet in memory would be missing.
+            let changed = book.changed.wait();
+            if book.writing.get() == 0 {
+                break;
+            }
+            changed.await;
+        }
+        let records: Vec<RecordBytes> =
+            book.groups.borrow().iter().flat_map(|(name, entry)| entry.records(name)).collect();
+        let before = book.bytes_since.get();
+        // If it cannot be written now, the log stays as long as it is; a later change tries again.
+        if let Ok(Some(base)) = self.append_records(book, &records).await {
+            book.bytes_of_last.set(book.bytes_since.replace(0) - before);
+            let _ = self.delete_records(book.handle, base).await;
+        }
+        book.is_rewriting.set(false);
+        book.changed.notify();
+    }
+}
+
+impl Shard {
+    /// Whether groups may take so much more.
+    pub(super) fn check_room(&self, bytes: usize) -> Result<(), GroupError> {
+        let is_room = self.0.coordinator.bytes.get() + bytes <= self.0.config.groups.bytes_max;
+        if is_room { Ok(()) } else { Err(GroupError::Full) }
+    }
+
+    /// Counts what a group takes now.
+    pub(super) fn count_group(&self, book: &Book, name: &str) {
+        let bytes = &self.0.coordinator.bytes;
+        book.known(name, |entry| {
+            let now = name.len() + size_of::<Entry>() + entry.bytes();
+            bytes.set(bytes.get() + now - entry.counted);
+            entry.counted = now;
+        });
+    }
+
+    pub(super) fn forget_group(&self, book: &Book, name: &str) {
+        if let Some(entry) = book.groups.borrow_mut().remove(name) {
+            let bytes = &self.0.coordinator.bytes;
+            bytes.set(bytes.get() - entry.counted);
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! The coordinator of consumer groups: each shard coordinates those whose partition of the internal topic lives on it, keeps
+//! what they are in memory, and writes every change to that partition before it counts.
+//!
+//! The log of a partition is read once, when the first group of it is asked for. It is kept short as the metadata log is: now
+//! and then all that is known is written anew, and what came before is deleted.
+
+mod book;
+mod settle;
+
+use super::{Command, CommandError, Shard};
+use crate::group::GroupError;
+use crate::group::classic::{Answer, GroupStatus, Join, Joined, Said, Synced};
+use crate::group::records::{self, Committed, Key, METADATA_BYTES_MAX, Place, partition_of};
+use crate::limits::GROUPS_BYTES;
+use crate::metadata::{Catalog, GROUPS_TOPIC, MetadataError, TopicInfo, TopicName};
+use crate::model::{PartitionIndex, ShardId};
+use book::{Book, RecordBytes};
+use settle::Slot;
+use slab::Slab;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Members of a group.
+const MEMBERS_MAX: usize = 10_000;
+/// How groups are coordinated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupSettings {
+    /// How long the first member of a group waits for others.
+    pub initial_rebalance_delay: Duration,
+    /// Least time after which a member that is not heard of is out.
+    pub session_min: Duration,
+    /// The longest.
+    pub session_max: Duration,
+    /// How long offsets are kept after their group became empty.
+    pub offsets_retention: Duration,
+    /// What all groups of a shard may take of memory, in bytes.
+    pub bytes_max: usize,
+}
+
+impl Default for GroupSettings {
+    fn default() -> GroupSettings {
+        GroupSettings {
+            initial_rebalance_delay: Duration::from_secs(3),
+            session_min: Duration::from_secs(6),
+            session_max: Duration::from_secs(1800),
+            offsets_retention: Duration::from_secs(7 * 86_400),
+            bytes_max: GROUPS_BYTES,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Coordinator {
+    books: RefCell<BTreeMap<u32, Rc<Book>>>,
+    waiting: RefCell<Slab<Rc<Slot>>>,
+    /// What all groups take, about.
+    bytes: Cell<usize>,
+    is_closed: Cell<bool>,
+    ticks: Cell<bool>,
+}
+
+/// The topic that groups are written to, if there is one.
+fn groups_topic(catalog: &Catalog) -> Option<&TopicInfo> {
+    catalog.named(&TopicName::parse(GROUPS_TOPIC).ok()?)
+}
+
+impl Shard {
+    /// Which shard coordinates a group. None if there is no topic for groups yet; see [`Shard::make_groups`].
+    pub fn coordinator_of(&self, group: &str) -> Option<ShardId> {
+        let catalog = self.catalog();
+        let topic = groups_topic(&catalog)?;
+        let partition = PartitionIndex(partition_of(group, topic.partitions));
+        Some(topic.owner(partition, self.shards()))
+    }
+
+    /// Makes the topic that groups are written to, unless there is one.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub async fn make_groups(&self) -> Result<(), CommandError> {
+        let settings = [("retention.ms", "-1"), ("segment.bytes", "16777216"), ("max.message.bytes", "16777216")];
+        let command = Command::CreateTopic {
+            name: GROUPS_TOPIC.to_owned(),
+            partitions: records::PARTITIONS,
+            settings: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        };
+        match self.command(command).await {
+            Err(CommandError::Refused(MetadataError::Exists { .. })) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Takes a member into a group; done when the group's next generation begins.
+    ///
+    /// # Errors
+    /// Why not, and the id that the member is to use.
+    pub async fn join_group(&self, group: &str, join: Join) -> Result<Joined, (GroupError, String)> {
+        let refused = |error| (error, join.member.clone());
+        if group.is_empty() {
+            return Err(refused(GroupError::InvalidId));
+        }
+        let settings = self.0.config.groups;
+        if join.session < settings.session_min || join.session > settings.session_max {
+            return Err(refused(GroupError::InvalidSession));
+        }
+        let book = self.book(group).await.map_err(refused)?;
+        self.check_room(join.bytes()).map_err(refused)?;
+        let (waiter, slot) = self.open_slot();
+        let now = self.reactor().now();
+        let fresh = format!("{}-{}", join.client_id, self.random_uuid());
+        book.change(group, |entry| {
+            let is_new = !entry.group.members().contains_key(&join.member);
+            if is_new && entry.group.members().len() >= MEMBERS_MAX {
+                return Err(refused(GroupError::Full));
+            }
+            entry.group.join(now, &join, fresh, settings.initial_rebalance_delay, waiter);
+            Ok(())
+        })
+        .unwrap_or_else(|| Err(refused(GroupError::Full)))
+        .inspect_err(|_| self.close_slot(waiter))?;
+        self.settle(&book, group);
+        match self.decided(waiter, &slot).await {
+            Answer::Join(_, outcome) => outcome,
+            Answer::Sync(..) => Err(refused(GroupError::Unavailable)),
+        }
+    }
+
+    /// Tells a member what it is to read, once the leader has said so and that is durable.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn sync_group(
+        &self,
+        group: &str,
+        said: &Said<'_>,
+        protocol: (Option<&str>, Option<&str>),
+        assignments: Vec<(String, Vec<u8>)>,
+    ) -> Result<Synced, GroupError> {
+        let book = self.book(group).await?;
+        self.check_room(assignments.iter().map(|(_, assignment)| assignment.len()).sum())?;
+        let (waiter, slot) = self.open_slot();
+        let now = self.reactor().now();
+        let known = book.known(group, |entry| entry.group.sync(now, said, protocol, assignments, waiter));
+        if known.is_none() {
+            self.close_slot(waiter);
+            return Err(GroupError::UnknownMember);
+        }
+        self.settle(&book, group);
+        match self.decided(waiter, &slot).await {
+            Answer::Sync(_, outcome) => outcome,
+            Answer::Join(..) => Err(GroupError::Unavailable),
+        }
+    }
+
+    /// Notes that a member is alive.
+    ///
+    /// # Errors
+    /// What the member is to do instead.
+    pub async fn heartbeat(&self, group: &str, said: &Said<'_>) -> Result<(), GroupError> {
+        let book = self.book(group).await?;
+        let now = self.reactor().now();
+        book.known(group, |entry| entry.group.heartbeat(now, said)).unwrap_or(Err(GroupError::UnknownMember))
+    }
+
+    /// Takes a member out of a group.
+    ///
+    /// # Errors
+    /// It was not in it.
+    pub async fn leave_group(&self, group: &str, member: &str, instance: Option<&str>) -> Result<(), GroupError> {
+        let book = self.book(group).await?;
+        let now = self.reactor().now();
+        let left = book.known(group, |entry| entry.group.leave(now, member, instance));
+        self.settle(&book, group);
+        left.unwrap_or(Err(GroupError::UnknownMember))
+    }
+
+    /// Keeps how far a group has come; done when that is durable. One outcome for each.
+    ///
+    /// # Errors
+    /// Who asks may not commit, or nothing can be written now.
+    pub async fn commit_offsets(
+        &self,
+        group: &str,
+        said: &Said<'_>,
+        offsets: Vec<(Place, Committed)>,
+    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        let book = self.book(group).await?;
+        let now = self.reactor().now();
+        let may = book.change(group, |entry| entry.group.may_commit(now, said));
+        self.settle(&book, group);
+        may.unwrap_or(Err(GroupError::Full))?;
+        let outcomes: Vec<_> = offsets.iter().map(|(place, committed)| self.check_commit(place, committed)).collect();
+        let good = outcomes.iter().zip(offsets).filter(|(outcome, _)| outcome.is_ok()).map(|(_, offset)| offset);
+        let good: Vec<(Place, Committed)> = good.collect();
+        let bytes = good.iter().map(|(place, committed)| committed.bytes(place)).sum();
+        self.check_room(bytes).map_err(|_| GroupError::Unavailable)?;
+        let record = |(place, committed): &(Place, Committed)| {
+            (Key::Offset(group.to_owned(), place.clone()).encode(), Some(committed.encode()))
+        };
+        let written: Vec<RecordBytes> = good.iter().map(record).collect();
+        self.write(&book, &written).await.map_err(|_| GroupError::Unavailable)?;
+        book.change(group, |entry| good.into_iter().for_each(|(place, committed)| entry.commit(place, committed)));
+        self.count_group(&book, group);
+        book.end_write();
+        self.rewrite_if_due(&book).await;
+        Ok(outcomes)
+    }
+
+    fn check_commit(&self, place: &Place, committed: &Committed) -> Result<(), GroupError> {
+        if committed.metadata.len() > METADATA_BYTES_MAX {
+            return Err(GroupError::MetadataTooLarge);
+        }
+        let catalog = self.catalog();
+        let topic = TopicName::parse(&place.topic).ok().and_then(|name| catalog.named(&name).cloned());
+        let is_there = topic.is_some_and(|topic| place.partition < topic.partitions);
+        if is_there { Ok(()) } else { Err(GroupError::UnknownPartition) }
+    }
+
+    /// How far a group has come.
+    ///
+    /// # Errors
+    /// It is not known here.
+    pub async fn committed_offsets(&self, group: &str) -> Result<BTreeMap<Place, Committed>, GroupError> {
+        let book = self.book(group).await?;
+        Ok(book.known(group, |entry| entry.offsets.clone()).unwrap_or_default())
+    }
+
+    /// A group as it is.
+    ///
+    /// # Errors
+    /// There is none, or it is not known here.
+    pub async fn describe_group(&self, group: &str) -> Result<GroupStatus, GroupError> {
+        let book = self.book(group).await?;
+        let status = book.known(group, |entry| (!entry.is_nothing()).then(|| entry.group.status()));
+        status.flatten().ok_or(GroupError::NotFound)
+    }
+
+    /// The groups that this shard coordinates: name, what each is for, and where it stands.
+    ///
+    /// # Errors
+    /// Some are not known now.
+    pub async fn list_groups(&self) -> Result<Vec<(String, String, &'static str)>, GroupError> {
+        let mut found = Vec::new();
+        for partition in self.own_books() {
+            let book = self.book_of(partition).await?;
+            for (name, entry) in book.groups.borrow().iter().filter(|(_, entry)| !entry.is_nothing()) {
+                let protocol_type = entry.group.protocol_type().unwrap_or_default().to_owned();
+                found.push((name.clone(), protocol_type, entry.group.state().name()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Forgets a group and its offsets.
+    ///
+    /// # Errors
+    /// It has members, or there is none.
+    pub async fn delete_group(&self, group: &str) -> Result<(), GroupError> {
+        let book = self.book(group).await?;
+        let records = book.known(group, |entry| match entry.group.is_idle() {
+            true if entry.is_nothing() => Err(GroupError::NotFound),
+            true => Ok(entry.records(group)),
+            false => Err(GroupError::NotEmpty),
+        });
+        let records = records.ok_or(GroupError::NotFound)??;
+        let gone: Vec<RecordBytes> = records.into_iter().map(|(key, _)| (key, None)).collect();
+        self.write(&book, &gone).await.map_err(|_| GroupError::Unavailable)?;
+        self.forget_group(&book, group);
+        book.end_write();
+        Ok(())
+    }
+
+    /// Forgets how far a group has come in some partitions. One outcome for each.
+    ///
+    /// # Errors
+    /// There is no such group, or nothing can be written now.
+    pub async fn delete_offsets(
+        &self,
+        group: &str,
+        places: &[Place],
+    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        let book = self.book(group).await?;
+        let outcomes = book
+            .known(group, |entry| places.iter().map(|place| entry.group.may_forget(&place.topic)).collect::<Vec<_>>());
+        let outcomes = outcomes.ok_or(GroupError::NotFound)?;
+        let good = || outcomes.iter().zip(places).filter(|(outcome, _)| outcome.is_ok()).map(|(_, place)| place);
+        let gone: Vec<RecordBytes> =
+            good().map(|place| (Key::Offset(group.to_owned(), place.clone()).encode(), None)).collect();
+        self.write(&book, &gone).await.map_err(|_| GroupError::Unavailable)?;
+        book.known(group, |entry| good().for_each(|place| entry.forget(place)));
+        self.count_group(&book, group);
+        book.end_write();
+        Ok(outcomes)
+    }
+
+    /// Sends all members that wait away, to find their coordinator again: the shard stops.
+    pub fn close_groups(&self) {
+        let coordinator = &self.0.coordinator;
+        coordinator.is_closed.set(true);
+        let books: Vec<Rc<Book>> = coordinator.books.borrow().values().cloned().collect();
+        for book in books {
+            let mut answers = Vec::new();
+            for entry in book.groups.borrow_mut().values_mut() {
+                entry.group.close();
+                answers.extend(entry.group.take_answers());
+            }
+            self.deliver(answers);
+        }
+    }
+
+    fn random_uuid(&self) -> uuid::Uuid {
+        let random = u128::from(self.reactor().random()) << 64 | u128::from(self.reactor().random());
+        uuid::Builder::from_random_bytes(random.to_be_bytes()).into_uuid()
+    }
+}

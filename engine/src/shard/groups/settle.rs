@@ -1,0 +1,157 @@
+//! What comes of changes of groups, and of time: who waits is answered, what changed is written down, what is over goes.
+
+use super::super::Shard;
+use super::super::event::Event;
+use super::book::{Book, RecordBytes};
+use crate::group::classic::{Answer, Waiter};
+use crate::group::records::{Committed, Key, Place, encode_group};
+use crate::model::Timestamp;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How often it is looked whether a member is out or a wait is over.
+const TICK: Duration = Duration::from_millis(100);
+/// How often it is looked for offsets that nobody wants any more.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// Where an answer arrives.
+#[derive(Default)]
+pub(super) struct Slot {
+    pub(super) answer: RefCell<Option<Answer>>,
+    pub(super) arrived: Event,
+}
+
+impl Shard {
+    pub(super) fn open_slot(&self) -> (Waiter, Rc<Slot>) {
+        let slot = Rc::new(Slot::default());
+        let waiter = self.0.coordinator.waiting.borrow_mut().insert(slot.clone());
+        (waiter as Waiter, slot)
+    }
+
+    pub(super) fn close_slot(&self, waiter: Waiter) {
+        self.0.coordinator.waiting.borrow_mut().try_remove(waiter as usize);
+    }
+
+    pub(super) async fn decided(&self, waiter: Waiter, slot: &Slot) -> Answer {
+        loop {
+            let arrived = slot.arrived.wait();
+            if let Some(answer) = slot.answer.take() {
+                self.close_slot(waiter);
+                return answer;
+            }
+            arrived.await;
+        }
+    }
+
+    pub(super) fn deliver(&self, answers: Vec<Answer>) {
+        let waiting = self.0.coordinator.waiting.borrow();
+        for answer in answers {
+            let (Answer::Join(waiter, _) | Answer::Sync(waiter, _)) = answer;
+            if let Some(slot) = waiting.get(waiter as usize) {
+                *slot.answer.borrow_mut() = Some(answer);
+                slot.arrived.notify();
+            }
+        }
+    }
+
+    /// Does what came of a change of a group: tells who waits, and writes it down.
+    pub(super) fn settle(&self, book: &Rc<Book>, name: &str) {
+        let now = self.reactor().wall_clock();
+        let done = book.known(name, |entry| {
+            let change = entry.group.take_change();
+            (entry.group.take_answers(), change.map(|generation| (generation, encode_group(&entry.group, now))))
+        });
+        let Some((answers, change)) = done else { return };
+        self.deliver(answers);
+        self.count_group(book, name);
+        let Some((generation, value)) = change else { return };
+        let (shard, book, name) = (self.clone(), book.clone(), name.to_owned());
+        let write = async move {
+            let record = (Key::Group(name.clone()).encode(), Some(value));
+            let outcome = shard.write(&book, std::slice::from_ref(&record)).await;
+            let now = shard.reactor().now();
+            book.known(&name, |entry| {
+                if outcome.is_ok() {
+                    entry.written = record.1;
+                }
+                entry.group.written(now, generation, outcome.is_ok());
+            });
+            if outcome.is_ok() {
+                book.end_write();
+            }
+            shard.settle(&book, &name);
+            shard.rewrite_if_due(&book).await;
+        };
+        self.reactor().spawn(write).detach();
+    }
+
+    pub(super) fn begin_ticks(&self) {
+        if self.0.coordinator.ticks.replace(true) {
+            return;
+        }
+        let shard = self.clone();
+        let ticks = async move {
+            while !shard.0.stop_wanted.get() && !shard.0.coordinator.is_closed.get() {
+                shard.reactor().sleep(TICK).await;
+                let books: Vec<Rc<Book>> = shard.0.coordinator.books.borrow().values().cloned().collect();
+                for book in books {
+                    shard.tick_book(&book).await;
+                }
+            }
+        };
+        self.reactor().spawn(ticks).detach();
+    }
+
+    pub(super) async fn tick_book(&self, book: &Rc<Book>) {
+        let (now, clock) = (self.reactor().now(), self.reactor().wall_clock());
+        let (mut active, mut nothing) = (Vec::new(), Vec::new());
+        for (name, entry) in book.groups.borrow_mut().iter_mut() {
+            if !entry.group.is_idle() {
+                entry.group.tick(now);
+                entry.had_members = clock.0;
+                active.push(name.clone());
+            } else if entry.is_nothing() {
+                nothing.push(name.clone());
+            }
+        }
+        active.iter().for_each(|name| self.settle(book, name));
+        // Left by those who never joined, or were refused.
+        nothing.iter().for_each(|name| self.forget_group(book, name));
+        if now >= book.sweep_at.get() {
+            book.sweep_at.set(now.plus(SWEEP));
+            self.sweep(book, clock).await;
+        }
+    }
+
+    /// Forgets offsets that nobody came for in their time, and groups of which nothing is left.
+    pub(super) async fn sweep(&self, book: &Rc<Book>, now: Timestamp) {
+        let retention = i64::try_from(self.0.config.groups.offsets_retention.as_millis()).unwrap_or(i64::MAX);
+        let is_over = |since: i64| now.0.saturating_sub(since) > retention;
+        let mut gone: Vec<(String, Vec<Place>, bool)> = Vec::new();
+        for (name, entry) in book.groups.borrow().iter().filter(|(_, entry)| entry.group.is_idle()) {
+            let over = |committed: &Committed| is_over(committed.at.0.max(entry.had_members));
+            let places: Vec<Place> =
+                entry.offsets.iter().filter(|(_, committed)| over(committed)).map(|(place, _)| place.clone()).collect();
+            let is_nothing = places.len() == entry.offsets.len() && is_over(entry.had_members);
+            if !places.is_empty() || is_nothing {
+                gone.push((name.clone(), places, is_nothing));
+            }
+        }
+        for (name, places, is_nothing) in gone {
+            let offset = |place: &Place| (Key::Offset(name.clone(), place.clone()).encode(), None);
+            let group = is_nothing.then(|| (Key::Group(name.clone()).encode(), None));
+            let records: Vec<RecordBytes> = places.iter().map(offset).chain(group).collect();
+            if self.write(book, &records).await.is_err() {
+                return;
+            }
+            book.known(&name, |entry| places.iter().for_each(|place| entry.forget(place)));
+            self.count_group(book, &name);
+            let is_empty = book.known(&name, |entry| entry.group.is_idle() && entry.offsets.is_empty());
+            if is_nothing && is_empty == Some(true) {
+                self.forget_group(book, &name);
+            }
+            book.end_write();
+        }
+    }
+}
