@@ -15,7 +15,7 @@ use std::slice::from_ref;
 use std::time::Duration;
 
 /// A backlog is to be read from the disk, and not from the tails.
-const LITTLE_MEMORY: &str = "--memory=384MiB";
+const LITTLE_MEMORY: &str = "--memory=480MiB";
 const FROM_DISK_MIN: f64 = 0.75;
 /// What all tails of a server with the usual memory hold.
 const IN_MEMORY: u64 = 48 << 20;
@@ -107,4 +107,17 @@ pub(super) fn end_to_end(bench: &Bench<'_>) -> Result<Vec<Bar>> {
     let p99 = ratio(&measured, &format!("{END_TO_END} p99"), e2e::OF_FLOOR);
     let what = "end to end, 1 MB/s paced, durable: p99 to a raw flush and two round trips";
     Ok(vec![Bar::at_most(what, p99, 1.5, &measured)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_memory_is_enough_for_a_shard() {
+        let given = LITTLE_MEMORY.strip_prefix("--memory=").and_then(|given| given.strip_suffix("MiB"));
+        let given: u64 = given.and_then(|given| given.parse().ok()).unwrap_or(0);
+        let least = corelog_engine::limits::least_memory(1) >> 20;
+        assert!((least..2 * least).contains(&given), "{given} MiB, at least {least} are needed");
+    }
 }
