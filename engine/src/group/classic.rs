@@ -230,7 +230,8 @@ impl Member {
         self.protocols.iter().find(|(name, _)| name == protocol).map_or(&[], |(_, metadata)| metadata)
     }
 
-    fn bytes(&self) -> usize {
+    /// About what it takes of memory, in bytes.
+    pub fn bytes(&self) -> usize {
         let said: usize = self.protocols.iter().map(|(name, metadata)| name.len() + metadata.len() + ENTRY_BYTES).sum();
         let names = self.client_id.len() + self.client_host.len() + self.instance.as_ref().map_or(0, String::len);
         size_of::<Member>() + ENTRY_BYTES + said + names + self.assignment.len()
@@ -330,6 +331,11 @@ impl Group {
     /// Its members by their ids.
     pub fn members(&self) -> &BTreeMap<String, Member> {
         &self.members
+    }
+
+    /// Whether there are answers to give, or something to write down.
+    pub fn has_news(&self) -> bool {
+        self.has_changed || !self.answers.is_empty()
     }
 
     /// About what it takes of memory, in bytes.

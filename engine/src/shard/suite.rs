@@ -1143,6 +1143,64 @@ fn a_stop_ends_whatever_comes_behind_the_last_lane() {
     assert!(world.run_until(Duration::from_secs(60), || step.get() == 3), "it ends");
 }
 
+/// A group's name that begins so and is written where the group `a` is.
+fn of_one_partition(begins: &str) -> String {
+    let wanted = partition_of("a", PARTITIONS);
+    let names = (0..).map(|number| format!("{begins}{number}"));
+    names.into_iter().find(|name| partition_of(name, PARTITIONS) == wanted).expect("there is one")
+}
+
+/// What was committed long ago, and again lately: while the log of groups is read, only the first is known for a while.
+#[test]
+fn nothing_is_over_before_all_of_it_is_read() {
+    use crate::model::ShardId;
+    use crate::reactor::sim::{CrashKind, World, WorldOptions};
+    use std::cell::Cell;
+    let world = World::new(1, WorldOptions::default());
+    let node = world.add_node("n");
+    for phase in 0..3 {
+        let done = Rc::new(Cell::new(0));
+        let told = done.clone();
+        world.start_shard(node, ShardId(0), 1, 64 << 20, move |reactor| async move {
+            let shard = start(&reactor, config(Path::new("data"))).await;
+            let alone = member("", -1);
+            if phase == 0 {
+                create(&shard, "t", 20, &[]).await;
+                shard.make_groups().await.expect("there is room for them");
+                let week = GroupSettings::default().offsets_retention.as_millis() as i64;
+                let nearly_over = Timestamp(reactor.wall_clock().0 - week + 3000);
+                let old = committed(1).into_iter().map(|(place, old)| (place, Committed { at: nearly_over, ..old }));
+                shard.commit_offsets("a", &alone, old.collect()).await.expect("it is taken");
+                // More than is read at once, behind it in the log whenever that is written anew.
+                let long = Committed { metadata: "x".repeat(METADATA_BYTES_MAX), ..committed(1).remove(0).1 };
+                let place = |partition| Place { topic: "t".to_owned(), partition };
+                for group in ["b", "c", "d", "e", "f", "g", "h", "i", "j"] {
+                    let all = (0..20).map(|partition| (place(partition), long.clone())).collect();
+                    shard.commit_offsets(&of_one_partition(group), &alone, all).await.expect("it is taken");
+                }
+                shard.commit_offsets("a", &alone, committed(99)).await.expect("it is taken");
+                assert!(reactor.wall_clock() < Timestamp(nearly_over.0 + week), "nothing is over yet");
+                reactor.sleep(Duration::from_secs(5)).await;
+            }
+            told.set(1);
+            while told.get() == 1 {
+                reactor.sleep(Duration::from_millis(1)).await;
+            }
+            let known = shard.committed_offsets("a").await.expect("it is read");
+            assert_eq!(known, committed(99).into_iter().collect());
+            reactor.sleep(Duration::from_secs(1)).await;
+            told.set(3);
+            std::future::pending::<()>().await;
+        });
+        assert!(world.run_until(Duration::from_secs(600), || done.get() == 1), "it starts");
+        (world.faults_mut(node).slow, world.faults_mut(node).slow_ns_max) = (1_000_000, 1_000_000_000_000);
+        done.set(2);
+        assert!(world.run_until(Duration::from_secs(60_000), || done.get() == 3), "it ends");
+        world.faults_mut(node).slow = 0;
+        world.crash(node, CrashKind::Kill);
+    }
+}
+
 #[test]
 fn readers_do_not_wait_for_a_commit_that_takes_long() {
     use crate::model::ShardId;

@@ -16,6 +16,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+/// Offsets that are forgotten in one write: it is one batch, so that nothing comes between them.
+const FORGOTTEN_MAX: usize = 256;
 /// Groups of a partition of the topic.
 const GROUPS_MAX: usize = 10_000;
 /// Records of one write go in batches of so many bytes.
@@ -80,10 +82,30 @@ impl Entry {
         self.offsets.insert(place, committed);
     }
 
+    /// How many bytes more it takes when it is told so.
+    pub(super) fn more(&self, offsets: &[(Place, Committed)]) -> usize {
+        let before = |place: &Place| self.offsets.get(place).map_or(0, |before| before.bytes(place));
+        let more = |(place, committed): &(Place, Committed)| committed.bytes(place).saturating_sub(before(place));
+        offsets.iter().map(more).sum()
+    }
+
     pub(super) fn forget(&mut self, place: &Place) {
         if let Some(committed) = self.offsets.remove(place) {
             self.offset_bytes -= committed.bytes(place);
         }
+    }
+
+    /// Of a group without members: places of which nothing was heard since `before`, in milliseconds, and whether nothing else is
+    /// left. None if nothing is over.
+    pub(super) fn over(&self, before: i64) -> Option<(Vec<Place>, bool)> {
+        if !self.group.is_idle() {
+            return None;
+        }
+        let is_over = |committed: &Committed| committed.at.0.max(self.had_members) < before;
+        let over = self.offsets.iter().filter(|(_, committed)| is_over(committed)).map(|(place, _)| place.clone());
+        let places: Vec<Place> = over.take(FORGOTTEN_MAX).collect();
+        let is_all = places.len() == self.offsets.len() && self.had_members < before;
+        (is_all || !places.is_empty()).then_some((places, is_all))
     }
 
     pub(super) fn records(&self, name: &str) -> Vec<RecordBytes> {
@@ -96,6 +118,10 @@ impl Entry {
 }
 
 impl Book {
+    pub(super) fn is_read(&self) -> bool {
+        self.loading.get() == Loading::Done
+    }
+
     /// Changes a group that there is.
     pub(super) fn known<T>(&self, name: &str, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         self.groups.borrow_mut().get_mut(name).map(change)
@@ -187,6 +213,9 @@ impl Shard {
         let mut books = self.0.coordinator.books.borrow_mut();
         // A topic that was made again begins with nothing.
         if books.get(&partition).is_none_or(|book| book.handle != handle) {
+            if let Some(before) = books.remove(&partition) {
+                self.close_book(&before);
+            }
             let book = Book {
                 id,
                 handle,
@@ -210,8 +239,9 @@ impl Shard {
         let mut from = self.first_offset(book.handle).ok_or("it is gone")?;
         let (mut cursor, mut out, mut scratch) = (Cursor::default(), Outgoing::new(), Vec::new());
         let now = self.reactor().now();
-        let names: Vec<String> = book.groups.borrow().keys().cloned().collect();
-        names.iter().for_each(|name| self.forget_group(book, name));
+        // What an earlier try has read.
+        self.close_book(book);
+        book.bytes_since.set(0);
         loop {
             out.clear();
             let read = self.read_disk(book.handle, from, BATCH_BYTES, &mut cursor, &mut out).await;
@@ -279,6 +309,45 @@ impl Shard {
         Ok(base)
     }
 
+    /// Writes that nothing is known of these places any more, and of the group if that is all; then forgets them.
+    pub(super) async fn forget(
+        &self,
+        book: &Book,
+        name: &str,
+        places: &[Place],
+        is_all: bool,
+    ) -> Result<(), AppendError> {
+        let offset = |place: &Place| (Key::Offset(name.to_owned(), place.clone()).encode(), None);
+        let group = is_all.then(|| (Key::Group(name.to_owned()).encode(), None));
+        let records: Vec<RecordBytes> = places.iter().map(offset).chain(group).collect();
+        self.write(book, &records).await?;
+        let is_nothing = book.known(name, |entry| {
+            places.iter().for_each(|place| entry.forget(place));
+            // Somebody may have joined meanwhile: what the group is then will be written again.
+            if is_all && entry.group.is_idle() {
+                (entry.group, entry.written) = (Group::default(), None);
+            }
+            entry.is_nothing()
+        });
+        self.count_group(book, name);
+        if is_nothing == Some(true) {
+            self.forget_group(book, name);
+        }
+        book.end_write();
+        Ok(())
+    }
+
+    /// Sends all who wait for its groups away, and forgets them.
+    pub(super) fn close_book(&self, book: &Book) {
+        let mut answers = Vec::new();
+        for (_, mut entry) in std::mem::take(&mut *book.groups.borrow_mut()) {
+            entry.group.close();
+            answers.extend(entry.group.take_answers());
+            self.0.coordinator.bytes.set(self.0.coordinator.bytes.get() - entry.counted);
+        }
+        self.deliver(answers);
+    }
+
     /// Writes all that is known anew, and deletes what came before, where that is worth it.
     pub(super) async fn rewrite_if_due(&self, book: &Rc<Book>) {
         if book.is_rewriting.get() || !snapshot_due(book.bytes_since.get(), book.bytes_of_last.get()) {
@@ -307,10 +376,10 @@ impl Shard {
 }
 
 impl Shard {
-    /// Whether groups may take so much more.
-    pub(super) fn check_room(&self, bytes: usize) -> Result<(), GroupError> {
-        let is_room = self.0.coordinator.bytes.get() + bytes <= self.0.config.groups.bytes_max;
-        if is_room { Ok(()) } else { Err(GroupError::Full) }
+    /// Whether groups may take so much more; what takes no more than before always may.
+    pub(super) fn check_room(&self, more: usize) -> Result<(), GroupError> {
+        let is_room = self.0.coordinator.bytes.get() + more <= self.0.config.groups.bytes_max;
+        if more == 0 || is_room { Ok(()) } else { Err(GroupError::Full) }
     }
 
     /// Counts what a group takes now.

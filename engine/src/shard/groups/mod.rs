@@ -9,7 +9,7 @@ mod settle;
 
 use super::{Command, CommandError, Shard};
 use crate::group::GroupError;
-use crate::group::classic::{Answer, GroupStatus, Join, Joined, Said, Synced};
+use crate::group::classic::{Answer, GroupStatus, Join, Joined, Member, Said, Synced};
 use crate::group::records::{self, Committed, Key, METADATA_BYTES_MAX, Place, partition_of};
 use crate::limits::GROUPS_BYTES;
 use crate::metadata::{Catalog, GROUPS_TOPIC, MetadataError, TopicInfo, TopicName};
@@ -24,6 +24,7 @@ use std::time::Duration;
 
 /// Members of a group.
 const MEMBERS_MAX: usize = 10_000;
+
 /// How groups are coordinated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupSettings {
@@ -107,7 +108,8 @@ impl Shard {
             return Err(refused(GroupError::InvalidSession));
         }
         let book = self.book(group).await.map_err(refused)?;
-        self.check_room(join.bytes()).map_err(refused)?;
+        let has = book.known(group, |entry| entry.group.members().get(&join.member).map_or(0, Member::bytes));
+        self.check_room(join.bytes().saturating_sub(has.unwrap_or(0))).map_err(refused)?;
         let (waiter, slot) = self.open_slot();
         let now = self.reactor().now();
         let fresh = format!("{}-{}", join.client_id, self.random_uuid());
@@ -140,7 +142,8 @@ impl Shard {
         assignments: Vec<(String, Vec<u8>)>,
     ) -> Result<Synced, GroupError> {
         let book = self.book(group).await?;
-        self.check_room(assignments.iter().map(|(_, assignment)| assignment.len()).sum())?;
+        let bytes = assignments.iter().map(|(_, assignment)| assignment.len()).sum();
+        self.check_room(bytes).map_err(|_| GroupError::Unavailable)?;
         let (waiter, slot) = self.open_slot();
         let now = self.reactor().now();
         let known = book.known(group, |entry| entry.group.sync(now, said, protocol, assignments, waiter));
@@ -195,8 +198,8 @@ impl Shard {
         let outcomes: Vec<_> = offsets.iter().map(|(place, committed)| self.check_commit(place, committed)).collect();
         let good = outcomes.iter().zip(offsets).filter(|(outcome, _)| outcome.is_ok()).map(|(_, offset)| offset);
         let good: Vec<(Place, Committed)> = good.collect();
-        let bytes = good.iter().map(|(place, committed)| committed.bytes(place)).sum();
-        self.check_room(bytes).map_err(|_| GroupError::Unavailable)?;
+        let more = book.known(group, |entry| entry.more(&good)).unwrap_or(0);
+        self.check_room(more).map_err(|_| GroupError::Unavailable)?;
         let record = |(place, committed): &(Place, Committed)| {
             (Key::Offset(group.to_owned(), place.clone()).encode(), Some(committed.encode()))
         };
@@ -260,17 +263,13 @@ impl Shard {
     /// It has members, or there is none.
     pub async fn delete_group(&self, group: &str) -> Result<(), GroupError> {
         let book = self.book(group).await?;
-        let records = book.known(group, |entry| match entry.group.is_idle() {
+        let places = book.known(group, |entry| match entry.group.is_idle() {
             true if entry.is_nothing() => Err(GroupError::NotFound),
-            true => Ok(entry.records(group)),
+            true => Ok(entry.offsets.keys().cloned().collect::<Vec<_>>()),
             false => Err(GroupError::NotEmpty),
         });
-        let records = records.ok_or(GroupError::NotFound)??;
-        let gone: Vec<RecordBytes> = records.into_iter().map(|(key, _)| (key, None)).collect();
-        self.write(&book, &gone).await.map_err(|_| GroupError::Unavailable)?;
-        self.forget_group(&book, group);
-        book.end_write();
-        Ok(())
+        let places = places.ok_or(GroupError::NotFound)??;
+        self.forget(&book, group, &places, true).await.map_err(|_| GroupError::Unavailable)
     }
 
     /// Forgets how far a group has come in some partitions. One outcome for each.
@@ -286,13 +285,9 @@ impl Shard {
         let outcomes = book
             .known(group, |entry| places.iter().map(|place| entry.group.may_forget(&place.topic)).collect::<Vec<_>>());
         let outcomes = outcomes.ok_or(GroupError::NotFound)?;
-        let good = || outcomes.iter().zip(places).filter(|(outcome, _)| outcome.is_ok()).map(|(_, place)| place);
-        let gone: Vec<RecordBytes> =
-            good().map(|place| (Key::Offset(group.to_owned(), place.clone()).encode(), None)).collect();
-        self.write(&book, &gone).await.map_err(|_| GroupError::Unavailable)?;
-        book.known(group, |entry| good().for_each(|place| entry.forget(place)));
-        self.count_group(&book, group);
-        book.end_write();
+        let good = outcomes.iter().zip(places).filter(|(outcome, _)| outcome.is_ok()).map(|(_, place)| place.clone());
+        let good: Vec<Place> = good.collect();
+        self.forget(&book, group, &good, false).await.map_err(|_| GroupError::Unavailable)?;
         Ok(outcomes)
     }
 
@@ -301,14 +296,7 @@ impl Shard {
         let coordinator = &self.0.coordinator;
         coordinator.is_closed.set(true);
         let books: Vec<Rc<Book>> = coordinator.books.borrow().values().cloned().collect();
-        for book in books {
-            let mut answers = Vec::new();
-            for entry in book.groups.borrow_mut().values_mut() {
-                entry.group.close();
-                answers.extend(entry.group.take_answers());
-            }
-            self.deliver(answers);
-        }
+        books.iter().for_each(|book| self.close_book(book));
     }
 
     fn random_uuid(&self) -> uuid::Uuid {

@@ -2,9 +2,9 @@
 
 use super::super::Shard;
 use super::super::event::Event;
-use super::book::{Book, RecordBytes};
+use super::book::Book;
 use crate::group::classic::{Answer, Waiter};
-use crate::group::records::{Committed, Key, Place, encode_group};
+use crate::group::records::{Key, encode_group};
 use crate::model::Timestamp;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -95,8 +95,9 @@ impl Shard {
             while !shard.0.stop_wanted.get() && !shard.0.coordinator.is_closed.get() {
                 shard.reactor().sleep(TICK).await;
                 let books: Vec<Rc<Book>> = shard.0.coordinator.books.borrow().values().cloned().collect();
-                for book in books {
-                    shard.tick_book(&book).await;
+                // Of one that is being read it is not known yet what is over: a later record may say otherwise.
+                for book in books.iter().filter(|book| book.is_read()) {
+                    shard.tick_book(book).await;
                 }
             }
         };
@@ -105,17 +106,19 @@ impl Shard {
 
     pub(super) async fn tick_book(&self, book: &Rc<Book>) {
         let (now, clock) = (self.reactor().now(), self.reactor().wall_clock());
-        let (mut active, mut nothing) = (Vec::new(), Vec::new());
+        let (mut changed, mut nothing) = (Vec::new(), Vec::new());
         for (name, entry) in book.groups.borrow_mut().iter_mut() {
             if !entry.group.is_idle() {
                 entry.group.tick(now);
                 entry.had_members = clock.0;
-                active.push(name.clone());
+                if entry.group.has_news() {
+                    changed.push(name.clone());
+                }
             } else if entry.is_nothing() {
                 nothing.push(name.clone());
             }
         }
-        active.iter().for_each(|name| self.settle(book, name));
+        changed.iter().for_each(|name| self.settle(book, name));
         // Left by those who never joined, or were refused.
         nothing.iter().for_each(|name| self.forget_group(book, name));
         if now >= book.sweep_at.get() {
@@ -125,33 +128,19 @@ impl Shard {
     }
 
     /// Forgets offsets that nobody came for in their time, and groups of which nothing is left.
-    pub(super) async fn sweep(&self, book: &Rc<Book>, now: Timestamp) {
+    async fn sweep(&self, book: &Rc<Book>, now: Timestamp) {
         let retention = i64::try_from(self.0.config.groups.offsets_retention.as_millis()).unwrap_or(i64::MAX);
-        let is_over = |since: i64| now.0.saturating_sub(since) > retention;
-        let mut gone: Vec<(String, Vec<Place>, bool)> = Vec::new();
-        for (name, entry) in book.groups.borrow().iter().filter(|(_, entry)| entry.group.is_idle()) {
-            let over = |committed: &Committed| is_over(committed.at.0.max(entry.had_members));
-            let places: Vec<Place> =
-                entry.offsets.iter().filter(|(_, committed)| over(committed)).map(|(place, _)| place.clone()).collect();
-            let is_nothing = places.len() == entry.offsets.len() && is_over(entry.had_members);
-            if !places.is_empty() || is_nothing {
-                gone.push((name.clone(), places, is_nothing));
-            }
-        }
-        for (name, places, is_nothing) in gone {
-            let offset = |place: &Place| (Key::Offset(name.clone(), place.clone()).encode(), None);
-            let group = is_nothing.then(|| (Key::Group(name.clone()).encode(), None));
-            let records: Vec<RecordBytes> = places.iter().map(offset).chain(group).collect();
-            if self.write(book, &records).await.is_err() {
+        let names: Vec<String> = book.groups.borrow().keys().cloned().collect();
+        for name in names {
+            // From here to the append nothing is awaited: what is committed meanwhile would be taken back.
+            if book.is_rewriting.get() {
                 return;
             }
-            book.known(&name, |entry| places.iter().for_each(|place| entry.forget(place)));
-            self.count_group(book, &name);
-            let is_empty = book.known(&name, |entry| entry.group.is_idle() && entry.offsets.is_empty());
-            if is_nothing && is_empty == Some(true) {
-                self.forget_group(book, &name);
+            let over = book.known(&name, |entry| entry.over(now.0.saturating_sub(retention))).flatten();
+            let Some((places, is_all)) = over else { continue };
+            if self.forget(book, &name, &places, is_all).await.is_err() {
+                return;
             }
-            book.end_write();
         }
     }
 }
