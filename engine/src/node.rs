@@ -6,7 +6,8 @@
 
 use crate::error::ShardError;
 use crate::limits::{
-    self, Bytes, JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, MESH_MESSAGES_MAX, MemoryBudget, MemoryTooSmall, SHARDS_MAX,
+    self, Bytes, JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, MESH_MESSAGES_MAX, MemoryBudget, MemoryTooSmall, PRODUCERS_MAX,
+    SHARDS_MAX,
 };
 use crate::metadata::Bounds;
 use crate::model::ShardId;
@@ -173,6 +174,7 @@ impl NodeConfig {
             checkpoint_interval: limits::CHECKPOINT_INTERVAL,
             retention_interval: self.retention_interval,
             producer_expiration: self.producer_expiration,
+            producers_max: PRODUCERS_MAX,
             groups: self.groups,
             disk_reserve_bytes: self.disk_reserve_bytes,
             bounds,

@@ -9,6 +9,7 @@
 
 use crate::model::{Offset, ProducerEpoch, ProducerId, ProducerSequence, Timestamp};
 use corelog_batch::BatchView;
+use std::collections::BTreeMap;
 
 /// Batches of a producer that are recognised when they come again.
 pub const WINDOW: usize = 5;
@@ -223,6 +224,12 @@ impl Window {
         let last = batch.first.plus(batch.records - 1);
         self.kept().iter().find(|kept| kept.first == batch.first && kept.last_sequence() == last)
     }
+}
+
+/// Notes a batch that was appended, whatever is known of its producer.
+pub fn note(windows: &mut BTreeMap<ProducerId, Window>, batch: &Produced) {
+    let known = windows.entry(batch.producer);
+    known.and_modify(|window| window.note(batch)).or_insert_with(|| Window::of(batch));
 }
 
 #[cfg(test)]

@@ -76,6 +76,7 @@ fn config(path: &Path) -> ShardConfig {
         checkpoint_interval: Duration::from_secs(3600),
         retention_interval: Duration::from_secs(3600),
         producer_expiration: Duration::from_secs(3600),
+        producers_max: 1024,
         groups: GroupSettings::default(),
         disk_reserve_bytes: 0,
         bounds: Bounds::default(),

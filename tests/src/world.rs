@@ -161,6 +161,7 @@ impl Server {
             checkpoint_interval: Duration::from_millis(200),
             retention_interval: Duration::from_millis(100),
             producer_expiration: Duration::from_secs(3600),
+            producers_max: 1024,
             groups: GroupSettings::default(),
             disk_reserve_bytes: 8 << 20,
             bounds: Bounds::default(),

@@ -192,32 +192,9 @@ impl Member {
         }
     }
 
-    /// A member as the log of groups has it.
-    #[expect(clippy::too_many_arguments, reason = "the fields of a record")]
-    pub(super) fn restored(
-        instance: Option<String>,
-        client_id: String,
-        client_host: String,
-        session: Duration,
-        rebalance: Duration,
-        protocol: (String, Vec<u8>),
-        assignment: Vec<u8>,
-        now: Instant,
-    ) -> Member {
-        let (protocols, deadline) = (vec![protocol], now.plus(session));
-        let (joining, syncing) = (None, None);
-        Member {
-            instance,
-            client_id,
-            client_host,
-            session,
-            rebalance,
-            protocols,
-            assignment,
-            deadline,
-            joining,
-            syncing,
-        }
+    /// A member as the log of groups has it: what it joined with, and what it is to read.
+    pub(super) fn restored(join: &Join, assignment: Vec<u8>, now: Instant) -> Member {
+        Member { assignment, deadline: now.plus(join.session), ..Member::new(join, now) }
     }
 
     fn renew(&mut self, join: &Join) {

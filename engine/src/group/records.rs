@@ -1,7 +1,7 @@
 //! What is written down of groups, in the bytes of Kafka's `__consumer_offsets`, so that its tools can read them: keys and
 //! values are big-endian, each begins with the version of its form, a value of none takes back what its key said.
 
-use super::classic::{Group, Member};
+use super::classic::{Group, Join, Member};
 use crate::model::{Offset, Timestamp};
 use crate::reactor::Instant;
 use std::collections::BTreeMap;
@@ -247,13 +247,19 @@ pub fn decode_group(bytes: &[u8], now: Instant) -> Result<(Group, Timestamp), Re
     let at = Timestamp(input.i64()?);
     let mut members = BTreeMap::new();
     for _ in 0..input.i32()? {
-        let (id, instance) = (input.text()?, input.nullable()?);
-        let (client_id, client_host) = (input.text()?, input.text()?);
-        let (rebalance, session) = (time(input.i32()?)?, time(input.i32()?)?);
-        let said = (protocol.clone().unwrap_or_default(), input.bytes()?);
-        let assignment = input.bytes()?;
-        let member = Member::restored(instance, client_id, client_host, session, rebalance, said, assignment, now);
-        members.insert(id, member);
+        let join = Join {
+            member: input.text()?,
+            instance: input.nullable()?,
+            client_id: input.text()?,
+            client_host: input.text()?,
+            rebalance: time(input.i32()?)?,
+            session: time(input.i32()?)?,
+            protocol_type: protocol_type.clone().unwrap_or_default(),
+            protocols: vec![(protocol.clone().unwrap_or_default(), input.bytes()?)],
+            needs_id: false,
+        };
+        let member = Member::restored(&join, input.bytes()?, now);
+        members.insert(join.member, member);
     }
     input.end()?;
     Ok((Group::restored(generation, protocol_type, protocol, leader, members), at))
@@ -265,7 +271,7 @@ fn time(millis: i32) -> Result<Duration, RecordError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::classic::{Join, Said};
+    use super::super::classic::Said;
     use super::*;
     use crate::log::testing::golden;
 

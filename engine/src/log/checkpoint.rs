@@ -10,7 +10,7 @@ use super::frame::{self, Expected, Fault, Frame, Header, RawSection, SECTION_HEA
 use super::journal::{self, JournalPosition};
 use super::{BLOCK, round_up};
 use crate::model::{LeaderEpoch, Offset, PartitionId, Position, ProducerId, ShardId, Timestamp};
-use crate::producer::{Produced, Window};
+use crate::producer::{self, Produced, Window};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -623,10 +623,7 @@ impl PartitionState {
     }
 
     pub(crate) fn note_produced(&mut self, batch: &Produced) {
-        self.producers
-            .entry(batch.producer)
-            .and_modify(|window| window.note(batch))
-            .or_insert_with(|| Window::of(batch));
+        producer::note(&mut self.producers, batch);
     }
 
     /// The epoch that the first record belongs to stays, though it began before it.

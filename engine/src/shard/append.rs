@@ -1,7 +1,6 @@
 //! Appending: batches are checked, get their offsets, and go to the tail; what waits for the disk waits in order.
 
 use super::partition::{Ack, Active, Partition, Run};
-use super::producers::numbered;
 use super::{PartitionHandle, Session, Shard, Stage, count};
 use crate::error::AppendError;
 use crate::log::journal::produced_len;
@@ -19,6 +18,8 @@ use std::collections::VecDeque;
 pub(crate) struct Waiting {
     /// Batches that were found valid.
     pub(crate) bytes: Vec<u8>,
+    /// How they are numbered.
+    pub(crate) numbered: Option<Numbered>,
     /// Whom to tell.
     pub(crate) asker: Asker,
 }
@@ -32,6 +33,15 @@ pub(crate) struct Asker {
     pub(crate) ticket: u64,
     /// When its batches had been checked.
     pub(crate) since: Instant,
+}
+
+/// For whom records are appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    /// For a client: not in the topics that are the node's own.
+    Client,
+    /// For the node itself.
+    Node,
 }
 
 impl Asker {
@@ -56,10 +66,7 @@ impl Shard {
         session: &Session,
         ticket: u64,
     ) -> Result<(), AppendError> {
-        if self.0.partitions.borrow().get(handle).is_some_and(|partition| partition.is_internal) {
-            return Err(AppendError::Internal);
-        }
-        self.append_own(handle, bytes, session, ticket)
+        self.append_from(Writer::Client, handle, bytes, session, ticket)
     }
 
     /// The same for what the node writes for itself.
@@ -70,10 +77,24 @@ impl Shard {
         session: &Session,
         ticket: u64,
     ) -> Result<(), AppendError> {
+        self.append_from(Writer::Node, handle, bytes, session, ticket)
+    }
+
+    fn append_from(
+        &self,
+        writer: Writer,
+        handle: PartitionHandle,
+        bytes: &[u8],
+        session: &Session,
+        ticket: u64,
+    ) -> Result<(), AppendError> {
         self.relieve_tails(bytes.len());
         self.make_room_for_producer();
         let mut partitions = self.0.partitions.borrow_mut();
         let partition = partitions.get_mut(handle).ok_or(AppendError::UnknownPartition)?;
+        if partition.is_internal && writer == Writer::Client {
+            return Err(AppendError::Internal);
+        }
         let begun = self.begin(handle, partition, bytes, session, ticket);
         if let Err(error) = &begun {
             self.note_refused(partition, bytes, error);
@@ -97,14 +118,14 @@ impl Shard {
             return Err(AppendError::StorageFull);
         }
         let came = self.reactor().clock();
-        check(bytes, &partition.settings)?;
+        let numbered = check(bytes, &partition.settings)?;
         let since = self.reactor().clock();
         self.0.stages.record(Stage::Validate, since.since(came), 1);
         let asker = Asker { session: session.clone(), ticket, since };
         if partition.preparing || !is_ready(partition, bytes.len(), self.reactor().wall_clock()) {
-            self.defer(handle, partition, bytes, asker)?;
+            self.defer(handle, partition, Waiting { bytes: bytes.to_vec(), numbered, asker })?;
         } else {
-            self.place(handle, partition, bytes, &asker)?;
+            self.place(handle, partition, bytes, numbered, &asker)?;
             self.reserve_ahead(handle, partition);
         }
         session.add_to_share(self.0.checkpoints.boundary.get(), bytes.len());
@@ -117,9 +138,9 @@ impl Shard {
         handle: PartitionHandle,
         partition: &mut Partition,
         bytes: &[u8],
+        numbered: Option<Numbered>,
         asker: &Asker,
     ) -> Result<(), AppendError> {
-        let numbered = numbered(bytes);
         if let Some(batch) = &numbered
             && !self.is_new(partition, batch, asker)?
         {
@@ -201,19 +222,13 @@ impl Shard {
         Run { segment: active.base, start, end: active.end, base, next: *next, max_timestamp, produced: 0 }
     }
 
-    fn defer(
-        &self,
-        handle: PartitionHandle,
-        partition: &mut Partition,
-        bytes: &[u8],
-        asker: Asker,
-    ) -> Result<(), AppendError> {
-        let waiting = self.0.waiting_bytes.get() + bytes.len();
+    fn defer(&self, handle: PartitionHandle, partition: &mut Partition, append: Waiting) -> Result<(), AppendError> {
+        let waiting = self.0.waiting_bytes.get() + append.bytes.len();
         if waiting > self.0.config.waiting_bytes_max {
             return Err(AppendError::Busy);
         }
         self.0.waiting_bytes.set(waiting);
-        partition.deferred.push_back(Waiting { bytes: bytes.to_vec(), asker });
+        partition.deferred.push_back(append);
         if !partition.preparing {
             partition.preparing = true;
             self.spawn_prepare(handle);
@@ -236,12 +251,13 @@ pub(super) fn has_last_block(partition: &Partition) -> bool {
     active.end.0.is_multiple_of(BLOCK) || partition.tail.end() == Some(end)
 }
 
-/// Whether every batch of a produce body may be stored.
-fn check(bytes: &[u8], settings: &TopicSettings) -> Result<(), AppendError> {
+/// Whether every batch of a produce body may be stored, and how it is numbered.
+fn check(bytes: &[u8], settings: &TopicSettings) -> Result<Option<Numbered>, AppendError> {
     let max = settings.batch_bytes_max() as usize;
     if bytes.is_empty() {
         return Err(AppendError::Invalid(BatchError::Empty));
     }
+    let mut numbered = None;
     for batch in batches(bytes) {
         let batch = batch?;
         let size = batch.bytes().len();
@@ -249,11 +265,12 @@ fn check(bytes: &[u8], settings: &TopicSettings) -> Result<(), AppendError> {
             return Err(AppendError::TooLarge { size, max });
         }
         validate(batch.bytes(), Limits { batch_bytes_max: max })?;
-        if size < bytes.len() && Numbered::of(&batch).is_some() {
+        numbered = Numbered::of(&batch);
+        if size < bytes.len() && numbered.is_some() {
             return Err(AppendError::Invalid(BatchError::NotAlone));
         }
     }
-    Ok(())
+    Ok(numbered)
 }
 
 /// Sees to it that the tail has room for at least one byte.

@@ -24,7 +24,7 @@ use crate::log::index::SparseIndex;
 use crate::log::paths;
 use crate::log::recovery::Recovered;
 use crate::log::tail::{BLOCK, Place, block_ceil};
-use crate::metadata::{Catalog, MetadataRecord, Replay, TopicInfo, TopicSettings};
+use crate::metadata::{Catalog, MetadataRecord, Replay, TopicSettings};
 use crate::model::{Offset, PartitionId, Position, ShardId};
 use crate::reactor::mesh::MeshHandle;
 use crate::reactor::{Open, Outgoing, Reactor};
@@ -494,7 +494,7 @@ impl Shard {
             };
             let settings = if id.is_metadata() { metadata_settings() } else { settings };
             let mut partition = Partition::restored(id, settings, recovered);
-            partition.is_internal |= self.catalog().topic(id.topic).is_some_and(TopicInfo::is_internal);
+            partition.is_internal = self.is_internal(id);
             let known = self.handle_of(id);
             match known {
                 Some(handle) => self.replace_partition(handle, partition),
@@ -651,7 +651,7 @@ impl Shard {
             let partition = self.0.partitions.borrow().get(handle).map(|partition| (partition.id, partition.settings));
             let Some((id, settings)) = partition.filter(|(id, _)| !seen.contains(id)) else { continue };
             let mut partition = Partition::new(id, settings);
-            partition.is_internal |= self.catalog().topic(id.topic).is_some_and(TopicInfo::is_internal);
+            partition.is_internal = self.is_internal(id);
             partition.fenced = damaged.then(|| LOST_WHOLE.into());
             self.replace_partition(handle, partition);
         }

@@ -263,10 +263,15 @@ impl Shard {
         let mut partitions = self.0.partitions.borrow_mut();
         for (id, topic) in catalog.owned_by(self.id(), self.shards()) {
             if !partitions.by_id.contains_key(&id) {
-                let is_internal = topic.is_internal();
-                partitions.insert(Partition { is_internal, ..Partition::new(id, topic.settings) });
+                partitions
+                    .insert(Partition { is_internal: self.is_internal(id), ..Partition::new(id, topic.settings) });
             }
         }
+    }
+
+    /// Whether only the node itself appends to it.
+    pub(super) fn is_internal(&self, id: PartitionId) -> bool {
+        id.is_metadata() || self.catalog().topic(id.topic).is_some_and(TopicInfo::is_internal)
     }
 
     fn update_settings(&self) {

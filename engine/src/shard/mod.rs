@@ -113,6 +113,8 @@ pub struct ShardConfig {
     pub retention_interval: Duration,
     /// How long a producer that numbers its batches is remembered after the last of them.
     pub producer_expiration: Duration,
+    /// How many of them are remembered, counted once for each partition that they write to.
+    pub producers_max: usize,
     /// How groups of consumers are coordinated.
     pub groups: GroupSettings,
     /// Free space below which appends are refused, in bytes.

@@ -17,9 +17,9 @@ use crate::log::index::{ENTRIES_MAX, Entry, SparseIndex};
 use crate::log::journal::PRODUCED_MAX;
 use crate::log::tail::{Place, Tail};
 use crate::metadata::{Durability, TopicSettings};
-use crate::model::{LeaderEpoch, Offset, PartitionId, Position, ProducerId, Timestamp, TopicId};
+use crate::model::{LeaderEpoch, Offset, PartitionId, Position, ProducerId, Timestamp};
 use crate::planted::{self, Bug};
-use crate::producer::{Produced, Window};
+use crate::producer::{self, Produced, Window};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -234,7 +234,7 @@ impl Partition {
         Partition {
             id,
             settings,
-            is_internal: id.topic == TopicId::METADATA,
+            is_internal: false,
             first: zero,
             next: zero,
             visible: zero,
@@ -333,8 +333,7 @@ impl Partition {
             max_timestamp,
         };
         for batch in self.produced.drain(..run.produced) {
-            let known = self.checkpoint.produced.entry(batch.producer);
-            known.and_modify(|window| window.note(&batch)).or_insert_with(|| Window::of(&batch));
+            producer::note(&mut self.checkpoint.produced, &batch);
         }
         for span in spans.into_iter().filter(|span| span.from < span.to) {
             match self.checkpoint.unwritten.last_mut() {

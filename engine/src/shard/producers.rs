@@ -4,7 +4,7 @@ use super::append::Asker;
 use super::partition::{Ack, Partition};
 use super::{PartitionHandle, Shard, count};
 use crate::error::AppendError;
-use crate::limits::{PRODUCER_BYTES, PRODUCERS_MAX};
+use crate::limits::PRODUCER_BYTES;
 use crate::log::checkpoint::CheckpointState;
 use crate::model::{Offset, ProducerId, Timestamp};
 use crate::planted::{self, Bug};
@@ -31,11 +31,6 @@ pub(super) struct Producers {
     looked: Cell<i64>,
 }
 
-/// How the only batch of an append is numbered.
-pub(super) fn numbered(bytes: &[u8]) -> Option<Numbered> {
-    batches(bytes).next().and_then(Result::ok).as_ref().and_then(Numbered::of)
-}
-
 impl Shard {
     /// A producer id that nobody else has: as unlikely to be drawn again as two topics are to get the same id.
     pub fn draw_producer_id(&self) -> ProducerId {
@@ -58,7 +53,7 @@ impl Shard {
     ) -> Result<bool, AppendError> {
         let known = partition.producers.get(&batch.producer);
         match judge(known, batch)? {
-            Verdict::Append if known.is_none() && self.0.producers.known.get() >= PRODUCERS_MAX => {
+            Verdict::Append if known.is_none() && self.0.producers.known.get() >= self.0.config.producers_max => {
                 Err(AppendError::Producers)
             }
             Verdict::Append => Ok(true),
@@ -93,9 +88,13 @@ impl Shard {
             error,
             AppendError::Busy | AppendError::StorageFull | AppendError::Reopening | AppendError::TooLarge { .. }
         );
-        let Some(batch) = numbered(bytes).filter(|batch| may_come_again && batch.first.0 == 0) else { return };
+        if !may_come_again {
+            return;
+        }
+        let numbered = batches(bytes).next().and_then(Result::ok).as_ref().and_then(Numbered::of);
+        let Some(batch) = numbered.filter(|batch| batch.first.0 == 0) else { return };
         let is_newer = |window: &Window| batch.epoch > window.epoch;
-        let is_full = self.0.producers.known.get() >= PRODUCERS_MAX;
+        let is_full = self.0.producers.known.get() >= self.0.config.producers_max;
         match partition.producers.get_mut(&batch.producer) {
             Some(window) if is_newer(window) => *window = Window::new(batch.epoch, self.reactor().wall_clock()),
             None if !is_full => {
@@ -129,9 +128,12 @@ impl Shard {
 
     /// Sees to it that there is room for one more, if those that are remembered leave any.
     pub(super) fn make_room_for_producer(&self) {
-        let now = self.reactor().wall_clock().0;
         let producers = &self.0.producers;
-        if producers.known.get() >= PRODUCERS_MAX && (now - producers.looked.get()).abs() >= LOOK_INTERVAL_MS {
+        if producers.known.get() < self.0.config.producers_max {
+            return;
+        }
+        let now = self.reactor().wall_clock().0;
+        if (now - producers.looked.get()).abs() >= LOOK_INTERVAL_MS {
             producers.looked.set(now);
             self.forget_silent(SILENT);
         }

@@ -186,7 +186,7 @@ impl Shard {
         let Some(partition) = partitions.get_mut(handle) else { return Ok(()) };
         let Some(waiting) = partition.deferred.pop_front() else { return Ok(()) };
         self.0.waiting_bytes.set(self.0.waiting_bytes.get() - waiting.bytes.len());
-        let placed = self.place(handle, partition, &waiting.bytes, &waiting.asker);
+        let placed = self.place(handle, partition, &waiting.bytes, waiting.numbered, &waiting.asker);
         if let Err(error) = placed {
             self.note_refused(partition, &waiting.bytes, &error);
             waiting.asker.refused(error);

@@ -109,6 +109,7 @@ pub(crate) fn config(data_dir: &Path) -> ShardConfig {
         checkpoint_interval: Duration::from_secs(5),
         retention_interval: Duration::from_secs(5),
         producer_expiration: Duration::from_secs(3600),
+        producers_max: 16,
         groups: GroupSettings { bytes_max: 1 << 20, ..GroupSettings::default() },
         disk_reserve_bytes: 1 << 20,
         bounds: Bounds::default(),
@@ -250,8 +251,12 @@ async fn append_and_stop_at_once(shard: Shard) {
 const PRODUCER: i64 = 77;
 
 fn numbered_batch(sequence: u64, bytes: usize) -> Vec<u8> {
+    numbered_by(PRODUCER, sequence, bytes)
+}
+
+fn numbered_by(producer: i64, sequence: u64, bytes: usize) -> Vec<u8> {
     let mut batch = batch(&[&numbered(sequence, bytes)], 1000);
-    number(&mut batch, PRODUCER, 0, sequence as i32).expect("it is a batch");
+    number(&mut batch, producer, 0, sequence as i32).expect("it is a batch");
     batch
 }
 
@@ -1141,6 +1146,45 @@ fn a_stop_ends_whatever_comes_behind_the_last_lane() {
     world.faults_mut(node).script(DiskOp::Flush, 0, Fault::Slow(1_000_000_000));
     step.set(2);
     assert!(world.run_until(Duration::from_secs(60), || step.get() == 3), "it ends");
+}
+
+/// In simulated time: so many producers as are remembered, one more, and a day without any.
+#[test]
+fn producers_that_are_silent_make_room_and_are_forgotten() {
+    use crate::model::ShardId;
+    use crate::reactor::sim::{World, WorldOptions};
+    use std::cell::Cell;
+    let world = World::new(1, WorldOptions::default());
+    let node = world.add_node("n");
+    let done = Rc::new(Cell::new(false));
+    let told = done.clone();
+    world.start_shard(node, ShardId(0), 1, 64 << 20, move |reactor| async move {
+        let shard = start(&reactor, config(Path::new("data"))).await;
+        create(&shard, "t", 1, &[KEPT]).await;
+        let (to, session) = (partition(&shard, "t", 0), Session::new(1));
+        let known =
+            || shard.producers(to).expect("it is there").iter().map(|newest| newest.producer.0).collect::<Vec<_>>();
+        for producer in 0..16 {
+            append(&shard, to, &numbered_by(producer, 0, 100)).await;
+        }
+        reactor.sleep(Duration::from_secs(30)).await;
+        append(&shard, to, &numbered_by(3, 1, 100)).await;
+        let full = shard.append(to, &numbered_by(16, 0, 100), &session, 1);
+        assert!(matches!(full, Err(AppendError::Producers)), "{full:?}");
+        append(&shard, to, &batch(&[b"not numbered"], 1)).await;
+        reactor.sleep(Duration::from_secs(40)).await;
+        append(&shard, to, &numbered_by(16, 0, 100)).await;
+        assert_eq!(known(), [3, 16], "who was heard of lately");
+        append(&shard, to, &numbered_by(3, 2, 100)).await;
+        reactor.sleep(Duration::from_secs(3600 - 2)).await;
+        assert_eq!(known(), [3, 16]);
+        reactor.sleep(Duration::from_secs(10)).await;
+        assert_eq!(known(), [0; 0], "their time is over");
+        append(&shard, to, &numbered_by(3, 9, 100)).await;
+        shard.stop().await;
+        told.set(true);
+    });
+    assert!(world.run_until(Duration::from_secs(8000), || done.get()), "it ends");
 }
 
 /// A group's name that begins so and is written where the group `a` is.

@@ -288,11 +288,6 @@ pub fn parse<M: Message>(request: &Request<'_>) -> Result<M, Malformed> {
     if rest.is_empty() { Ok(message) } else { Err(Malformed::Trailing(rest.len())) }
 }
 
-/// A producer's id as messages have it.
-pub fn producer_id(id: i64) -> ProducerId {
-    ProducerId(id)
-}
-
 /// The whole frame of a response; `None` if it does not fit the version, which is the server's mistake.
 pub fn respond(api: Api, version: i16, correlation: i32, response: &impl Encodable) -> Option<Vec<u8>> {
     let size = response.compute_size(version).ok()?;

@@ -3,7 +3,6 @@
 use super::dialect::Shared;
 use super::errors;
 use super::server::broker;
-use corelog_engine::shard::Shard;
 use corelog_kafka::ErrorCode;
 use corelog_kafka::messages::{BrokerId, Coordinator, FindCoordinatorRequest, FindCoordinatorResponse, StrBytes};
 use std::rc::Rc;
@@ -37,23 +36,19 @@ pub(super) async fn find_coordinator(
 
 async fn found_or_not(shared: &Shared, key_type: i8, key: StrBytes) -> Coordinator {
     let answer = Coordinator::default().with_key(key.clone()).with_node_id(NOBODY).with_port(-1);
-    match find(&shared.shard, shared, key_type, &key).await {
+    match find(shared, key_type, &key).await {
         Ok((node, host, port)) => answer.with_node_id(node).with_host(StrBytes::from_string(host)).with_port(port),
         Err((error, why)) => answer.with_error_code(error.code()).with_error_message(Some(StrBytes::from_string(why))),
     }
 }
 
-async fn find(
-    shard: &Shard,
-    shared: &Shared,
-    key_type: i8,
-    group: &str,
-) -> Result<(BrokerId, String, i32), (ErrorCode, String)> {
+async fn find(shared: &Shared, key_type: i8, group: &str) -> Result<(BrokerId, String, i32), (ErrorCode, String)> {
     if key_type != GROUP {
         // As InitProducerId says it: clients give up at once.
         let why = "there are no transactions and no share groups".to_owned();
         return Err((ErrorCode::TransactionalIdAuthorizationFailed, why));
     }
+    let shard = &shared.shard;
     if shard.coordinator_of(group).is_none() {
         shard.make_groups().await.map_err(|error| (errors::of_groups_command(&error), error.to_string()))?;
     }

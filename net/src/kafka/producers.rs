@@ -7,7 +7,7 @@ use corelog_engine::shard::Shard;
 use corelog_kafka::ErrorCode;
 use corelog_kafka::messages::{
     DescribeProducersRequest, DescribeProducersResponse, InitProducerIdRequest, InitProducerIdResponse,
-    PartitionResponse, ProducerState, TopicResponse, producer_id,
+    PartitionResponse, ProducerId, ProducerState, TopicResponse,
 };
 
 /// Of a producer without transactions, and of what is not known.
@@ -15,12 +15,12 @@ const NONE: i32 = -1;
 
 /// A producer without transactions counts its epochs itself: whoever asks, with an id or without, begins anew.
 pub(super) async fn init_producer_id(shard: Shard, request: InitProducerIdRequest, _: i16) -> InitProducerIdResponse {
-    let refused = InitProducerIdResponse::default().with_producer_id(producer_id(NONE.into())).with_producer_epoch(-1);
+    let refused = InitProducerIdResponse::default().with_producer_id(ProducerId(NONE.into())).with_producer_epoch(-1);
     if request.transactional_id.is_some() {
         // The code by which clients give up at once, and say that the broker has no transactions.
         return refused.with_error_code(ErrorCode::TransactionalIdAuthorizationFailed.code());
     }
-    refused.with_producer_id(producer_id(shard.draw_producer_id().0)).with_producer_epoch(0)
+    refused.with_producer_id(ProducerId(shard.draw_producer_id().0)).with_producer_epoch(0)
 }
 
 pub(super) async fn describe_producers(
@@ -51,7 +51,7 @@ fn producers_of(shard: &Shard, topic: &str, index: i32) -> Result<Vec<ProducerSt
 fn state_of(newest: &Produced) -> ProducerState {
     let last = newest.first.plus((newest.last.0 - newest.base.0) as u32);
     ProducerState::default()
-        .with_producer_id(producer_id(newest.producer.0))
+        .with_producer_id(ProducerId(newest.producer.0))
         .with_producer_epoch(newest.epoch.0.into())
         .with_last_sequence(last.0)
         .with_last_timestamp(newest.at.0)

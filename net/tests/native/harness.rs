@@ -62,6 +62,7 @@ pub fn config() -> ShardConfig {
         checkpoint_interval: Duration::from_millis(200),
         retention_interval: Duration::from_secs(1),
         producer_expiration: Duration::from_secs(3600),
+        producers_max: 1024,
         groups: GroupSettings::default(),
         disk_reserve_bytes: 1 << 20,
         bounds: Bounds::default(),

@@ -45,6 +45,7 @@ fn config(data_dir: &Path) -> ShardConfig {
         checkpoint_interval: LIFE_MAX,
         retention_interval: Duration::from_millis(50),
         producer_expiration: Duration::from_secs(3600),
+        producers_max: 1024,
         groups: GroupSettings::default(),
         disk_reserve_bytes: 1 << 20,
         bounds: Bounds::default(),

@@ -45,6 +45,7 @@ fn config() -> ShardConfig {
         checkpoint_interval: Duration::from_secs(10),
         retention_interval: Duration::from_millis(500),
         producer_expiration: Duration::from_secs(3600),
+        producers_max: 1024,
         groups: GroupSettings::default(),
         disk_reserve_bytes: 1 << 20,
         bounds: Bounds::default(),
