@@ -83,6 +83,14 @@ impl Recovered {
         Recovered::new(PartitionState::new(extent))
     }
 
+    /// A partition of which nothing was found, and of which something was acknowledged. It stays so at every start: were it taken for
+    /// an empty one, its files would be written over.
+    pub fn lost_whole(why: &str) -> Recovered {
+        let mut recovered = Recovered::empty();
+        recovered.fence(why.to_owned());
+        recovered
+    }
+
     fn end(&self) -> Place {
         Place { segment: self.state.extent.segment_base, position: self.state.extent.end }
     }

@@ -191,7 +191,7 @@ impl Start {
         let known: BTreeSet<PartitionId> = found.iter().map(|(id, _)| *id).collect();
         let of_damaged = self.damaged.iter().flat_map(|old| catalog.owned_by(*old, shards));
         let lost = of_damaged.map(|(id, _)| id).filter(|id| !known.contains(id));
-        lost.map(|id| (id, Recovered { fenced: Some(LOST_WHOLE.into()), ..Recovered::empty() })).collect()
+        lost.map(|id| (id, Recovered::lost_whole(LOST_WHOLE))).collect()
     }
 
     /// Sets a journal aside that acknowledged entries cannot be read from, for whoever repairs it.
@@ -300,6 +300,10 @@ impl Start {
         let at = found.iter().position(|(id, _)| id.is_metadata());
         let mut metadata = match at {
             Some(at) => vec![found.swap_remove(at)],
+            // Topics may have been in what is damaged: that there are none is not known.
+            None if self.damaged.contains(&FIRST) => {
+                vec![(PartitionId::METADATA, Recovered::lost_whole(LOST_WHOLE))]
+            }
             None => vec![(PartitionId::METADATA, Recovered::empty())],
         };
         settle(&self.reactor, &self.memory, &self.config, &mut metadata).await?;
@@ -652,7 +656,9 @@ impl Shard {
             let Some((id, settings)) = partition.filter(|(id, _)| !seen.contains(id)) else { continue };
             let mut partition = Partition::new(id, settings);
             partition.is_internal = self.is_internal(id);
-            partition.fenced = damaged.then(|| LOST_WHOLE.into());
+            if damaged {
+                (partition.fenced, partition.lost_from) = (Some(LOST_WHOLE.into()), Some(Offset(0)));
+            }
             self.replace_partition(handle, partition);
         }
     }

@@ -77,6 +77,8 @@ cases! {
     what_lies_before_damage_is_read_without_an_index: append_segments, damage_the_oldest, read_up_to_the_oldest;
     a_journal_of_another_length_is_told: cut_the_journal, be_told;
     topics_that_damage_hides_keep_their_files: damage_the_topics_log, keep_what_is_not_known, keep_what_is_not_known;
+    topics_that_no_checkpoint_has_keep_their_files: damage_the_first_entry, keep_all_files, keep_all_files, keep_all_files;
+    a_partition_that_is_lost_whole_stays_so: damage_all_of_one, keep_it_lost, keep_it_lost, keep_it_lost;
     what_is_in_the_background_gives_way_to_commits: append_and_stop, give_way;
     what_a_reader_will_want_is_read_ahead: append_much, read_ahead;
     a_segment_sealed_when_nothing_is_left_of_it_is_forgotten: seal_what_was_deleted;
@@ -763,12 +765,58 @@ async fn damage_the_topics_log(shard: Shard) {
     append_range(&shard, partition(&shard, "t", 0), 50..52, 700).await;
     create(&shard, "hidden", 1, &[]).await;
     append_range(&shard, partition(&shard, "hidden", 0), 0..3, 700).await;
+    damage_entry(&shard, at).await;
+}
+
+/// Writes over the journal's entry that begins here.
+async fn damage_entry(shard: &Shard, at: u64) {
     let config = &shard.0.config;
     let path = paths::shard(&config.data_dir, config.generation, shard.id()).join(paths::JOURNAL);
     let file = shard.reactor().open(&path, Open::ReadWrite).await.expect("it is there");
     let mut damage = shard.reactor().pool().buffer(BLOCK as usize).expect("there is memory");
     damage.fill(7);
     file.write_at(at, damage.freeze(), WriteSync::Data).await.expect("it is written");
+}
+
+/// Of a shard that took no checkpoint yet.
+async fn damage_the_first_entry(shard: Shard) {
+    let at = shard.0.journal.borrow().next.0 % shard.0.config.journal_bytes;
+    create(&shard, "t", 1, &[]).await;
+    append_range(&shard, partition(&shard, "t", 0), 0..5, 100_000).await;
+    assert_eq!(shard.counters().checkpoints.get(), 0);
+    damage_entry(&shard, at).await;
+}
+
+async fn keep_all_files(shard: Shard) {
+    let metadata = shard.handle_of(PartitionId::METADATA).expect("it is there");
+    assert!(shard.is_fenced(metadata), "that there are no topics is not known");
+    let command = Command::CreateTopic { name: "t".into(), partitions: 1, settings: Vec::new() };
+    assert!(shard.command(command).await.is_err(), "it may be there");
+    let topics = shard.reactor().list_dir(&paths::topics(&shard.0.config.data_dir)).await.expect("it is there");
+    assert!(!topics.is_empty());
+    shard.checkpoint().await.expect("a checkpoint");
+    shard.reactor().sleep(Duration::from_millis(10)).await;
+}
+
+/// A partition that no checkpoint knows, for nothing had been appended to it.
+async fn damage_all_of_one(shard: Shard) {
+    append_some(shard.clone()).await;
+    create(&shard, "late", 1, &[]).await;
+    shard.checkpoint().await.expect("a checkpoint");
+    let at = shard.0.journal.borrow().next.0 % shard.0.config.journal_bytes;
+    append_range(&shard, partition(&shard, "late", 0), 0..5, 100_000).await;
+    damage_entry(&shard, at).await;
+}
+
+async fn keep_it_lost(shard: Shard) {
+    let late = partition(&shard, "late", 0);
+    let status = shard.describe(late).expect("it is there");
+    assert!(status.fenced.is_some() && status.next == Offset(0), "{status:?}");
+    let read = shard.read_disk(late, Offset(0), 1, &mut Cursor::default(), &mut Outgoing::new()).await;
+    assert!(matches!(read, Err(ReadError::Fenced(_))), "{read:?}");
+    let written = shard.append(late, &batch(&[b"over it"], 1), &Session::new(1), 1);
+    assert!(matches!(written, Err(AppendError::Fenced(_))), "{written:?}");
+    shard.stop().await;
 }
 
 async fn keep_what_is_not_known(shard: Shard) {
