@@ -32,6 +32,7 @@ pub(crate) const SUMMED_FROM: usize = 21;
 pub(crate) const CODEC_BITS: u16 = 0b111;
 pub(crate) const TRANSACTIONAL_BIT: u16 = 1 << 4;
 pub(crate) const CONTROL_BIT: u16 = 1 << 5;
+pub(crate) const DELETE_HORIZON_BIT: u16 = 1 << 6;
 
 /// One batch, borrowed. Its frame is checked (length and magic); its content is not: see [`crate::validate`].
 #[derive(Debug, Clone, Copy)]

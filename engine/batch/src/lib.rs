@@ -11,6 +11,7 @@
 mod builder;
 mod codec;
 mod error;
+mod filter;
 mod header;
 mod record;
 #[cfg(feature = "codecs")]
@@ -21,6 +22,7 @@ mod varint;
 pub use builder::{AppendRefused, BatchBuilder};
 pub use codec::{Codec, UnknownCodecName};
 pub use error::BatchError;
+pub use filter::{Rebuild, Rebuilt, empty, extend};
 pub use header::{BatchView, HEADER_BYTES, LENGTH_PREFIX_BYTES, STAMPED_BYTES, frame_length, number, stamp};
 pub use record::{Header, Headers, Record, Records};
 #[cfg(feature = "codecs")]
