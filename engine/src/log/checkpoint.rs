@@ -112,6 +112,8 @@ pub struct Sealed {
     pub end: Position,
     /// The highest timestamp in it.
     pub max_timestamp: Timestamp,
+    /// How often it was written anew, which is part of its file's name.
+    pub rewrite: u32,
 }
 
 /// One thing that a group says.
@@ -134,6 +136,22 @@ pub enum Record {
         base: Offset,
         /// What it holds.
         sealed: Sealed,
+    },
+    /// The sealed segments with bases from this one's to its last offset were written anew as one.
+    Rewritten {
+        /// Whose.
+        partition: PartitionId,
+        /// Base offset of the new one, and of the first of them.
+        base: Offset,
+        /// What the new one holds.
+        sealed: Sealed,
+    },
+    /// Compaction has looked at every key before this offset.
+    Cleaned {
+        /// Where.
+        partition: PartitionId,
+        /// The offset.
+        to: Offset,
     },
     /// Segments with a base below this one are gone.
     Dropped {
@@ -194,6 +212,8 @@ pub struct PartitionState {
     pub fenced: Option<Offset>,
     /// The newest batches of each producer that numbers them.
     pub producers: BTreeMap<ProducerId, Window>,
+    /// Compaction has looked at every key before this offset.
+    pub cleaned: Offset,
 }
 
 /// All that a checkpoint file says.
@@ -562,6 +582,8 @@ fn apply(partitions: &mut BTreeMap<PartitionId, PartitionState>, record: Record)
             return Ok(());
         }
         Record::Sealed { partition, .. }
+        | Record::Rewritten { partition, .. }
+        | Record::Cleaned { partition, .. }
         | Record::Dropped { partition, .. }
         | Record::EpochStart { partition, .. }
         | Record::Truncated { partition, .. }
@@ -569,6 +591,19 @@ fn apply(partitions: &mut BTreeMap<PartitionId, PartitionState>, record: Record)
         | Record::Produced { partition, .. } => (partition, record),
     };
     partitions.get_mut(&partition).ok_or("a record of a partition that is not known")?.change(change)
+}
+
+impl Sealed {
+    fn record(self, partition: PartitionId, base: Offset) -> Record {
+        match self.rewrite {
+            0 => Record::Sealed { partition, base, sealed: self },
+            _ => Record::Rewritten { partition, base, sealed: self },
+        }
+    }
+
+    fn check(&self, base: Offset) -> Result<(), &'static str> {
+        rule(Offset(0) <= base && base <= self.last, "a sealed segment ends before it begins")
+    }
 }
 
 impl PartitionState {
@@ -580,6 +615,7 @@ impl PartitionState {
             epochs: BTreeMap::new(),
             fenced: None,
             producers: BTreeMap::new(),
+            cleaned: Offset(0),
         }
     }
 
@@ -593,6 +629,8 @@ impl PartitionState {
     fn change(&mut self, change: Record) -> Result<(), &'static str> {
         match change {
             Record::Sealed { base, sealed, .. } => self.seal(base, sealed)?,
+            Record::Rewritten { base, sealed, .. } => self.rewrite(base, sealed)?,
+            Record::Cleaned { to, .. } => self.cleaned = self.cleaned.max(to),
             Record::Dropped { below, .. } => self.sealed = self.sealed.split_off(&below),
             Record::EpochStart { epoch, start, .. } => self.begin_epoch(epoch, start),
             Record::Truncated { to, .. } => self.truncate(to),
@@ -609,6 +647,11 @@ impl PartitionState {
         Ok(())
     }
 
+    fn rewrite(&mut self, base: Offset, sealed: Sealed) -> Result<(), &'static str> {
+        self.sealed.retain(|old, _| *old < base || *old > sealed.last);
+        self.seal(base, sealed)
+    }
+
     /// As in Kafka's leader epoch cache: epochs and starts both grow, and a new entry displaces those it contradicts.
     pub(crate) fn begin_epoch(&mut self, epoch: LeaderEpoch, start: Offset) {
         self.epochs.retain(|known, from| *known < epoch && *from < start);
@@ -619,6 +662,7 @@ impl PartitionState {
     fn truncate(&mut self, to: Offset) {
         self.epochs.retain(|_, start| *start < to);
         self.fenced = self.fenced.filter(|from| *from < to);
+        self.cleaned = self.cleaned.min(to);
         self.producers.retain(|_, window| window.truncate(to));
     }
 
@@ -654,8 +698,8 @@ impl CheckpointState {
 impl PartitionState {
     fn records(&self, partition: PartitionId) -> impl Iterator<Item = Record> + '_ {
         let extent = std::iter::once(Record::Partition { partition, extent: self.extent });
-        let sealed =
-            self.sealed.iter().map(move |(base, sealed)| Record::Sealed { partition, base: *base, sealed: *sealed });
+        let sealed = self.sealed.iter().map(move |(base, sealed)| sealed.record(partition, *base));
+        let cleaned = (self.cleaned > Offset(0)).then_some(Record::Cleaned { partition, to: self.cleaned });
         let epochs = self.epochs.iter().map(move |(epoch, start)| Record::EpochStart {
             partition,
             epoch: *epoch,
@@ -664,7 +708,7 @@ impl PartitionState {
         let fenced = self.fenced.map(|from| Record::Fenced { partition, from });
         let batches = self.producers.iter().flat_map(|(producer, window)| window.batches(*producer));
         let produced = batches.map(move |batch| Record::Produced { partition, batch });
-        extent.chain(sealed).chain(epochs).chain(fenced).chain(produced)
+        extent.chain(sealed).chain(cleaned).chain(epochs).chain(fenced).chain(produced)
     }
 }
 
@@ -677,6 +721,8 @@ const TRUNCATED: u8 = 6;
 const GONE: u8 = 7;
 const FENCED: u8 = 8;
 const PRODUCED: u8 = 9;
+const REWRITTEN: u8 = 10;
+const CLEANED: u8 = 11;
 /// Of every kind there is one version so far.
 const VERSION: u8 = 1;
 
@@ -699,6 +745,8 @@ impl Record {
             Record::Gone { .. } => GONE,
             Record::Fenced { .. } => FENCED,
             Record::Produced { .. } => PRODUCED,
+            Record::Rewritten { .. } => REWRITTEN,
+            Record::Cleaned { .. } => CLEANED,
         }
     }
 
@@ -707,7 +755,10 @@ impl Record {
             Record::JournalFrom(_) => 36,
             Record::Partition { .. } => PARTITION_ID_BYTES + 68,
             Record::Sealed { .. } => PARTITION_ID_BYTES + 32,
-            Record::Dropped { .. } | Record::Truncated { .. } | Record::Fenced { .. } => PARTITION_ID_BYTES + 8,
+            Record::Rewritten { .. } => PARTITION_ID_BYTES + 36,
+            Record::Dropped { .. } | Record::Truncated { .. } | Record::Fenced { .. } | Record::Cleaned { .. } => {
+                PARTITION_ID_BYTES + 8
+            }
             Record::EpochStart { .. } => PARTITION_ID_BYTES + 12,
             Record::Produced { .. } => PARTITION_ID_BYTES + PRODUCED_BYTES,
             Record::Gone { .. } => PARTITION_ID_BYTES,
@@ -720,10 +771,16 @@ impl Record {
             Record::JournalFrom(from) => from.check(),
             Record::Partition { extent, .. } => extent.check(),
             Record::Sealed { base, sealed, .. } => {
-                rule(Offset(0) <= *base && *base <= sealed.last, "a sealed segment ends before it begins")
+                rule(sealed.rewrite == 0, "a segment that was just sealed was written anew")?;
+                sealed.check(*base)
+            }
+            Record::Rewritten { base, sealed, .. } => {
+                rule(sealed.rewrite > 0, "a segment that was written anew has the name of the old one")?;
+                sealed.check(*base)
             }
             Record::Dropped { below: offset, .. }
             | Record::Truncated { to: offset, .. }
+            | Record::Cleaned { to: offset, .. }
             | Record::Fenced { from: offset, .. } => rule(Offset(0) <= *offset, "an offset is negative"),
             Record::EpochStart { epoch, start, .. } => {
                 rule(LeaderEpoch(0) <= *epoch && Offset(0) <= *start, "an epoch or its start is negative")
@@ -745,6 +802,14 @@ impl Record {
                 .offset(sealed.last)
                 .position(sealed.end)
                 .timestamp(sealed.max_timestamp),
+            Record::Rewritten { partition, base, sealed } => into
+                .partition(partition)
+                .offset(base)
+                .offset(sealed.last)
+                .position(sealed.end)
+                .timestamp(sealed.max_timestamp)
+                .u32(sealed.rewrite),
+            Record::Cleaned { partition, to } => into.partition(partition).offset(to),
             Record::Dropped { partition, below } => into.partition(partition).offset(below),
             Record::EpochStart { partition, epoch, start } => {
                 into.partition(partition).leader_epoch(epoch).offset(start)
@@ -785,7 +850,7 @@ impl Extent {
 
 fn read_record(raw: RawSection<'_>) -> Result<Record, Fault> {
     let RawSection { at, kind, version, content } = raw;
-    if !(JOURNAL_FROM..=PRODUCED).contains(&kind) || version != VERSION {
+    if !(JOURNAL_FROM..=CLEANED).contains(&kind) || version != VERSION {
         return Err(Fault::UnknownSection { kind, version, at });
     }
     let mut fields = Fields::of(content);
@@ -810,6 +875,11 @@ fn take_record(kind: u8, fields: &mut Fields<'_>) -> Option<Record> {
         GONE => Record::Gone { partition },
         FENCED => Record::Fenced { partition, from: fields.offset()? },
         PRODUCED => Record::Produced { partition, batch: fields.produced()? },
+        REWRITTEN => {
+            let (base, sealed) = (fields.offset()?, take_sealed(fields)?);
+            Record::Rewritten { partition, base, sealed: Sealed { rewrite: fields.u32()?, ..sealed } }
+        }
+        CLEANED => Record::Cleaned { partition, to: fields.offset()? },
         _ => return None,
     })
 }
@@ -825,7 +895,7 @@ fn take_journal_from(fields: &mut Fields<'_>) -> Option<JournalFrom> {
 }
 
 fn take_sealed(fields: &mut Fields<'_>) -> Option<Sealed> {
-    Some(Sealed { last: fields.offset()?, end: fields.position()?, max_timestamp: fields.timestamp()? })
+    Some(Sealed { last: fields.offset()?, end: fields.position()?, max_timestamp: fields.timestamp()?, rewrite: 0 })
 }
 
 #[cfg(test)]

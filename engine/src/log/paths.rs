@@ -4,6 +4,22 @@ use crate::model::{Offset, PartitionId, PartitionIndex, ShardId, TopicId};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
+/// Which file holds a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SegmentName {
+    /// Offset of its first record.
+    pub base: Offset,
+    /// How often it was written anew: what was read at a place of one file is not looked for in another.
+    pub rewrite: u32,
+}
+
+impl From<Offset> for SegmentName {
+    /// As it is appended to.
+    fn from(base: Offset) -> SegmentName {
+        SegmentName { base, rewrite: 0 }
+    }
+}
+
 /// Directory of all topics.
 pub const TOPICS: &str = "topics";
 /// Name of a shard's journal.
@@ -36,13 +52,13 @@ pub fn partition(root: &Path, id: PartitionId) -> PathBuf {
 }
 
 /// A segment's file.
-pub fn segment(root: &Path, id: PartitionId, base: Offset) -> PathBuf {
-    partition(root, id).join(segment_name(base))
+pub fn segment(root: &Path, id: PartitionId, name: impl Into<SegmentName>) -> PathBuf {
+    partition(root, id).join(segment_name(name))
 }
 
 /// A sealed segment's index file.
-pub fn index(root: &Path, id: PartitionId, base: Offset) -> PathBuf {
-    partition(root, id).join(index_name(base))
+pub fn index(root: &Path, id: PartitionId, name: impl Into<SegmentName>) -> PathBuf {
+    partition(root, id).join(index_name(name))
 }
 
 /// `<root>/shards-<generation>`.
@@ -56,13 +72,20 @@ pub fn shard(root: &Path, generation: u64, shard: ShardId) -> PathBuf {
 }
 
 /// A segment's file name.
-pub fn segment_name(base: Offset) -> String {
-    format!("{:0DIGITS$}{LOG}", base.0)
+pub fn segment_name(name: impl Into<SegmentName>) -> String {
+    stem(name.into()) + LOG
 }
 
 /// A sealed segment's index file name.
-pub fn index_name(base: Offset) -> String {
-    format!("{:0DIGITS$}{INDEX}", base.0)
+pub fn index_name(name: impl Into<SegmentName>) -> String {
+    stem(name.into()) + INDEX
+}
+
+fn stem(name: SegmentName) -> String {
+    match name.rewrite {
+        0 => format!("{:0DIGITS$}", name.base.0),
+        rewrite => format!("{:0DIGITS$}-{rewrite}", name.base.0),
+    }
 }
 
 /// A checkpoint's file name.
@@ -70,14 +93,20 @@ pub fn checkpoint_name(sequence: u64) -> String {
     format!("{CHECKPOINT}{sequence}")
 }
 
-/// Base offset of a segment's file name.
-pub fn parse_segment_name(name: &str) -> Option<Offset> {
-    name.strip_suffix(LOG).and_then(base_offset)
+/// Which segment a file's name says it holds.
+pub fn parse_segment_name(name: &str) -> Option<SegmentName> {
+    name.strip_suffix(LOG).and_then(parse_stem)
 }
 
-/// Base offset of an index file name.
-pub fn parse_index_name(name: &str) -> Option<Offset> {
-    name.strip_suffix(INDEX).and_then(base_offset)
+/// Which segment an index file's name says it is of.
+pub fn parse_index_name(name: &str) -> Option<SegmentName> {
+    name.strip_suffix(INDEX).and_then(parse_stem)
+}
+
+fn parse_stem(stem: &str) -> Option<SegmentName> {
+    let Some((base, rewrite)) = stem.split_once('-') else { return base_offset(stem).map(SegmentName::from) };
+    let rewrite = number(rewrite)?.try_into().ok().filter(|rewrite| *rewrite > 0)?;
+    Some(SegmentName { base: base_offset(base)?, rewrite })
 }
 
 /// Sequence of a checkpoint's file name.
@@ -124,10 +153,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn names_come_back(base in 0i64.., sequence: u64) {
-            prop_assert_eq!(parse_segment_name(&segment_name(Offset(base))), Some(Offset(base)));
-            prop_assert_eq!(parse_index_name(&index_name(Offset(base))), Some(Offset(base)));
-            prop_assert_eq!(parse_segment_name(&index_name(Offset(base))), None);
+        fn names_come_back(base in 0i64.., rewrite in 0..3u32, sequence: u64) {
+            let name = SegmentName { base: Offset(base), rewrite };
+            prop_assert_eq!(parse_segment_name(&segment_name(name)), Some(name));
+            prop_assert_eq!(parse_index_name(&index_name(name)), Some(name));
+            prop_assert_eq!(parse_segment_name(&index_name(name)), None);
             prop_assert_eq!(parse_checkpoint_name(&checkpoint_name(sequence)), Some(sequence));
         }
 
@@ -145,7 +175,12 @@ mod tests {
     #[test]
     fn foreign_names_are_not_ours() {
         let log = |stem: &str| parse_segment_name(&format!("{stem}.log"));
-        assert_eq!(log("00000000000000000007"), Some(Offset(7)));
+        assert_eq!(log("00000000000000000007"), Some(Offset(7).into()));
+        assert_eq!(log("00000000000000000007-2"), Some(SegmentName { base: Offset(7), rewrite: 2 }));
+        let name = "00000000000000000007";
+        for rewrite in ["-0", "-02", "-", "--1", "-4294967296", "-1-1"] {
+            assert_eq!(log(&format!("{name}{rewrite}")), None, "{rewrite}");
+        }
         for stem in ["7", "+0000000000000000007", "-0000000000000000007", "99999999999999999999", ""] {
             assert_eq!(log(stem), None, "{stem}");
         }

@@ -139,7 +139,7 @@ impl Recovered {
         let extent = &mut self.state.extent;
         if extent.end > Position(0) {
             let last = Offset(extent.next.0 - 1);
-            let sealed = Sealed { last, end: extent.end, max_timestamp: extent.max_timestamp };
+            let sealed = Sealed { last, end: extent.end, max_timestamp: extent.max_timestamp, rewrite: 0 };
             self.state.sealed.insert(extent.segment_base, sealed);
         }
         extent.segment_base = base;
@@ -192,6 +192,7 @@ impl Recovered {
         self.state.sealed.retain(|base, _| *base < cut.segment_base);
         self.state.epochs.retain(|_, start| *start < cut.to);
         self.state.producers.retain(|_, window| window.truncate(cut.to));
+        self.state.cleaned = self.state.cleaned.min(cut.to);
         self.pieces.retain(|piece| (piece.segment, piece.from) < (place.segment, place.position));
         if let Some(last) = self.pieces.last_mut().filter(|last| last.segment == place.segment) {
             let keep = (place.position.0 - last.from.0) as usize;

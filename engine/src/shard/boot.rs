@@ -515,6 +515,8 @@ impl Shard {
     fn replace_partition(&self, handle: PartitionHandle, mut fresh: Partition) {
         if let Some(partition) = self.0.partitions.borrow_mut().get_mut(handle) {
             fresh.watchers = std::mem::take(&mut partition.watchers);
+            // What was being written anew may be so now.
+            fresh.rewrites = partition.rewrites + 1;
             (fresh.preparing, fresh.reserving) = (partition.preparing, partition.reserving);
             for (producer, window) in partition.producers.iter().filter(|(_, window)| window.is_empty()) {
                 fresh.producers.entry(*producer).or_insert(*window);
@@ -714,6 +716,7 @@ impl Partition {
         partition.fenced = recovered.fenced.map(Into::into);
         partition.epochs = recovered.state.epochs;
         partition.producers = recovered.state.producers;
+        partition.cleaned = recovered.state.cleaned;
         partition.lost_from = recovered.state.fenced;
         partition
     }
@@ -726,6 +729,7 @@ impl Partition {
             epochs: self.epochs.clone(),
             fenced: self.lost_from,
             producers: self.producers.clone(),
+            cleaned: self.cleaned,
         }
     }
 }
@@ -737,6 +741,7 @@ fn sealed_segments(recovered: &Recovered) -> std::collections::VecDeque<Sealed> 
         bytes: sealed.end,
         max_timestamp: sealed.max_timestamp,
         index: None,
+        rewrite: sealed.rewrite,
     };
     recovered.state.sealed.iter().map(sealed).collect()
 }

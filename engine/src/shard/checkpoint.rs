@@ -542,7 +542,12 @@ pub(super) fn extent(partition: &Partition, mark: &Mark) -> Extent {
 }
 
 pub(super) fn sealed_state(sealed: &Sealed) -> SealedRecord {
-    SealedRecord { last: Offset(sealed.next.0 - 1), end: sealed.bytes, max_timestamp: sealed.max_timestamp }
+    SealedRecord {
+        last: Offset(sealed.next.0 - 1),
+        end: sealed.bytes,
+        max_timestamp: sealed.max_timestamp,
+        rewrite: sealed.rewrite,
+    }
 }
 
 /// Base of the segment that holds `first`: those before it are dropped.

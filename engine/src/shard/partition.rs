@@ -15,6 +15,7 @@ use crate::limits::PARTITION_BYTES;
 use crate::log::checkpoint::Extent;
 use crate::log::index::{ENTRIES_MAX, Entry, SparseIndex};
 use crate::log::journal::PRODUCED_MAX;
+use crate::log::paths::SegmentName;
 use crate::log::tail::{Place, Tail};
 use crate::metadata::{Durability, TopicSettings};
 use crate::model::{LeaderEpoch, Offset, PartitionId, Position, ProducerId, Timestamp};
@@ -48,6 +49,12 @@ pub(crate) struct Partition {
     pub(crate) leader_epoch: LeaderEpoch,
     /// Segments that get no more batches, oldest first.
     pub(crate) sealed: VecDeque<Sealed>,
+    /// How often some of them were written anew: then what a reader knows of places in files is no longer so.
+    pub(crate) rewrites: u64,
+    /// A checkpoint says that some of them are written anew; until it is durable none is dropped.
+    pub(crate) swapping: bool,
+    /// Compaction has looked at every key before this offset.
+    pub(crate) cleaned: Offset,
     /// The segment that gets the next batch, if there ever was one.
     pub(crate) active: Option<Active>,
     /// The newest bytes.
@@ -111,6 +118,15 @@ pub(crate) struct Sealed {
     pub(crate) max_timestamp: Timestamp,
     /// Its index until the index file is written.
     pub(crate) index: Option<SparseIndex>,
+    /// How often it was written anew.
+    pub(crate) rewrite: u32,
+}
+
+impl Sealed {
+    /// Which file holds it.
+    pub(crate) fn name(&self) -> SegmentName {
+        SegmentName { base: self.base, rewrite: self.rewrite }
+    }
 }
 
 /// The segment that gets the next batch.
@@ -243,6 +259,9 @@ impl Partition {
             lost_from: None,
             leader_epoch: LeaderEpoch(0),
             sealed: VecDeque::new(),
+            rewrites: 0,
+            swapping: false,
+            cleaned: zero,
             active: None,
             tail: Tail::default(),
             runs: VecDeque::new(),
@@ -280,7 +299,7 @@ impl Partition {
         let Some(active) = self.active.take() else { return };
         let index = (active.indexed_from.0 == 0).then_some(active.index);
         let (base, bytes, max_timestamp) = (active.base, active.end, active.max_timestamp);
-        self.sealed.push_back(Sealed { base, next: self.next, bytes, max_timestamp, index });
+        self.sealed.push_back(Sealed { base, next: self.next, bytes, max_timestamp, index, rewrite: 0 });
         if self.runs.is_empty() {
             // All of it is journaled: a checkpoint can say that it is sealed, though nothing follows it yet.
             let end = Place { segment: self.next, position: Position(0) };

@@ -8,7 +8,7 @@ use super::partition::{Active, Partition, Sealed};
 use super::{PartitionHandle, Shard, Table};
 use crate::error::{AppendError, ShardError};
 use crate::log::index::{FILE_BYTES_MAX, Identity, SparseIndex};
-use crate::log::paths;
+use crate::log::paths::{self, SegmentName};
 use crate::log::tail::{BLOCK, Place, block_ceil, block_floor};
 use crate::model::{Offset, PartitionId, Position, Timestamp};
 use crate::planted::{self, Bug};
@@ -29,7 +29,7 @@ const RECYCLED_BYTES_MIN: u64 = 1 << 20;
 /// Segment files that are open, within a bound.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    open: RefCell<Table<(PartitionId, Offset), Opened>>,
+    open: RefCell<Table<(PartitionId, SegmentName), Opened>>,
     clock: Cell<u64>,
     /// Retired segment files, ready to be renamed into place, with their lengths.
     pub(super) recycled: RefCell<Vec<(PathBuf, u64)>>,
@@ -43,7 +43,7 @@ struct Opened {
 }
 
 impl Files {
-    fn get(&self, key: (PartitionId, Offset)) -> Option<Rc<File>> {
+    fn get(&self, key: (PartitionId, SegmentName)) -> Option<Rc<File>> {
         self.clock.set(self.clock.get() + 1);
         let mut open = self.open.borrow_mut();
         let opened = open.get_mut(&key)?;
@@ -51,7 +51,7 @@ impl Files {
         Some(opened.file.clone())
     }
 
-    fn insert(&self, key: (PartitionId, Offset), file: Rc<File>, bound: usize) {
+    fn insert(&self, key: (PartitionId, SegmentName), file: Rc<File>, bound: usize) {
         let mut open = self.open.borrow_mut();
         if open.len() >= bound {
             let oldest = open.iter().min_by_key(|(_, opened)| opened.used).map(|(key, _)| *key);
@@ -61,7 +61,7 @@ impl Files {
     }
 
     /// Forgets a file; returns it if nobody else uses it now.
-    fn take_unused(&self, key: (PartitionId, Offset)) -> Option<File> {
+    fn take_unused(&self, key: (PartitionId, SegmentName)) -> Option<File> {
         let opened = self.open.borrow_mut().remove(&key)?;
         Rc::try_unwrap(opened.file).ok()
     }
@@ -96,8 +96,9 @@ impl Shard {
     pub(super) async fn segment_file(
         &self,
         handle: PartitionHandle,
-        segment: Offset,
+        segment: impl Into<SegmentName>,
     ) -> Result<Option<Rc<File>>, ShardError> {
+        let segment = segment.into();
         let Some(id) = self.id_of(handle) else { return Ok(None) };
         if let Some(file) = self.0.files.get((id, segment)) {
             return Ok(Some(file));
@@ -224,7 +225,7 @@ impl Shard {
         let path = paths::segment(&self.0.config.data_dir, id, base);
         let (file, initialised) =
             self.make_segment(id, &path).await.map_err(|error| self.storage_error("creating", &path, &error))?;
-        self.0.files.insert((id, base), Rc::new(file), self.0.config.files_max);
+        self.0.files.insert((id, base.into()), Rc::new(file), self.0.config.files_max);
         let mut partitions = self.0.partitions.borrow_mut();
         let partition = partitions.get_mut(handle).ok_or(AppendError::UnknownPartition)?;
         // The log may have been read again from disk meanwhile.
@@ -329,7 +330,7 @@ impl Shard {
     /// Writes a sealed segment's index and cuts off the space reserved behind its end.
     pub(super) async fn finish_segment(&self, id: PartitionId, sealed: &Sealed) -> Result<(), ShardError> {
         let root = &self.0.config.data_dir;
-        let path = paths::segment(root, id, sealed.base);
+        let path = paths::segment(root, id, sealed.name());
         if let Ok(file) = self.reactor().open(&path, Open::ReadWrite).await {
             let cut = file.truncate(block_ceil(sealed.bytes).0).await;
             cut.map_err(|error| ShardError::io("cutting off", &path, &error))?;
@@ -342,7 +343,7 @@ impl Shard {
         let Some(handle) = self.handle_of(id) else { return Ok(()) };
         let mut partitions = self.0.partitions.borrow_mut();
         let mut segments = partitions.get_mut(handle).into_iter().flat_map(|partition| partition.sealed.iter_mut());
-        if let Some(mine) = segments.find(|mine| mine.base == sealed.base) {
+        if let Some(mine) = segments.find(|mine| mine.name() == sealed.name()) {
             mine.index = None;
         }
         Ok(())
@@ -355,7 +356,7 @@ impl Shard {
         sealed: &Sealed,
         index: &SparseIndex,
     ) -> Result<(), ShardError> {
-        let path = paths::index(&self.0.config.data_dir, id, sealed.base);
+        let path = paths::index(&self.0.config.data_dir, id, sealed.name());
         let identity = Identity { partition: id, base: sealed.base, end: sealed.bytes };
         let mut bytes = vec![0; FILE_BYTES_MAX];
         let length = index.encode(&identity, &mut bytes);
@@ -371,7 +372,8 @@ impl Shard {
                 let gone = partition.sealed.front().is_some_and(|s| s.next <= first || early && s.base <= first);
                 let checkpointed =
                     partition.sealed.front().is_some_and(|s| s.base < partition.checkpoint.sealed_before);
-                let taken = if gone && checkpointed { partition.sealed.pop_front() } else { None };
+                let taken =
+                    if gone && checkpointed && !partition.swapping { partition.sealed.pop_front() } else { None };
                 taken.map(|sealed| (partition.id, sealed))
             }) else {
                 return;
@@ -381,10 +383,10 @@ impl Shard {
     }
 
     /// Keeps a segment's file to be written again, or removes it. A failure leaves a file that the next start removes.
-    async fn retire(&self, id: PartitionId, sealed: &Sealed) {
+    pub(super) async fn retire(&self, id: PartitionId, sealed: &Sealed) {
         let root = &self.0.config.data_dir;
-        let path = paths::segment(root, id, sealed.base);
-        let unused = self.0.files.take_unused((id, sealed.base));
+        let path = paths::segment(root, id, sealed.name());
+        let unused = self.0.files.take_unused((id, sealed.name()));
         let keeps = self.0.files.recycled.borrow().len() < RECYCLED_MAX && sealed.bytes.0 >= RECYCLED_BYTES_MIN;
         let number = self.0.files.recycled_count.get();
         let kept =
@@ -398,10 +400,10 @@ impl Shard {
         } else {
             let _ = self.reactor().remove_file(&path).await;
         }
-        let _ = self.reactor().remove_file(&paths::index(root, id, sealed.base)).await;
+        let _ = self.reactor().remove_file(&paths::index(root, id, sealed.name())).await;
     }
 
-    pub(super) fn segment_path(&self, handle: PartitionHandle, segment: Offset) -> PathBuf {
+    pub(super) fn segment_path(&self, handle: PartitionHandle, segment: impl Into<SegmentName>) -> PathBuf {
         let root = &self.0.config.data_dir;
         self.id_of(handle).map_or_else(|| root.clone(), |id| paths::segment(root, id, segment))
     }

@@ -91,8 +91,8 @@ impl Shard {
         let directory = paths::partition(&self.0.config.data_dir, id);
         let entries = self.reactor().list_dir(&directory).await.unwrap_or_default();
         for name in entries.iter().map(|entry| &entry.name) {
-            let base = paths::parse_segment_name(name).or_else(|| paths::parse_index_name(name));
-            if base.is_some_and(|base| base < begin) {
+            let found = paths::parse_segment_name(name).or_else(|| paths::parse_index_name(name));
+            if found.is_some_and(|found| found.base < begin) {
                 // What stays now is looked at again by the next start.
                 let _ = self.reactor().remove_file(&directory.join(name)).await;
             }

@@ -31,7 +31,7 @@ fn extent(first: i64, segment_base: i64, next: i64) -> Extent {
 }
 
 fn sealed(last: i64) -> Sealed {
-    Sealed { last: Offset(last), end: Position(1 << 20), max_timestamp: Timestamp(1_600_000_000_000) }
+    Sealed { last: Offset(last), end: Position(1 << 20), max_timestamp: Timestamp(1_600_000_000_000), rewrite: 0 }
 }
 
 /// A file written run by run, as the shard does.
@@ -81,7 +81,7 @@ impl Written {
 /// Four partitions are enough for records to meet.
 fn any_record() -> impl Strategy<Value = Record> {
     let shape = (0u32..4, 0i64..50, 0i64..50, 0i64..50, 0i32..5);
-    (shape, 0..8).prop_map(|((index, one, two, three, epoch), kind)| {
+    (shape, 0..10).prop_map(|((index, one, two, three, epoch), kind)| {
         let partition = partition(1, index);
         let epoch = LeaderEpoch(epoch);
         match kind {
@@ -92,6 +92,11 @@ fn any_record() -> impl Strategy<Value = Record> {
             4 => Record::Gone { partition },
             5 => Record::Fenced { partition, from: Offset(one) },
             6 => Record::Produced { partition, batch: produced(one % 4, 0, two as i32, two, three as u32 + 1) },
+            7 => Record::Cleaned { partition, to: Offset(one) },
+            8 => {
+                let sealed = Sealed { rewrite: three as u32 + 1, ..sealed(one + two) };
+                Record::Rewritten { partition, base: Offset(one), sealed }
+            }
             _ => Record::Partition { partition, extent: extent(one, one + two, one + two + three) },
         }
     })
@@ -110,8 +115,11 @@ fn sayable(records: Vec<Record>, known: &mut BTreeMap<PartitionId, Offset>) -> V
                 known.remove(&partition);
                 true
             }
-            Record::Sealed { partition, base, .. } => known.get(&partition).is_some_and(|active| base < *active),
+            Record::Sealed { partition, base, .. } | Record::Rewritten { partition, base, .. } => {
+                known.get(&partition).is_some_and(|active| base < *active)
+            }
             Record::Dropped { partition, .. }
+            | Record::Cleaned { partition, .. }
             | Record::EpochStart { partition, .. }
             | Record::Truncated { partition, .. }
             | Record::Fenced { partition, .. }
@@ -432,4 +440,26 @@ fn producers_are_written_as_they_always_were() {
             .eq([batches[0], batches[2]].map(|batch| Produced { at: batches[2].at, ..batch }))
     );
     assert!(windows[&ProducerId(1 << 40)].batches(ProducerId(1 << 40)).eq([batches[1]]));
+}
+
+#[test]
+fn what_compaction_did_is_written_as_it_always_was() {
+    let one = partition(0x0011_2233_4455_6677_8899_aabb_ccdd_eeff, 7);
+    let mut written = Written::new(&header());
+    let seal = |base, last| Record::Sealed { partition: one, base: Offset(base), sealed: sealed(last) };
+    let rewritten = Sealed { rewrite: 3, ..sealed(29) };
+    let begin = Record::Partition { partition: one, extent: extent(0, 40, 45) };
+    written.checkpoint(&[vec![begin, seal(0, 9), seal(10, 19), seal(20, 29), seal(30, 39)]], journal(50));
+    let compacted = vec![
+        Record::Rewritten { partition: one, base: Offset(10), sealed: rewritten },
+        Record::Cleaned { partition: one, to: Offset(27) },
+    ];
+    written.checkpoint(&[compacted], journal(51));
+    let replayed = replay(&golden("checkpoint-compaction-v1.bin", &written.bytes)).unwrap();
+    let state = &replayed.state.partitions[&one];
+    let expected = [(Offset(0), sealed(9)), (Offset(10), rewritten), (Offset(30), sealed(39))];
+    assert_eq!((&state.sealed, state.cleaned), (&BTreeMap::from(expected), Offset(27)));
+    let no_name = Record::Rewritten { partition: one, base: Offset(10), sealed: sealed(29) };
+    let sealed_late = Record::Sealed { partition: one, base: Offset(10), sealed: rewritten };
+    assert!(no_name.check().is_err() && sealed_late.check().is_err());
 }

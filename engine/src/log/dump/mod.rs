@@ -13,7 +13,7 @@ pub use verify::{topic_names, verify};
 use super::checkpoint::{self, Extent, FILE_HEADER_BYTES, Groups, Record, Sealed};
 use super::index;
 use super::journal::{self, EntryHead, Expected, JournalPosition, Section};
-use super::paths;
+use super::paths::{self, SegmentName};
 use super::segment::{ANY_EPOCH, BatchRef};
 use super::{BLOCK, round_up};
 use crate::data_dir::{NODE, NodeFile};
@@ -305,7 +305,7 @@ impl Dump {
     fn segment(&self, path: &Path, show: &mut Show<'_>) -> Result<(), DumpError> {
         let file = SegmentFile::open(path, Vec::new()).map_err(DumpError::io(path))?;
         show(file_line(path, Kind::Segment, file.length)).map_err(DumpError::Output)?;
-        let content = Content { base: base_of(path), end: None, epochs: ANY_EPOCH };
+        let content = Content { base: segment_of(path).base, end: None, epochs: ANY_EPOCH };
         let mut failed = None;
         let walked = file.walk(&content, |batch, bytes| {
             self.show_batch(&batch, bytes, show).inspect_err(|error| failed = Some(error.kind()))
@@ -353,9 +353,9 @@ fn read_index(path: &Path) -> Result<Vec<u8>, DumpError> {
     Ok(bytes)
 }
 
-fn base_of(path: &Path) -> Offset {
+fn segment_of(path: &Path) -> SegmentName {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
-    paths::parse_segment_name(name).or_else(|| paths::parse_index_name(name)).unwrap_or_default()
+    paths::parse_segment_name(name).or_else(|| paths::parse_index_name(name)).unwrap_or(Offset(0).into())
 }
 
 /// The directories of all shards, of every generation that is there.
@@ -528,6 +528,11 @@ fn record_line(record: &Record) -> Line {
         Record::Sealed { partition, base, sealed } => {
             sealed_line(Line::new(2, "sealed").text("partition", partition).number("base", base.0), sealed)
         }
+        Record::Rewritten { partition, base, sealed } => {
+            let line = Line::new(2, "rewritten").text("partition", partition).number("base", base.0);
+            sealed_line(line, sealed).number("rewrite", sealed.rewrite)
+        }
+        Record::Cleaned { partition, to } => Line::new(2, "cleaned").text("partition", partition).number("to", to.0),
         Record::Dropped { partition, below } => {
             Line::new(2, "dropped").text("partition", partition).number("below", below.0)
         }

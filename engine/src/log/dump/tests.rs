@@ -77,7 +77,10 @@ impl DataDir {
         let sealed = batches(0, 40, 300);
         let end = dir.segment(partition(), Offset(0), &sealed);
         dir.index(&sealed);
-        clicks.sealed.insert(Offset(0), Sealed { last: Offset(39), end, max_timestamp: Timestamp(1_700_000_000_039) });
+        clicks.sealed.insert(
+            Offset(0),
+            Sealed { last: Offset(39), end, max_timestamp: Timestamp(1_700_000_000_039), rewrite: 0 },
+        );
         clicks.extent.end = dir.segment(partition(), Offset(40), &batches(40, 2, 100));
         dir.checkpoint(BTreeMap::from([(METADATA, metadata), (partition(), clicks.clone())]));
         // Two commits of bytes that only the journal has, and two with blocks that are in the segment.
@@ -431,7 +434,12 @@ fn a_segment_of_which_all_records_were_deleted_need_not_be_there() {
     for (first, severity) in [(40, None), (39, Some(Severity::Error))] {
         let mut clicks = state(40, 42, end);
         clicks.extent.first = Offset(first);
-        let sealed = Sealed { last: Offset(39), end: Position(40 * 370), max_timestamp: Timestamp(1_700_000_000_039) };
+        let sealed = Sealed {
+            last: Offset(39),
+            end: Position(40 * 370),
+            max_timestamp: Timestamp(1_700_000_000_039),
+            rewrite: 0,
+        };
         clicks.sealed.insert(Offset(0), sealed);
         dir.checkpoint(BTreeMap::from([(METADATA, metadata.clone()), (partition(), clicks)]));
         let found = dir.verify().0;

@@ -4,8 +4,8 @@
 use super::files::{Content, JournalFile, Overlay, SegmentFile, Walked};
 use super::finding::{Finding, Remedy, Severity, Summary, partition_of, restore_segment};
 use super::{
-    DumpError, Kind, RECORDS_BYTES_MAX, base_of, itself, list, newest_checkpoint, read_checkpoint, read_index,
-    read_node, recognise,
+    DumpError, Kind, RECORDS_BYTES_MAX, itself, list, newest_checkpoint, read_checkpoint, read_index, read_node,
+    recognise, segment_of,
 };
 use super::{partition_directories, partitions_of, shard_directories};
 use crate::data_dir::{LOCK, NODE};
@@ -14,7 +14,7 @@ use crate::log::checkpoint::{self, CheckpointState, PartitionState, Tail};
 use crate::log::frame::{Checksum, Sequence};
 use crate::log::index::{self, IndexFault, SparseIndex};
 use crate::log::journal::{self, AppendSection, Entry, EntryFault, Expected, JournalPosition, Section};
-use crate::log::paths;
+use crate::log::paths::{self, SegmentName};
 use crate::log::recovery::{Recovered, Recovery};
 use crate::log::segment::{ANY_EPOCH, BatchRef, Stop};
 use crate::metadata::{Catalog, Replay};
@@ -406,7 +406,7 @@ impl<'a> Verify<'a> {
     fn segment_alone(&mut self, path: &Path) -> Result<(), DumpError> {
         let directory = path.parent().unwrap_or(Path::new("."));
         match self.known_of(directory)? {
-            Some((id, recovered)) => self.partition(id, &recovered, directory, Some(base_of(path))),
+            Some((id, recovered)) => self.partition(id, &recovered, directory, Some(segment_of(path))),
             None => self.unknown_segment(path),
         }
     }
@@ -414,7 +414,7 @@ impl<'a> Verify<'a> {
     fn index_alone(&mut self, path: &Path) -> Result<(), DumpError> {
         let directory = path.parent().unwrap_or(Path::new("."));
         match self.known_of(directory)? {
-            Some((id, recovered)) => self.partition(id, &recovered, directory, Some(base_of(path))),
+            Some((id, recovered)) => self.partition(id, &recovered, directory, Some(segment_of(path))),
             None => self.unknown_index(path),
         }
     }
@@ -439,7 +439,7 @@ impl<'a> Verify<'a> {
 
     /// A segment of which nobody says where it ends.
     fn unknown_segment(&mut self, path: &Path) -> Result<(), DumpError> {
-        let content = Content { base: base_of(path), end: None, epochs: ANY_EPOCH };
+        let content = Content { base: segment_of(path).base, end: None, epochs: ANY_EPOCH };
         let walked = self.walk(path, Vec::new(), &content, |_| {})?;
         match walked.stop {
             Stop::End | Stop::Zeros => Ok(()),
@@ -475,28 +475,33 @@ impl<'a> Verify<'a> {
         walked.map_err(DumpError::io(path))
     }
 
-    /// All segments of a partition, or the one with base offset `only`.
+    /// All segments of a partition, or the one of this name.
     fn partition(
         &mut self,
         id: PartitionId,
         recovered: &Recovered,
         directory: &Path,
-        only: Option<Offset>,
+        only: Option<SegmentName>,
     ) -> Result<(), DumpError> {
         let state = &recovered.state;
         let segments = expected_segments(state);
-        for segment in segments.iter().filter(|segment| only.is_none_or(|base| base == segment.base)) {
+        for segment in segments.iter().filter(|segment| only.is_none_or(|only| only == segment.name())) {
             self.segment(id, directory, segment, recovered.overlays(segment.base))?;
         }
         for name in list(directory)? {
-            let base = paths::parse_segment_name(&name).or_else(|| paths::parse_index_name(&name));
-            let is_known = base.is_some_and(|base| segments.iter().any(|segment| segment.base == base));
-            if !is_known && only.is_none_or(|only| base == Some(only)) && base != Some(state.extent.segment_base) {
-                let first = segments.first().map_or(state.extent.segment_base, |segment| segment.base);
-                let (what, remedy) = match base {
+            let found = paths::parse_segment_name(&name).or_else(|| paths::parse_index_name(&name));
+            let is_known = found.is_some_and(|found| segments.iter().any(|segment| segment.name() == found));
+            let active = SegmentName::from(state.extent.segment_base);
+            if !is_known && only.is_none_or(|only| found == Some(only)) && found != Some(active) {
+                let first = segments.first().map_or(active.base, |segment| segment.base);
+                let is_held = |base| segments.iter().any(|segment| segment.base <= base && base < segment.next);
+                let (what, remedy) = match found {
                     None => ("it is none of corelog's files", Remedy::Foreign),
-                    Some(base) if base < first => {
+                    Some(found) if found.base < first => {
                         ("checkpoint and journal do not know it, or its records were deleted", Remedy::NextStart)
+                    }
+                    Some(found) if is_held(found.base) => {
+                        ("what it holds is in another file, as compaction wrote it", Remedy::NextStart)
                     }
                     Some(_) if !self.is_told_whole => {
                         ("what can be read of checkpoint and journal does not tell of it", Remedy::Unproven)
@@ -516,7 +521,7 @@ impl<'a> Verify<'a> {
         segment: &Expect,
         overlays: Vec<Overlay>,
     ) -> Result<(), DumpError> {
-        let path = directory.join(paths::segment_name(segment.base));
+        let path = directory.join(paths::segment_name(segment.name()));
         if !path.exists() {
             return match is_carried(&overlays, segment.end) {
                 true => self.find(
@@ -556,7 +561,7 @@ impl<'a> Verify<'a> {
         }
         self.find(
             Severity::Error,
-            &directory.join(paths::index_name(segment.base)),
+            &directory.join(paths::index_name(segment.name())),
             None,
             "it leads astray",
             Remedy::Misleading,
@@ -614,9 +619,14 @@ struct Expect {
     next: Offset,
     max_timestamp: Timestamp,
     leader_epoch: LeaderEpoch,
+    rewrite: u32,
 }
 
 impl Expect {
+    fn name(&self) -> SegmentName {
+        SegmentName { base: self.base, rewrite: self.rewrite }
+    }
+
     fn content(&self) -> Content {
         Content { base: self.base, end: Some(self.end), epochs: LeaderEpoch(0)..=self.leader_epoch }
     }
@@ -672,6 +682,7 @@ fn expected_segments(state: &PartitionState) -> Vec<Expect> {
         next: sealed.last.plus(1),
         max_timestamp: sealed.max_timestamp,
         leader_epoch,
+        rewrite: sealed.rewrite,
     });
     let active = Expect {
         base: extent.segment_base,
@@ -679,6 +690,7 @@ fn expected_segments(state: &PartitionState) -> Vec<Expect> {
         next: extent.next,
         max_timestamp: extent.max_timestamp,
         leader_epoch,
+        rewrite: 0,
     };
     // A sealed one of which all records were deleted has no file any more, or will not for long; an active one without a
     // byte may have none yet.

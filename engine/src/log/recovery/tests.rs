@@ -63,8 +63,12 @@ impl Model {
     fn append(&mut self, bytes: usize, rolls: bool, large: bool) -> Said {
         let extent = &mut self.state.extent;
         if rolls && extent.end > Position(0) {
-            let sealed =
-                Sealed { last: Offset(extent.next.0 - 1), end: extent.end, max_timestamp: extent.max_timestamp };
+            let sealed = Sealed {
+                last: Offset(extent.next.0 - 1),
+                end: extent.end,
+                max_timestamp: extent.max_timestamp,
+                rewrite: 0,
+            };
             self.state.sealed.insert(extent.segment_base, sealed);
             extent.segment_base = extent.next;
             extent.end = Position(0);

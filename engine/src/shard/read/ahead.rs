@@ -30,7 +30,8 @@ impl Shard {
 
     /// Begins to read what follows `window`, as long as there is plenty of memory for reads.
     pub(super) fn read_ahead(&self, handle: PartitionHandle, window: &Window, end: Position) -> Option<Ahead> {
-        let target = Target { segment: window.start.segment, known: (window.next, window.end), end };
+        let (segment, rewrite) = (window.start.segment, window.rewrite);
+        let target = Target { segment, rewrite, known: (window.next, window.end), end };
         let (base, shard, least) = (window.next, self.clone(), with_edges(window.longest));
         let is_wanted = window.end < end && self.has_plenty_to_read_with();
         let reading = async move {

@@ -4,7 +4,7 @@ use super::window::Target;
 use super::{Cursor, Read};
 use crate::error::ReadError;
 use crate::log::index::{FILE_BYTES_MAX, Identity, SparseIndex, decode};
-use crate::log::paths;
+use crate::log::paths::{self, SegmentName};
 use crate::model::{Offset, Position, Timestamp};
 use crate::reactor::{Open, Outgoing};
 use crate::shard::event::Event;
@@ -112,7 +112,12 @@ impl Shard {
                 _ => return Ok(None),
             }
         };
-        let index = self.sealed_index(handle, &sealed).await?;
+        let rewrites = self.rewrites(handle);
+        let index = match self.sealed_index(handle, &sealed).await {
+            // Its file is gone, and what it held is in another one.
+            Err(_) if self.rewrites(handle) != rewrites => return Box::pin(self.time_floor(handle, time)).await,
+            index => index?,
+        };
         Ok(Some(index.lookup_time(time).map_or(sealed.base, |(offset, _)| offset)))
     }
 
@@ -132,7 +137,7 @@ impl Shard {
             return Ok(index.clone());
         }
         let id = self.0.partitions.borrow().get(handle).ok_or(ReadError::UnknownPartition)?.id;
-        let path = paths::index(&self.0.config.data_dir, id, sealed.base);
+        let path = paths::index(&self.0.config.data_dir, id, sealed.name());
         let identity = Identity { partition: id, base: sealed.base, end: sealed.bytes };
         if let Ok(file) = self.reactor().open(&path, Open::Read).await {
             let buffer = self.reactor().pool().buffer(FILE_BYTES_MAX).ok_or(ReadError::Busy)?;
@@ -144,7 +149,7 @@ impl Shard {
         }
         // The end of a segment that was just sealed may be in the journal only.
         let on_disk = self.on_disk_end(handle, sealed)?;
-        let (index, is_whole) = self.rebuild_index(handle, sealed.base, on_disk).await?;
+        let (index, is_whole) = self.rebuild_index(handle, sealed.name(), on_disk).await?;
         if is_whole && on_disk == sealed.bytes {
             // A rebuilt index that cannot be written is built again next time.
             let _ = self.write_index(id, sealed, &index).await;
@@ -174,7 +179,7 @@ impl Shard {
     }
 
     async fn index_active(&self, handle: PartitionHandle, base: Offset, known_from: Position) -> Result<(), ReadError> {
-        let (mut index, _) = self.rebuild_index(handle, base, known_from).await?;
+        let (mut index, _) = self.rebuild_index(handle, base.into(), known_from).await?;
         let mut partitions = self.0.partitions.borrow_mut();
         let partition = partitions.get_mut(handle).ok_or(ReadError::UnknownPartition)?;
         let active = partition.active.as_mut().filter(|active| active.base == base && active.indexed_from.0 > 0);
@@ -190,11 +195,11 @@ impl Shard {
     async fn rebuild_index(
         &self,
         handle: PartitionHandle,
-        base: Offset,
+        SegmentName { base, rewrite }: SegmentName,
         end: Position,
     ) -> Result<(SparseIndex, bool), ReadError> {
         let mut index = SparseIndex::new(base);
-        let target = Target { segment: base, known: (base, Position(0)), end };
+        let target = Target { segment: base, rewrite, known: (base, Position(0)), end };
         let mut at = target.known;
         while at.1 < end {
             let window = match self.read_window(handle, &target, at, None).await {

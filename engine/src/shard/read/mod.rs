@@ -24,6 +24,8 @@ use window::Window;
 /// Where a reader left off, and what was read ahead for it. One a reader and partition; starts empty.
 #[derive(Debug, Default)]
 pub struct Cursor {
+    /// How often segments had been written anew when this was so; see [`Partition::rewrites`].
+    rewrites: u64,
     /// The batch that begins at this offset is at this place.
     at: Option<(Offset, Place)>,
     /// On the heap, for most cursors have none and there may be very many.
@@ -161,6 +163,9 @@ impl Shard {
         let partitions = self.0.partitions.borrow();
         let partition = partitions.get(handle).ok_or(ReadError::UnknownPartition)?;
         let high_watermark = partition.visible;
+        if cursor.rewrites != partition.rewrites {
+            *cursor = Cursor { rewrites: partition.rewrites, ..Cursor::default() };
+        }
         if from < partition.first {
             return Err(ReadError::OutOfRange { first: partition.first, next: high_watermark });
         }

@@ -10,7 +10,7 @@ use super::{Cursor, Read};
 use crate::error::ReadError;
 use crate::limits::PIPES_MAX;
 use crate::log::index::SparseIndex;
-use crate::log::paths;
+use crate::log::paths::{self, SegmentName};
 use crate::log::tail::{Place, block_floor};
 use crate::model::{Offset, Position};
 use crate::reactor::{File, FileRange, Open, Outgoing, Pipe};
@@ -44,7 +44,7 @@ impl FetchPath {
 /// What a reader who goes through a segment needs for it.
 #[derive(Debug)]
 pub(super) struct Splicing {
-    segment: Offset,
+    segment: SegmentName,
     /// Of a segment that was sealed.
     index: Option<SparseIndex>,
     file: File,
@@ -91,13 +91,14 @@ impl Shard {
             return None;
         }
         let start = self.goes_on_at(handle, from, cursor)?;
-        if cursor.splicing.as_ref().is_none_or(|splicing| splicing.segment != start.segment) {
+        let segment = self.sealed(handle, start.segment).map_or(start.segment.into(), |sealed| sealed.name());
+        if cursor.splicing.as_ref().is_none_or(|splicing| splicing.segment != segment) {
             let pipe = cursor.splicing.take().map(|splicing| splicing.pipe);
-            cursor.splicing = Some(Box::new(self.begin_splicing(handle, start.segment, pipe).await?));
+            cursor.splicing = Some(Box::new(self.begin_splicing(handle, segment, pipe).await?));
         }
         let splicing = cursor.splicing.as_mut()?;
         if splicing.index.is_none()
-            && let Some(sealed) = self.sealed(handle, start.segment)
+            && let Some(sealed) = self.sealed(handle, start.segment).filter(|sealed| sealed.name() == segment)
         {
             splicing.index = Some(self.sealed_index(handle, &sealed).await.ok()?);
         }
@@ -150,7 +151,12 @@ impl Shard {
         Some((next, end, partition.visible))
     }
 
-    async fn begin_splicing(&self, handle: PartitionHandle, segment: Offset, pipe: Option<Pipe>) -> Option<Splicing> {
+    async fn begin_splicing(
+        &self,
+        handle: PartitionHandle,
+        segment: SegmentName,
+        pipe: Option<Pipe>,
+    ) -> Option<Splicing> {
         // Where files are not written past the page cache, what is in a socket could be written over.
         if !self.segment_file(handle, segment).await.ok()??.direct() {
             return None;
@@ -170,9 +176,13 @@ impl Shard {
 impl Splicing {
     /// The last place up to which whole batches of at most `max_bytes` are on disk and shown to readers, and the offset there.
     fn cut(&self, partition: &Partition, from: Position, max_bytes: usize) -> Option<(Offset, Position)> {
-        let sealed = partition.sealed.iter().find(|sealed| sealed.base == self.segment);
-        let active = partition.active.as_ref().filter(|active| active.base == self.segment);
-        let on_disk = on_disk_end(partition, self.segment, sealed);
+        let sealed = partition.sealed.iter().find(|sealed| sealed.name() == self.segment);
+        let active = partition.active.as_ref().filter(|active| SegmentName::from(active.base) == self.segment);
+        // Of a file that was written anew nothing more is sent.
+        let on_disk = match (sealed, active) {
+            (None, None) => return None,
+            _ => on_disk_end(partition, self.segment.base, sealed),
+        };
         // A block that is to be filled up is written again, and may be torn until the log is opened anew.
         let is_whole = sealed.is_some_and(|sealed| sealed.bytes == on_disk);
         let on_disk = if is_whole { on_disk } else { block_floor(on_disk) };

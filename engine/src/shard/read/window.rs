@@ -2,6 +2,7 @@
 
 use super::Cursor;
 use crate::error::{ReadError, ShardError};
+use crate::log::paths::SegmentName;
 use crate::log::tail::{BLOCK, Place, block_ceil, block_floor};
 use crate::model::{LeaderEpoch, Offset, Position};
 use crate::reactor::Slice;
@@ -16,6 +17,8 @@ use std::rc::Rc;
 #[derive(Debug)]
 pub(super) struct Window {
     pub(super) start: Place,
+    /// Of the segment's file.
+    pub(super) rewrite: u32,
     pub(super) base: Offset,
     pub(super) end: Position,
     pub(super) next: Offset,
@@ -69,9 +72,13 @@ impl Shard {
             self.complete_active_index(handle).await?;
         }
         let target = self.target(handle, from, cursor).await?;
-        let mut at = target.known;
+        let (mut at, rewrites) = (target.known, self.rewrites(handle));
         loop {
-            let window = self.read_window(handle, &target, at, Some(Rank::Reader)).await?;
+            let window = match self.read_window(handle, &target, at, Some(Rank::Reader)).await {
+                // Its file is gone, and what it held is in another one.
+                Err(_) if self.rewrites(handle) != rewrites => return Ok(()),
+                window => window?,
+            };
             if window.next > from {
                 cursor.ahead = goes_on.then(|| self.read_ahead(handle, &window, target.end)).flatten();
                 cursor.window = Some(Box::new(window));
@@ -93,23 +100,25 @@ impl Shard {
             let holds = partition.sealed.partition_point(|sealed| sealed.next <= from);
             let segment = partition.sealed.get(holds).map(|sealed| sealed.base);
             let segment = segment.or(partition.active.as_ref().map(|active| active.base)).unwrap_or(Offset(0));
-            let exact = cursor.at.filter(|(offset, place)| *offset == from && place.segment == segment);
+            let is_so = cursor.rewrites == partition.rewrites;
+            let exact = cursor.at.filter(|(offset, place)| is_so && *offset == from && place.segment == segment);
+            let rewrite = partition.sealed.get(holds).map_or(0, |sealed| sealed.rewrite);
             let end = super::lookup::on_disk_end(partition, segment, partition.sealed.get(holds));
             if let Some((offset, place)) = exact {
-                return Ok(Target { segment, known: (offset, place.position), end });
+                return Ok(Target { segment, rewrite, known: (offset, place.position), end });
             }
             match (partition.sealed.get(holds), &partition.active) {
                 (Some(sealed), _) => (sealed.clone(), end),
                 (None, Some(active)) => {
                     let (offset, position) = active.index.lookup(from);
-                    return Ok(Target { segment, known: (offset, position), end });
+                    return Ok(Target { segment, rewrite, known: (offset, position), end });
                 }
                 (None, None) => return Err(ReadError::UnknownPartition),
             }
         };
         let (sealed, end) = sealed;
         let index = self.sealed_index(handle, &sealed).await?;
-        Ok(Target { segment: sealed.base, known: index.lookup(from), end })
+        Ok(Target { segment: sealed.base, rewrite: sealed.rewrite, known: index.lookup(from), end })
     }
 
     /// Reads whole batches, at least one. Without a rank it waits for no turn: for what others wait for, and is rare.
@@ -132,7 +141,7 @@ impl Shard {
                 Err(Unread::Damaged(..)) if life.is_none() || self.life() != life => return Err(ReadError::Reopening),
                 // Twice: a disk may fail once to read what it holds.
                 Err(Unread::Damaged(at, why)) if is_second => {
-                    return Err(self.damaged(handle, target.segment, at, why));
+                    return Err(self.damaged(handle, target.name(), at, why));
                 }
                 Err(Unread::Damaged(..)) => is_second = true,
             }
@@ -148,6 +157,11 @@ impl Shard {
         }
     }
 
+    /// How often segments of a partition were written anew.
+    pub(super) fn rewrites(&self, handle: PartitionHandle) -> Option<u64> {
+        self.0.partitions.borrow().get(handle).map(|partition| partition.rewrites)
+    }
+
     /// Which of its lives the shard is in: each ends with an I/O error, and the log is read again from disk.
     fn life(&self) -> Option<u64> {
         (!self.has_failed()).then(|| self.counters().reopenings.get())
@@ -160,22 +174,22 @@ impl Shard {
         (base, position): (Offset, Position),
         bytes: usize,
     ) -> Result<Loaded, Unread> {
-        let start = block_floor(position);
-        let to = block_ceil(target.end).min(Position(start.0 + bytes.next_multiple_of(BLOCK as usize) as u64));
+        let data_from = block_floor(position);
+        let to = block_ceil(target.end).min(Position(data_from.0 + bytes.next_multiple_of(BLOCK as usize) as u64));
         if position >= target.end {
             return Err(ReadError::Busy.into());
         }
         let epoch = self.0.partitions.borrow().get(handle).ok_or(ReadError::UnknownPartition)?.leader_epoch;
-        let lease = self.lease_read((to.0 - start.0) as usize)?;
+        let lease = self.lease_read((to.0 - data_from.0) as usize)?;
         let buffer = self.reactor().pool().buffer(lease.bytes).ok_or(ReadError::Busy)?;
-        let file = self.segment_file(handle, target.segment).await;
-        let file = file.map_err(|error| self.not_opened(handle, target.segment, &error))?;
+        let file = self.segment_file(handle, target.name()).await;
+        let file = file.map_err(|error| self.not_opened(handle, target.name(), &error))?;
         let file = file.ok_or(ReadError::UnknownPartition)?;
-        let (read, buffer) = file.read_at(start.0, buffer).await;
+        let (read, buffer) = file.read_at(data_from.0, buffer).await;
         let read = read.map_err(|error| io(&error))?;
-        let data_end = Position(start.0 + read as u64).min(target.end);
+        let data_end = Position(data_from.0 + read as u64).min(target.end);
         let data = buffer.freeze();
-        let held = &data[(position.0 - start.0) as usize..(data_end.0.max(position.0) - start.0) as usize];
+        let held = &data[(position.0 - data_from.0) as usize..(data_end.0.max(position.0) - data_from.0) as usize];
         let Whole { length, next, longest } = match whole_batches(held, base, epoch) {
             // A file that ends early, or a batch that reaches beyond the end, would be asked for again for ever.
             Ok(Whole { length: 0, .. }) if read < lease.bytes || data_end == target.end => {
@@ -185,9 +199,9 @@ impl Shard {
             Ok(whole) => whole,
             Err(why) => return Err(Unread::Damaged(position, why)),
         };
-        let start_place = Place { segment: target.segment, position };
+        let (start, rewrite) = (Place { segment: target.segment, position }, target.rewrite);
         let end = position.plus(length as u64);
-        let window = Window { start: start_place, base, end, next, data, longest, data_from: start, _memory: lease };
+        let window = Window { start, rewrite, base, end, next, data, longest, data_from, _memory: lease };
         Ok(Loaded::Window(window))
     }
 
@@ -200,7 +214,7 @@ impl Shard {
         Ok(Lease { bytes, used: used.clone() })
     }
 
-    fn not_opened(&self, handle: PartitionHandle, segment: Offset, error: &ShardError) -> ReadError {
+    fn not_opened(&self, handle: PartitionHandle, segment: SegmentName, error: &ShardError) -> ReadError {
         match (self.dropped(handle, segment), error) {
             (Some(dropped), _) => dropped,
             (None, ShardError::Damaged { .. }) => {
@@ -212,16 +226,16 @@ impl Shard {
     }
 
     /// The error for a reader of a segment that was dropped while it was about to open the file; none if it is there.
-    fn dropped(&self, handle: PartitionHandle, segment: Offset) -> Option<ReadError> {
+    fn dropped(&self, handle: PartitionHandle, segment: SegmentName) -> Option<ReadError> {
         let partitions = self.0.partitions.borrow();
         let Some(partition) = partitions.get(handle) else { return Some(ReadError::UnknownPartition) };
-        let is_active = partition.active.as_ref().is_some_and(|active| active.base == segment);
-        let is_there = is_active || partition.sealed.iter().any(|sealed| sealed.base == segment);
+        let is_active = partition.active.as_ref().is_some_and(|active| SegmentName::from(active.base) == segment);
+        let is_there = is_active || partition.sealed.iter().any(|sealed| sealed.name() == segment);
         (!is_there).then_some(ReadError::OutOfRange { first: partition.first, next: partition.visible })
     }
 
     /// Reports what cannot be right on disk, and fences the partition.
-    fn damaged(&self, handle: PartitionHandle, segment: Offset, at: Position, why: &str) -> ReadError {
+    fn damaged(&self, handle: PartitionHandle, segment: SegmentName, at: Position, why: &str) -> ReadError {
         let what = format!("{} at byte {at}: {why}", self.segment_path(handle, segment).display());
         self.fence(handle, what.clone());
         ReadError::Fenced(what.into())
@@ -229,6 +243,10 @@ impl Shard {
 }
 
 impl Target {
+    pub(super) fn name(&self) -> SegmentName {
+        SegmentName { base: self.segment, rewrite: self.rewrite }
+    }
+
     /// Bytes of the blocks from the one at `position` to the end: of a short log little is read.
     fn blocks_from(&self, position: Position) -> usize {
         block_ceil(self.end).0.saturating_sub(block_floor(position).0).max(BLOCK) as usize
@@ -237,6 +255,8 @@ impl Target {
 
 pub(super) struct Target {
     pub(super) segment: Offset,
+    /// Of its file.
+    pub(super) rewrite: u32,
     pub(super) known: (Offset, Position),
     pub(super) end: Position,
 }
