@@ -201,6 +201,7 @@ fn config(settings: &Settings, plan: &ShardPlan, budget: &MemoryBudget) -> NodeC
         journal_bytes: settings.journal_bytes,
         disk_reserve_bytes: settings.disk_reserve_bytes,
         retention_interval: settings.retention_check_interval,
+        compaction_interval: settings.compaction_interval,
         producer_expiration: settings.producer_expiration,
         groups: corelog_engine::shard::GroupSettings::default(),
         fetch_path: settings.fetch_path.unwrap_or_default(),

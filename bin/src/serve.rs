@@ -60,6 +60,9 @@ pub(crate) struct Serve {
     /// How often retention is looked at [default: 5m]
     #[arg(long, value_name = "DURATION")]
     retention_check_interval: Option<String>,
+    /// How often it is looked for topics that are to be compacted [default: 15s]
+    #[arg(long, value_name = "DURATION")]
+    compaction_interval: Option<String>,
     /// How long a producer that numbers its batches is remembered after its last one [default: 1d]
     #[arg(long, value_name = "DURATION")]
     producer_expiration: Option<String>,
@@ -111,6 +114,7 @@ impl Serve {
             "produce-rate-max" => self.produce_rate_max.clone(),
             "disk-reserve" => self.disk_reserve.clone(),
             "retention-check-interval" => self.retention_check_interval.clone(),
+            "compaction-interval" => self.compaction_interval.clone(),
             "producer-expiration" => self.producer_expiration.clone(),
             "fetch-path" => self.fetch_path.clone(),
             "spin" => self.spin.clone(),

@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) disk_reserve_bytes: u64,
     /// How often segments are held against their topic's retention.
     pub(crate) retention_check_interval: Duration,
+    /// How often it is looked for what is to be compacted.
+    pub(crate) compaction_interval: Duration,
     pub(crate) producer_expiration: Duration,
     /// How what is no longer in memory gets to readers; `None`: as measurements advise.
     pub(crate) fetch_path: Option<FetchPath>,
@@ -68,7 +70,7 @@ enum Kind {
     Switch,
 }
 
-const TABLE: [Setting; 17] = [
+const TABLE: [Setting; 18] = [
     Setting { name: "data-dir", default: "./corelog-data", kind: Kind::Text },
     Setting { name: "listen", default: "127.0.0.1:7092", kind: Kind::Text },
     Setting { name: "shard-port", default: AUTO, kind: Kind::Number },
@@ -82,6 +84,7 @@ const TABLE: [Setting; 17] = [
     Setting { name: "produce-rate-max", default: OFF, kind: Kind::Size },
     Setting { name: "disk-reserve", default: "512MiB", kind: Kind::Size },
     Setting { name: "retention-check-interval", default: "5m", kind: Kind::Text },
+    Setting { name: "compaction-interval", default: "15s", kind: Kind::Text },
     Setting { name: "producer-expiration", default: "1d", kind: Kind::Text },
     Setting { name: "fetch-path", default: AUTO, kind: Kind::Text },
     Setting { name: "spin", default: "50us", kind: Kind::Text },
@@ -182,6 +185,7 @@ impl Given {
                 "a duration from 1ms, like 5m",
                 interval,
             )?,
+            compaction_interval: self.read("compaction-interval", "a duration from 1ms, like 15s", interval)?,
             producer_expiration: self.read("producer-expiration", "a duration from 1ms, like 1d", interval)?,
             fetch_path: self.read("fetch-path", "auto, direct or splice", or_auto(fetch_path))?,
             spin: self.read("spin", "a duration up to 1s, like 50us", spin)?,
@@ -472,6 +476,7 @@ mod tests {
             produce_rate_max: None,
             disk_reserve_bytes: 512 << 20,
             retention_check_interval: Duration::from_secs(300),
+            compaction_interval: Duration::from_secs(15),
             producer_expiration: Duration::from_secs(86_400),
             fetch_path: None,
             spin: Duration::from_micros(50),
@@ -503,6 +508,7 @@ journal-bytes = "128MiB"         # default
 produce-rate-max = "off"         # default
 disk-reserve = "512MiB"          # default
 retention-check-interval = "5m"  # default
+compaction-interval = "15s"      # default
 producer-expiration = "1d"       # default
 fetch-path = "auto"              # default
 spin = "50us"                    # default

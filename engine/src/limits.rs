@@ -68,6 +68,14 @@ pub const PRODUCER_BYTES: u64 = 512;
 /// What a shard's groups of consumers take: what their members say and are to read, and their offsets.
 pub const GROUPS_BYTES: usize = 32 << 20;
 
+/// Keys of which a pass of compaction knows the newest record; more take several passes.
+pub const COMPACTION_KEYS_MAX: usize = (1 << 19) / 8 * 7;
+/// The largest batch that compaction looks into, in bytes, as it is stored and unpacked.
+pub const COMPACTION_BATCH_BYTES: usize = 6 << 20;
+/// Memory of compaction in a shard: a table of 2^19 keys of 25 bytes, and of such batches one unpacked, the records of it that
+/// stay, one as it goes, and the one before it.
+pub const COMPACTION_BYTES: u64 = (25 << 19) + 4 * COMPACTION_BATCH_BYTES as u64;
+
 /// Buffers of a shard for what arrives on its sockets.
 pub const RECEIVE_BUFFERS: u16 = 512;
 /// Bytes of each of them.
@@ -164,7 +172,7 @@ const fn limit(name: &'static str, value: u64, unit: Unit, past: &'static str) -
 pub const SEGMENT_FILES: &str = "segment files that a shard keeps open";
 
 /// Every bound of a node.
-pub const LIMITS: [Limit; 23] = [
+pub const LIMITS: [Limit; 25] = [
     limit("shards of a node", SHARDS_MAX as u64, Unit::Count, "the server does not start"),
     limit("bytes of a topic's name", TOPIC_NAME_BYTES_MAX as u64, Unit::Count, "the topic is refused"),
     limit("partitions of a topic", TOPIC_PARTITIONS_MAX as u64, Unit::Count, "the topic is refused"),
@@ -202,6 +210,18 @@ pub const LIMITS: [Limit; 23] = [
         GROUPS_BYTES as u64,
         Unit::Bytes,
         "a member is refused, a commit is to be tried again",
+    ),
+    limit(
+        "keys that a pass of compaction has in mind",
+        COMPACTION_KEYS_MAX as u64,
+        Unit::Count,
+        "the rest is left to the next pass",
+    ),
+    limit(
+        "a batch of a compacted topic, as it is stored and unpacked",
+        COMPACTION_BATCH_BYTES as u64,
+        Unit::Bytes,
+        "the produce is refused; one that is there is left as it is",
     ),
     limit(SEGMENT_FILES, SEGMENT_FILES_MAX, Unit::Count, "the one not used for longest is closed"),
     limit("readers of a shard that are spliced to", PIPES_MAX as u64, Unit::Count, "the next one is read for directly"),
@@ -335,7 +355,7 @@ pub fn least_memory(shards: u16) -> u64 {
 }
 
 /// What a shard takes beside its pool and its partitions, whatever the memory.
-fn fixed_lines(shards: u16) -> [BudgetLine; 11] {
+fn fixed_lines(shards: u16) -> [BudgetLine; 12] {
     let mesh = u64::from(shards) * (MESH_MESSAGES_MAX * MESH_MESSAGE_BYTES) as u64;
     [
         BudgetLine { what: "receive buffers", bytes: u64::from(RECEIVE_BUFFERS) * RECEIVE_BUFFER_BYTES as u64 },
@@ -344,6 +364,7 @@ fn fixed_lines(shards: u16) -> [BudgetLine; 11] {
         BudgetLine { what: "waiting requests, subscriptions", bytes: u64::from(WAITERS_MAX) * WAITER_BYTES },
         BudgetLine { what: "producers that number batches", bytes: PRODUCERS_MAX as u64 * PRODUCER_BYTES },
         BudgetLine { what: "groups of consumers", bytes: GROUPS_BYTES as u64 },
+        BudgetLine { what: "compaction", bytes: COMPACTION_BYTES },
         BudgetLine { what: "batches that wait for their segment", bytes: WAITING_BYTES },
         BudgetLine { what: "a compressed batch that is checked", bytes: UNPACKING_BYTES },
         BudgetLine { what: "mesh between shards", bytes: mesh },
@@ -476,7 +497,7 @@ mod tests {
     #[test]
     fn too_little_memory_is_one_sentence() {
         let error = MemoryBudget::plan(64 * MIB, 2).unwrap_err().to_string();
-        assert_eq!(error, "memory is 64 MiB; with 2 shards it must be at least 881 MiB");
+        assert_eq!(error, "memory is 64 MiB; with 2 shards it must be at least 978 MiB");
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct NodeConfig {
     pub disk_reserve_bytes: u64,
     /// How often retention is looked at.
     pub retention_interval: Duration,
+    /// How often it is looked for what is to be compacted.
+    pub compaction_interval: Duration,
     /// How long a producer that numbers its batches is remembered after the last of them.
     pub producer_expiration: Duration,
     /// How groups of consumers are coordinated.
@@ -173,6 +175,7 @@ impl NodeConfig {
             files_max: rlimits.segment_files_max(self.shards),
             checkpoint_interval: limits::CHECKPOINT_INTERVAL,
             retention_interval: self.retention_interval,
+            compaction_interval: self.compaction_interval,
             producer_expiration: self.producer_expiration,
             producers_max: PRODUCERS_MAX,
             groups: self.groups,
@@ -407,6 +410,7 @@ mod tests {
             journal_bytes: JOURNAL_BYTES_MIN,
             disk_reserve_bytes: 0,
             retention_interval: Duration::from_secs(1),
+            compaction_interval: Duration::from_secs(1),
             producer_expiration: Duration::from_secs(3600),
             groups: GroupSettings::default(),
             fetch_path: FetchPath::default(),
@@ -453,7 +457,7 @@ mod tests {
         let cpus = NodeConfig { cpus: vec![1], ..config() };
         assert_eq!(error(cpus), "1 cores are given for 2 shards; give one for each");
         let memory = NodeConfig { memory: 1 << 20, ..config() };
-        assert_eq!(error(memory), "memory is 1 MiB; with 2 shards it must be at least 881 MiB");
+        assert_eq!(error(memory), "memory is 1 MiB; with 2 shards it must be at least 978 MiB");
         for journal_bytes in [JOURNAL_BYTES_MIN - 4096, JOURNAL_BYTES_MAX + 4096, JOURNAL_BYTES_MIN + 512] {
             let sentence = error(NodeConfig { journal_bytes, ..config() });
             assert!(sentence.ends_with("it must be from 32 MiB to 64 GiB, in steps of 4096"), "{sentence}");

@@ -75,6 +75,7 @@ fn config(path: &Path) -> ShardConfig {
         // A checkpoint is no part of the path of a request.
         checkpoint_interval: Duration::from_secs(3600),
         retention_interval: Duration::from_secs(3600),
+        compaction_interval: Duration::from_secs(3600),
         producer_expiration: Duration::from_secs(3600),
         producers_max: 1024,
         groups: GroupSettings::default(),

@@ -160,6 +160,7 @@ impl Server {
             files_max: 8,
             checkpoint_interval: Duration::from_millis(200),
             retention_interval: Duration::from_millis(100),
+            compaction_interval: Duration::from_millis(100),
             producer_expiration: Duration::from_secs(3600),
             producers_max: 1024,
             groups: GroupSettings::default(),

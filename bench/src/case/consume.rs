@@ -27,13 +27,13 @@ const SENT_TO_PUSHED: &str = "send to push";
 pub(crate) const BESIDE: &str = "beside a reader far behind";
 
 const MOSTLY_MEMORY: &str = "most of it was still in the server's memory: for readers of the disk more --megabytes, or \
-                             --serve-arg=--memory=480MiB";
+                             --serve-arg=--memory=530MiB";
 
 /// Arguments of `bench consume`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   corelog bench consume --megabytes 2048 --groups 8
-  corelog bench consume --serve-arg=--memory=480MiB          # little of it is still in memory
+  corelog bench consume --serve-arg=--memory=530MiB          # little of it is still in memory
   corelog bench consume --segment-bytes 134217728 --serve-arg=--fetch-path=splice")]
 pub struct ConsumeArgs {
     #[command(flatten)]

@@ -108,6 +108,7 @@ pub(crate) fn config(data_dir: PathBuf, memory: u64) -> NodeConfig {
         journal_bytes: JOURNAL_BYTES_DEFAULT,
         disk_reserve_bytes: 0,
         retention_interval: Duration::from_secs(60),
+        compaction_interval: Duration::from_secs(60),
         producer_expiration: Duration::from_secs(3600),
         groups: corelog_engine::shard::GroupSettings::default(),
         fetch_path: FetchPath::default(),

@@ -192,6 +192,7 @@ journal-bytes = "128MiB"         # default
 produce-rate-max = "off"         # default
 disk-reserve = "512MiB"          # default
 retention-check-interval = "5m"  # default
+compaction-interval = "15s"      # default
 producer-expiration = "1d"       # default
 fetch-path = "direct"            # default: auto
 spin = "50us"                    # default

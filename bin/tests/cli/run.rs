@@ -101,7 +101,7 @@ impl Server {
     }
 
     pub(crate) fn start_with(data_dir: &Path, arguments: &[&str]) -> Server {
-        let mut command = corelog(&["serve", "--memory", "1400MiB", "--journal-bytes", "32MiB", "--data-dir"]);
+        let mut command = corelog(&["serve", "--memory", "1600MiB", "--journal-bytes", "32MiB", "--data-dir"]);
         Server::started(command.arg(data_dir).args(arguments))
     }
 

@@ -76,6 +76,12 @@ pub enum BatchError {
     /// Batches with a producer id are judged one by one: a request has one for a partition.
     #[error("a batch with a producer id is to come alone")]
     NotAlone,
+    /// A record without a key, for a topic in which only keyed ones mean something.
+    #[error("record {index} has no key, and of this topic's records the last one of each key stays")]
+    NoKey {
+        /// The record's place, from 0.
+        index: u32,
+    },
     /// A batch without records has nothing to acknowledge.
     #[error("the batch is empty")]
     Empty,

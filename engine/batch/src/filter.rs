@@ -16,8 +16,8 @@ pub struct Rebuild {
     /// The offset that it begins with: at most its own, and at most `i32::MAX` before its last.
     pub base: i64,
     /// For a batch that does not have one and keeps records without a value: when these may go, in milliseconds since
-    /// 1970-01-01 UTC (KIP-534's delete horizon).
-    pub horizon: i64,
+    /// 1970-01-01 UTC (KIP-534's delete horizon). None leaves that open.
+    pub horizon: Option<i64>,
     /// What its records may take, unpacked.
     pub unpacked_max: usize,
 }
@@ -77,7 +77,7 @@ impl BatchView<'_> {
         if rebuilt.kept == 0 {
             return Ok(rebuilt);
         }
-        let horizon = (has_tombstone && self.delete_horizon().is_none()).then_some(how.horizon);
+        let horizon = how.horizon.filter(|_| has_tombstone && self.delete_horizon().is_none());
         if rebuilt.left_out == 0 && horizon.is_none() && how.base == self.base_offset() {
             out.extend_from_slice(self.bytes());
             return Ok(rebuilt);
@@ -185,7 +185,7 @@ mod tests {
 
     type Plain = (i64, i64, Option<Vec<u8>>, Option<Vec<u8>>, usize);
 
-    const HOW: Rebuild = Rebuild { base: 1000, horizon: 777_000, unpacked_max: 1 << 20 };
+    const HOW: Rebuild = Rebuild { base: 1000, horizon: Some(777_000), unpacked_max: 1 << 20 };
 
     fn batch(codec: Codec, values: &[Option<Vec<u8>>]) -> Vec<u8> {
         let mut builder = BatchBuilder::new(1 << 20, codec);
@@ -241,7 +241,7 @@ mod tests {
             let has_tombstone = wanted.iter().any(|record| record.3.is_none());
             prop_assert_eq!(view.delete_horizon(), has_tombstone.then_some(777_000));
             // The second time the horizon stays.
-            let (again, _) = rebuilt(&out, &Rebuild { base: how.base, horizon: 1, ..HOW }, |_| true);
+            let (again, _) = rebuilt(&out, &Rebuild { base: how.base, horizon: Some(1), ..HOW }, |_| true);
             prop_assert_eq!(again, out);
         }
 

@@ -2,6 +2,7 @@
 //! flipped or stale byte can be tried in a test. `docs/formats.md` has every byte in tables.
 
 pub mod checkpoint;
+pub mod compaction;
 pub mod dump;
 mod fields;
 pub mod frame;

@@ -33,8 +33,10 @@ pub struct Rest {
 pub fn expired(settings: &TopicSettings, now: Timestamp, sealed: &[Segment], rest: &Rest) -> usize {
     let droppable = sealed.iter().take_while(|segment| segment.last < rest.high_watermark).count();
     let below_first = sealed.iter().take_while(|segment| segment.last < rest.first).count();
-    let by_time = settings.retention_ms.map_or(0, |retention| expired_by_time(retention, now, sealed));
-    let by_size = settings.retention_bytes.map_or(0, |retention| expired_by_size(retention, sealed, rest));
+    let retention_ms = settings.retention_ms.filter(|_| settings.deletes());
+    let retention_bytes = settings.retention_bytes.filter(|_| settings.deletes());
+    let by_time = retention_ms.map_or(0, |retention| expired_by_time(retention, now, sealed));
+    let by_size = retention_bytes.map_or(0, |retention| expired_by_size(retention, sealed, rest));
     below_first.max(by_time).max(by_size).min(droppable)
 }
 
@@ -47,8 +49,9 @@ pub fn seal_due(
     since: Timestamp,
     max_timestamp: Timestamp,
 ) -> bool {
-    let is_old = is_older(now, since, settings.segment_ms);
-    let is_expired = settings.retention_ms.is_some_and(|retention| is_past(retention, now, max_timestamp));
+    let is_old = is_older(now, since, settings.seal_ms());
+    let retention_ms = settings.retention_ms.filter(|_| settings.deletes());
+    let is_expired = retention_ms.is_some_and(|retention| is_past(retention, now, max_timestamp));
     bytes > 0 && (is_old || is_expired)
 }
 
@@ -152,6 +155,20 @@ mod tests {
         let segments = sealed(&[1, 1, 1]);
         let at = |first| expired(&settings(&[]), NOW, &segments, &Rest { first: Offset(first), ..rest(0) });
         assert_eq!([at(0), at(9), at(10), at(25), at(30), at(99)], [0, 0, 1, 2, 3, 3]);
+    }
+
+    #[test]
+    fn what_is_only_compacted_is_not_deleted() {
+        let at = |policy| {
+            let pairs = [("cleanup.policy", policy), ("retention.ms", "10"), ("retention.bytes", "0")];
+            let settings = settings(&[&pairs[..], &[("max.compaction.lag.ms", "70000")]].concat());
+            let is_sealed = |age| seal_due(&settings, NOW, 100, Timestamp(NOW.0 - age), Timestamp(1));
+            (expired(&settings, NOW, &sealed(&[1, 1, 1]), &rest(0)), is_sealed(1), is_sealed(70_001))
+        };
+        assert_eq!(at("compact"), (0, false, true));
+        assert_eq!(at("compact,delete"), (3, true, true));
+        let by_hand = settings(&[("cleanup.policy", "compact")]);
+        assert_eq!(expired(&by_hand, NOW, &sealed(&[1, 1]), &Rest { first: Offset(10), ..rest(0) }), 1);
     }
 
     #[test]

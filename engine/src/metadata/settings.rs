@@ -3,7 +3,7 @@
 //! One table says for every key what it is allowed to be, how it is read and how it is shown; a second one names what
 //! of Kafka's is refused, and why. Nothing is accepted and then ignored.
 
-use crate::limits::{MESSAGE_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::limits::{COMPACTION_BATCH_BYTES, MESSAGE_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use std::fmt;
 
 /// The longest value that is looked at, in bytes. No setting needs as much; an error quotes what it was given.
@@ -31,6 +31,36 @@ impl Durability {
     }
 }
 
+/// What happens to old segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cleanup {
+    /// They are deleted when they are too old or too much.
+    Delete,
+    /// Of each key the last record stays.
+    Compact,
+    /// Both.
+    CompactAndDelete,
+}
+
+impl Cleanup {
+    fn parse(text: &str) -> Option<Cleanup> {
+        match text {
+            "delete" => Some(Cleanup::Delete),
+            "compact" => Some(Cleanup::Compact),
+            "compact,delete" | "delete,compact" => Some(Cleanup::CompactAndDelete),
+            _ => None,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Cleanup::Delete => "delete",
+            Cleanup::Compact => "compact",
+            Cleanup::CompactAndDelete => "compact,delete",
+        }
+    }
+}
+
 /// What is in force for a topic, defaults included.
 ///
 /// Values may be read directly. They are set by [`TopicSettings::set`] and [`TopicSettings::unset`] only, which check
@@ -49,6 +79,16 @@ pub struct TopicSettings {
     pub retention_bytes: Option<u64>,
     /// What an acknowledgement means.
     pub durability: Durability,
+    /// What happens to old segments.
+    pub cleanup: Cleanup,
+    /// How long records without a value stay once compaction has seen them, in milliseconds.
+    pub delete_retention_ms: u64,
+    /// Younger records are not compacted, in milliseconds.
+    pub min_compaction_lag_ms: u64,
+    /// Older records are, as soon as it can be, in milliseconds.
+    pub max_compaction_lag_ms: u64,
+    /// Compaction waits until so many millionths of a partition were not compacted yet.
+    min_dirty_millionths: u32,
     /// Bit `i` is set when entry `i` of `TABLE` was given and is not a default.
     given: u16,
 }
@@ -127,14 +167,14 @@ struct Setting {
     show: fn(&TopicSettings) -> String,
 }
 
-const TABLE: [Setting; 9] = [
+const TABLE: [Setting; 13] = [
     Setting {
         key: "cleanup.policy",
-        allowed: "delete",
-        meaning: "what happens to old segments",
-        set: |_, text| (text == "delete").then_some(()),
-        copy: |_, _| (),
-        show: |_| "delete".into(),
+        allowed: "delete, compact, or compact,delete",
+        meaning: "what happens to old segments: they are deleted when too old or too much, or of each key the last record stays",
+        set: |to, text| Cleanup::parse(text).map(|value| to.cleanup = value),
+        copy: |to, from| to.cleanup = from.cleanup,
+        show: |of| of.cleanup.as_str().into(),
     },
     Setting {
         key: "compression.type",
@@ -145,12 +185,28 @@ const TABLE: [Setting; 9] = [
         show: |_| "producer".into(),
     },
     Setting {
+        key: "delete.retention.ms",
+        allowed: "a number of milliseconds from 0",
+        meaning: "how long a record without a value, which says that its key is gone, stays once compaction has seen it",
+        set: |to, text| number(text).map(|value| to.delete_retention_ms = value),
+        copy: |to, from| to.delete_retention_ms = from.delete_retention_ms,
+        show: |of| of.delete_retention_ms.to_string(),
+    },
+    Setting {
         key: "durability",
         allowed: "flush, write or memory",
         meaning: "what an acknowledgement means: on stable storage, handed to the device, or in memory only",
         set: |to, text| durability(text).map(|value| to.durability = value),
         copy: |to, from| to.durability = from.durability,
         show: |of| of.durability.as_str().into(),
+    },
+    Setting {
+        key: "max.compaction.lag.ms",
+        allowed: "a number of milliseconds from 1",
+        meaning: "what is older is compacted as soon as it can be; segments are sealed at this age, if segment.ms is more",
+        set: |to, text| number(text).filter(|ms| *ms >= 1).map(|value| to.max_compaction_lag_ms = value),
+        copy: |to, from| to.max_compaction_lag_ms = from.max_compaction_lag_ms,
+        show: |of| of.max_compaction_lag_ms.to_string(),
     },
     Setting {
         key: "max.message.bytes",
@@ -167,6 +223,22 @@ const TABLE: [Setting; 9] = [
         set: |_, text| (text == "CreateTime").then_some(()),
         copy: |_, _| (),
         show: |_| "CreateTime".into(),
+    },
+    Setting {
+        key: "min.cleanable.dirty.ratio",
+        allowed: "a number from 0 to 1",
+        meaning: "compaction waits until more than this part of a partition's sealed segments was not compacted yet",
+        set: |to, text| millionths(text).map(|value| to.min_dirty_millionths = value),
+        copy: |to, from| to.min_dirty_millionths = from.min_dirty_millionths,
+        show: |of| of.min_dirty_ratio().to_string(),
+    },
+    Setting {
+        key: "min.compaction.lag.ms",
+        allowed: "a number of milliseconds from 0",
+        meaning: "records that are younger are not compacted",
+        set: |to, text| number(text).map(|value| to.min_compaction_lag_ms = value),
+        copy: |to, from| to.min_compaction_lag_ms = from.min_compaction_lag_ms,
+        show: |of| of.min_compaction_lag_ms.to_string(),
     },
     Setting {
         key: "retention.bytes",
@@ -203,8 +275,7 @@ const TABLE: [Setting; 9] = [
 ];
 
 /// Kafka's settings of a topic that have no meaning here, or none yet.
-const UNAVAILABLE: [(&str, &str); 24] = [
-    ("delete.retention.ms", "it concerns compaction, which is not available yet"),
+const UNAVAILABLE: [(&str, &str); 20] = [
     ("file.delete.delay.ms", "a segment's file is reused or deleted as soon as no reader holds it"),
     ("flush.messages", "'durability' says when a record counts as stored"),
     ("flush.ms", "'durability' says when a record counts as stored"),
@@ -213,14 +284,11 @@ const UNAVAILABLE: [(&str, &str); 24] = [
     ("leader.replication.throttled.replicas", "replication is not available yet"),
     ("local.retention.bytes", "tiered storage is not available"),
     ("local.retention.ms", "tiered storage is not available"),
-    ("max.compaction.lag.ms", "it concerns compaction, which is not available yet"),
     ("message.downconversion.enable", "old message formats are neither stored nor served"),
     ("message.format.version", "record batch v2 is the only format"),
     ("message.timestamp.after.max.ms", "timestamps of producers are not checked against the clock yet"),
     ("message.timestamp.before.max.ms", "timestamps of producers are not checked against the clock yet"),
     ("message.timestamp.difference.max.ms", "timestamps of producers are not checked against the clock yet"),
-    ("min.cleanable.dirty.ratio", "it concerns compaction, which is not available yet"),
-    ("min.compaction.lag.ms", "it concerns compaction, which is not available yet"),
     ("min.insync.replicas", "replication is not available yet"),
     ("preallocate", "space is always reserved ahead, in steps that grow"),
     ("remote.log.copy.disable", "tiered storage is not available"),
@@ -231,10 +299,7 @@ const UNAVAILABLE: [(&str, &str); 24] = [
 ];
 
 /// Values that Kafka knows for keys of `TABLE` and that are refused by name.
-const VALUES_UNAVAILABLE: [(&str, &str, &str); 9] = [
-    ("cleanup.policy", "compact", "compaction is not available yet; use delete"),
-    ("cleanup.policy", "compact,delete", "compaction is not available yet; use delete"),
-    ("cleanup.policy", "delete,compact", "compaction is not available yet; use delete"),
+const VALUES_UNAVAILABLE: [(&str, &str, &str); 6] = [
     ("message.timestamp.type", "LogAppendTime", "batches are stored as they arrive; use CreateTime"),
     ("compression.type", "uncompressed", "the server does not recompress; use producer"),
     ("compression.type", "gzip", "the server does not recompress; let producers compress and use producer"),
@@ -252,6 +317,11 @@ impl Default for TopicSettings {
             retention_ms: Some(604_800_000),
             retention_bytes: None,
             durability: Durability::Flush,
+            cleanup: Cleanup::Delete,
+            delete_retention_ms: 86_400_000,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX as u64,
+            min_dirty_millionths: 500_000,
             given: 0,
         }
     }
@@ -303,8 +373,30 @@ impl TopicSettings {
     }
 
     /// The largest batch that a partition takes: as in Kafka, one that would not fit a segment is refused too.
+    /// So is one that compaction would have to leave as it is.
     pub fn batch_bytes_max(&self) -> u32 {
-        self.max_message_bytes.min(self.segment_bytes)
+        let compacted = if self.compacts() { COMPACTION_BATCH_BYTES as u32 } else { u32::MAX };
+        self.max_message_bytes.min(self.segment_bytes).min(compacted)
+    }
+
+    /// Whether of each key only the last record stays.
+    pub fn compacts(&self) -> bool {
+        self.cleanup != Cleanup::Delete
+    }
+
+    /// Whether segments are deleted when they are too old or too much.
+    pub fn deletes(&self) -> bool {
+        self.cleanup != Cleanup::Compact
+    }
+
+    /// The age at which a segment that is not empty is sealed, in milliseconds: before then nothing of it is compacted.
+    pub fn seal_ms(&self) -> u64 {
+        if self.compacts() { self.segment_ms.min(self.max_compaction_lag_ms) } else { self.segment_ms }
+    }
+
+    /// Compaction waits until more than this part of a partition was not compacted yet.
+    pub fn min_dirty_ratio(&self) -> f64 {
+        f64::from(self.min_dirty_millionths) / 1e6
     }
 
     /// The table of keys, for documentation.
@@ -357,6 +449,15 @@ fn within(text: &str, least: u32, most: u32) -> Option<u32> {
     (least..=most).contains(&value).then_some(value)
 }
 
+/// A part of one, as digits with at most six behind the point.
+fn millionths(text: &str) -> Option<u32> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let part = text.parse::<f64>().ok().filter(|part| plain && (0.0..=1.0).contains(part))?;
+    let millionths = (part * 1e6).round() as u32;
+    // What would be rounded would not be shown as it was given.
+    ((f64::from(millionths) / 1e6).to_string().parse() == Ok(part)).then_some(millionths)
+}
+
 fn unless_minus_one(text: &str) -> Option<Option<u64>> {
     if text == "-1" { Some(None) } else { number(text).map(Some) }
 }
@@ -390,9 +491,13 @@ mod tests {
         let expected = [
             ("cleanup.policy", "delete"),
             ("compression.type", "producer"),
+            ("delete.retention.ms", "86400000"),
             ("durability", "flush"),
+            ("max.compaction.lag.ms", "9223372036854775807"),
             ("max.message.bytes", "1048588"),
             ("message.timestamp.type", "CreateTime"),
+            ("min.cleanable.dirty.ratio", "0.5"),
+            ("min.compaction.lag.ms", "0"),
             ("retention.bytes", "-1"),
             ("retention.ms", "604800000"),
             ("segment.bytes", "1073741824"),
@@ -431,6 +536,10 @@ mod tests {
             ("retention.ms", ["-1", "0"], ["-2", "+1"]),
             ("retention.bytes", ["-1", "9223372036854775807"], ["", "1.5"]),
             ("durability", ["memory", "write"], ["Flush", "all"]),
+            ("cleanup.policy", ["compact", "delete,compact"], ["compact, delete", ""]),
+            ("min.cleanable.dirty.ratio", ["0", "0.000001"], ["1.1", "-0"]),
+            ("min.cleanable.dirty.ratio", ["1.0", ".5"], ["NaN", "0.0000001"]),
+            ("max.compaction.lag.ms", ["1", "9223372036854775807"], ["0", "-1"]),
         ] {
             for value in good {
                 TopicSettings::parse(&[(key, value)]).unwrap();
@@ -446,6 +555,8 @@ mod tests {
         let settings = TopicSettings::parse(&[("segment.bytes", "65536")]).unwrap();
         assert_eq!(settings.batch_bytes_max(), 65536);
         assert_eq!(TopicSettings::default().batch_bytes_max(), 1_048_588);
+        let compacted = [("cleanup.policy", "compact"), ("max.message.bytes", "16777216")];
+        assert_eq!(TopicSettings::parse(&compacted).unwrap().batch_bytes_max() as usize, COMPACTION_BATCH_BYTES);
     }
 
     #[test]
@@ -456,8 +567,8 @@ mod tests {
             "unknown setting \"max.mesage.bytes\"; did you mean \"max.message.bytes\"?"
         );
         assert_eq!(
-            error("cleanup.policy", "compact"),
-            "setting \"cleanup.policy\" cannot be \"compact\": compaction is not available yet; use delete"
+            error("message.timestamp.type", "LogAppendTime"),
+            "setting \"message.timestamp.type\" cannot be \"LogAppendTime\": batches are stored as they arrive; use CreateTime"
         );
         assert_eq!(
             error("segment.bytes", "1k"),
@@ -479,6 +590,8 @@ mod tests {
             let mut settings = TopicSettings::parse(&[("segment.bytes", bytes.to_string())]).unwrap();
             settings.set("retention.ms", &minus_one_or(ms.map(u64::from))).unwrap();
             settings.set("durability", if flush { "flush" } else { "write" }).unwrap();
+            settings.set("cleanup.policy", if flush { "compact" } else { "compact,delete" }).unwrap();
+            settings.set("min.cleanable.dirty.ratio", &(f64::from(bytes % 1_000_001) / 1e6).to_string()).unwrap();
             let pairs: Vec<_> = settings.given().collect();
             prop_assert_eq!(TopicSettings::parse(&pairs).unwrap(), settings);
         }

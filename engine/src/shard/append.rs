@@ -3,6 +3,7 @@
 use super::partition::{Ack, Active, Partition, Run};
 use super::{PartitionHandle, Session, Shard, Stage, count};
 use crate::error::AppendError;
+use crate::limits::COMPACTION_BATCH_BYTES;
 use crate::log::journal::produced_len;
 use crate::log::tail::{BLOCK, CHUNK_BYTES_MAX, Place, Tail};
 use crate::metadata::{Durability, TopicSettings};
@@ -10,7 +11,7 @@ use crate::model::{Offset, Timestamp};
 use crate::planted::{self, Bug};
 use crate::producer::Numbered;
 use crate::reactor::{AppendBuffer, Instant};
-use corelog_batch::{BatchError, Limits, batches, validate};
+use corelog_batch::{BatchError, BatchView, Limits, batches, validate};
 use std::collections::VecDeque;
 
 /// An append that waits until its partition's segment is ready.
@@ -265,12 +266,27 @@ fn check(bytes: &[u8], settings: &TopicSettings) -> Result<Option<Numbered>, App
             return Err(AppendError::TooLarge { size, max });
         }
         validate(batch.bytes(), Limits { batch_bytes_max: max })?;
+        if settings.compacts() {
+            check_keys(&batch)?;
+        }
         numbered = Numbered::of(&batch);
         if size < bytes.len() && numbered.is_some() {
             return Err(AppendError::Invalid(BatchError::NotAlone));
         }
     }
     Ok(numbered)
+}
+
+/// Whether all records have keys: of others compaction leaves nothing. A compressed batch is unpacked for it as a whole, which
+/// is bounded to what compaction can look into later.
+fn check_keys(batch: &BatchView<'_>) -> Result<(), BatchError> {
+    let mut scratch = Vec::new();
+    for (index, record) in (0..).zip(batch.records(&mut scratch, COMPACTION_BATCH_BYTES)?) {
+        if record?.key.is_none() {
+            return Err(BatchError::NoKey { index });
+        }
+    }
+    Ok(())
 }
 
 /// Sees to it that the tail has room for at least one byte.

@@ -611,6 +611,8 @@ impl Shard {
         let shard = self.clone();
         tasks.push(self.reactor().spawn(async move { shard.run_retention().await }));
         let shard = self.clone();
+        tasks.push(self.reactor().spawn(async move { shard.run_compaction().await }));
+        let shard = self.clone();
         tasks.push(self.reactor().spawn(async move { shard.run_space_watch().await }));
         for task in tasks {
             task.await;

@@ -45,6 +45,8 @@ pub(super) struct Checkpoints {
     listed: RefCell<Vec<PartitionHandle>>,
     /// Partitions whose topic was deleted since the last checkpoint.
     pub(super) gone: RefCell<Vec<PartitionId>>,
+    /// Segments that were written anew since the last checkpoint.
+    swaps: RefCell<Vec<Swap>>,
     requested: Cell<bool>,
     /// Bytes appended since the last boundary.
     dirty: Cell<u64>,
@@ -53,7 +55,7 @@ pub(super) struct Checkpoints {
     /// A checkpoint is being taken.
     under_way: Cell<bool>,
     /// It was taken, or could not be.
-    ended: Event,
+    pub(super) ended: Event,
     /// A checkpoint was completed.
     pub(super) completed: Event,
     /// Some tails may hold chunks that are on disk.
@@ -82,6 +84,7 @@ impl Checkpoints {
             boundary: Cell::new(1),
             listed: RefCell::default(),
             gone: RefCell::default(),
+            swaps: RefCell::default(),
             requested: Cell::new(false),
             dirty: Cell::new(0),
             writing: Cell::new(0),
@@ -99,6 +102,14 @@ impl Checkpoints {
         if !self.requested.replace(true) {
             self.wanted.notify();
         }
+    }
+
+    /// Has the next checkpoint, soon, say that a segment that was written anew counts. Whether it did is told there.
+    pub(super) fn swap(&self, swap: Swap) -> Rc<Cell<Option<bool>>> {
+        let outcome = swap.outcome.clone();
+        self.swaps.borrow_mut().push(swap);
+        self.request();
+        outcome
     }
 
     /// Counts bytes that the next checkpoint will have to write.
@@ -122,6 +133,7 @@ impl Checkpoints {
     /// Forgets what was listed; the partitions are read again from disk.
     pub(super) fn forget(&self) {
         self.listed.borrow_mut().clear();
+        self.swaps.borrow_mut().clear();
         self.dirty.set(0);
         self.writing.set(0);
     }
@@ -131,8 +143,26 @@ impl Checkpoints {
     }
 }
 
+/// A segment that was written anew, to take the place of those whose offsets it has.
+#[derive(Debug)]
+pub(super) struct Swap {
+    handle: PartitionHandle,
+    sealed: Sealed,
+    /// Compaction has looked at every key before this offset.
+    cleaned: Option<Offset>,
+    /// Whether it was done.
+    outcome: Rc<Cell<Option<bool>>>,
+}
+
+impl Swap {
+    pub(super) fn new(handle: PartitionHandle, sealed: Sealed, cleaned: Option<Offset>) -> Swap {
+        Swap { handle, sealed, cleaned, outcome: Rc::default() }
+    }
+}
+
 /// What one checkpoint covers.
 struct Cut {
+    swaps: Vec<Swap>,
     journal: JournalFrom,
     partitions: VecDeque<PartitionHandle>,
     records: Vec<Record>,
@@ -220,6 +250,7 @@ impl Shard {
         if self.has_failed() && !planted::active(Bug::CheckpointedAfterFailure) {
             return Ok(());
         }
+        self.describe_swaps(&mut cut).await;
         cut.records.extend(self.take_gone());
         cut.records.push(Record::JournalFrom(cut.journal));
         self.record(&cut.records).await?;
@@ -231,7 +262,8 @@ impl Shard {
     fn cut(&self) -> Option<Cut> {
         let checkpoints = &self.0.checkpoints;
         let journal = self.0.journal.borrow();
-        if journal.used() == 0 && checkpoints.gone.borrow().is_empty() {
+        let is_told = checkpoints.gone.borrow().is_empty() && checkpoints.swaps.borrow().is_empty();
+        if journal.used() == 0 && is_told {
             return None;
         }
         checkpoints.boundary.set(checkpoints.boundary.get() + 1);
@@ -244,6 +276,8 @@ impl Shard {
                 sequence: journal.sequence,
                 previous: journal.previous,
             },
+            // Before the barrier: it must cover what is to count.
+            swaps: checkpoints.swaps.take(),
             partitions: checkpoints.listed.take().into(),
             records: Vec::new(),
             sealed: Vec::new(),
@@ -297,17 +331,23 @@ impl Shard {
             let last = self.0.memory.wait_buffer(BLOCK as usize).await;
             let Some(pieces) = self.pieces(handle, span, last) else { return Ok(()) };
             for (position, slice) in pieces {
-                self.write_piece(&file, position, &slice).await?;
+                self.write_piece(&file, position, &slice, Rank::Checkpoint).await?;
             }
         }
         Ok(())
     }
 
-    async fn write_piece(&self, file: &File, mut position: u64, slice: &Slice) -> Result<(), ShardError> {
+    pub(super) async fn write_piece(
+        &self,
+        file: &File,
+        mut position: u64,
+        slice: &Slice,
+        rank: Rank,
+    ) -> Result<(), ShardError> {
         let mut at = 0;
         while at < slice.len() {
             let rest = slice.len() - at;
-            let leave = self.leave(Rank::Checkpoint, rest).await;
+            let leave = self.leave(rank, rest).await;
             let part = slice.slice(at..at + leave.bytes);
             let written = file.write_at(position, part, WriteSync::None).await;
             written.map_err(|error| ShardError::io("writing a segment in", &self.0.config.data_dir, &error))?;
@@ -370,6 +410,45 @@ impl Shard {
             cut.records.push(Record::Dropped { partition: id, below });
         }
         cut.covered.push((handle, mark));
+    }
+
+    /// Says which new segments count, before anything is said of the partitions' first offsets. What a partition has lost of
+    /// its segments meanwhile is not brought back by one that holds it too.
+    async fn describe_swaps(&self, cut: &mut Cut) {
+        let mut records = Vec::new();
+        let mut refused = Vec::new();
+        for swap in &cut.swaps {
+            let mut partitions = self.0.partitions.borrow_mut();
+            let known = partitions.get_mut(swap.handle).filter(|partition| partition.may_swap(&swap.sealed));
+            let Some(partition) = known else {
+                swap.outcome.set(Some(false));
+                let id = partitions.get(swap.handle).map(|partition| partition.id);
+                refused.extend(id.map(|id| (id, swap.sealed.clone())));
+                continue;
+            };
+            partition.swapping = true;
+            let (id, base, sealed) = (partition.id, swap.sealed.base, sealed_state(&swap.sealed));
+            records.push(Record::Rewritten { partition: id, base, sealed });
+            records.extend(swap.cleaned.map(|to| Record::Cleaned { partition: id, to }));
+        }
+        cut.swaps.retain(|swap| swap.outcome.get().is_none());
+        cut.records.splice(..0, records);
+        for (id, sealed) in refused {
+            self.retire(id, &sealed).await;
+        }
+    }
+
+    /// Has new segments take the place of the old ones.
+    fn finish_swaps(&self, cut: &Cut) {
+        for swap in &cut.swaps {
+            let mut partitions = self.0.partitions.borrow_mut();
+            if let Some(partition) = partitions.get_mut(swap.handle) {
+                let (old, released) = partition.swap(&swap.sealed, swap.cleaned);
+                self.0.tail_bytes.set(self.0.tail_bytes.get() - released);
+                self.0.retention.replaced(partition.id, old);
+            }
+            swap.outcome.set(Some(true));
+        }
     }
 
     /// Writes the index of every newly sealed segment, and cuts off the space that was reserved behind it.
@@ -519,6 +598,8 @@ impl Shard {
                 active.initialised = active.initialised.max(block_ceil(state.extent.end));
             }
         }
+        drop((partitions, file));
+        self.finish_swaps(cut);
         count(&self.0.counters.checkpoints, 1);
         self.0.checkpoints.writing.set(0);
         self.0.checkpoints.evictable.set(true);

@@ -8,6 +8,7 @@ pub(crate) mod append;
 mod boot;
 mod checkpoint;
 mod commit;
+mod compact;
 mod controller;
 mod event;
 mod groups;
@@ -111,6 +112,8 @@ pub struct ShardConfig {
     pub checkpoint_interval: Duration,
     /// How often retention is looked at.
     pub retention_interval: Duration,
+    /// How often it is looked for what is to be compacted.
+    pub compaction_interval: Duration,
     /// How long a producer that numbers its batches is remembered after the last of them.
     pub producer_expiration: Duration,
     /// How many of them are remembered, counted once for each partition that they write to.

@@ -22,6 +22,7 @@ use crate::model::{LeaderEpoch, Offset, PartitionId, Position, ProducerId, Times
 use crate::planted::{self, Bug};
 use crate::producer::{self, Produced, Window};
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// See the module.
@@ -291,7 +292,7 @@ impl Partition {
         let Some(active) = self.active.as_ref().filter(|active| active.end.0 > 0) else { return false };
         let full = active.end.0 + bytes as u64 > u64::from(self.settings.segment_bytes);
         let age_ms = u64::try_from(now.0.saturating_sub(active.since.0)).unwrap_or(0);
-        full || age_ms >= self.settings.segment_ms
+        full || age_ms >= self.settings.seal_ms()
     }
 
     /// Ends the active segment; the next batch opens another.
@@ -320,6 +321,42 @@ impl Partition {
             }
             None => self.runs.push_back(run),
         }
+    }
+
+    /// Whether a segment that was written anew may take the place of others: they are all there, and none of them is about to go.
+    pub(crate) fn may_swap(&self, new: &Sealed) -> bool {
+        let first = self.sealed.range(self.replaced_by(new)).next();
+        let none_goes = first.is_some_and(|first| first.next > self.first);
+        none_goes && self.has_segments_of(new) && self.fenced.is_none()
+    }
+
+    fn has_segments_of(&self, new: &Sealed) -> bool {
+        let replaced = || self.sealed.range(self.replaced_by(new));
+        let begins = replaced().next().is_some_and(|first| first.base == new.base);
+        begins && replaced().next_back().is_some_and(|last| last.next == new.next)
+    }
+
+    fn replaced_by(&self, new: &Sealed) -> Range<usize> {
+        let begin = self.sealed.partition_point(|sealed| sealed.base < new.base);
+        begin..self.sealed.partition_point(|sealed| sealed.next <= new.next).max(begin)
+    }
+
+    /// Has a segment that was written anew take the place of others. These, and the bytes of memory that were released: what is
+    /// in memory is found by its place in the old ones.
+    pub(crate) fn swap(&mut self, new: &Sealed, cleaned: Option<Offset>) -> (Vec<Sealed>, usize) {
+        assert!(self.has_segments_of(new), "none was dropped since the checkpoint was described");
+        let replaced = self.replaced_by(new);
+        let begin = replaced.start;
+        let old = self.sealed.drain(replaced).collect();
+        self.sealed.insert(begin, new.clone());
+        self.cleaned = cleaned.unwrap_or(self.cleaned);
+        self.rewrites += 1;
+        self.swapping = false;
+        let (behind, mut released) = (Place { segment: new.next, position: Position(0) }, 0);
+        while let Some(bytes) = self.tail.release_front(behind) {
+            released += bytes;
+        }
+        (old, released)
     }
 
     /// Notices a checkpoint's boundary: sets aside what there was, and begins anew.

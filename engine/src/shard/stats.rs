@@ -156,6 +156,14 @@ pub struct ShardCounters {
     pub checkpoints_begun: Cell<u64>,
     /// Checkpoints that were completed; fewer than were begun while one is under way, or after an error.
     pub checkpoints: Cell<u64>,
+    /// Passes of compaction.
+    pub compactions: Cell<u64>,
+    /// Records that it left out.
+    pub compacted_records: Cell<u64>,
+    /// Bytes of segments that it wrote anew.
+    pub compacted_bytes_before: Cell<u64>,
+    /// Bytes of those that it wrote.
+    pub compacted_bytes_after: Cell<u64>,
     /// Times that the shard recovered from an I/O error.
     pub reopenings: Cell<u64>,
     /// Connections that were accepted; by who serves them.
@@ -278,6 +286,14 @@ impl Shard {
             total("journal_bytes", "Bytes of journal entries", &own.journal_bytes),
             total("direct_bytes", "Bytes that commits wrote to segments directly", &own.direct_bytes),
             total("checkpoints", "Checkpoints that were completed", &own.checkpoints),
+            total("compactions", "Passes of compaction over a partition", &own.compactions),
+            total("compacted_records", "Records that compaction left out", &own.compacted_records),
+            total(
+                "compacted_bytes_before",
+                "Bytes of segments that compaction wrote anew",
+                &own.compacted_bytes_before,
+            ),
+            total("compacted_bytes_after", "Bytes of the segments that it wrote", &own.compacted_bytes_after),
             total("reopenings", "Times that the log was read again after an I/O error", &own.reopenings),
             total("flushes", "Flushes of the device, and writes that are durable in themselves", &reactor.flushes),
             total("disk_written_bytes", "Bytes written to files", &reactor.bytes_written),

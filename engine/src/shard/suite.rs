@@ -3,6 +3,7 @@
 //! A case is a list of phases. Each phase gets a shard that was just started on what the phase before left on disk; the
 //! process ends between them without a word, as by kill -9 (the simulator also cuts the power).
 
+mod compacted;
 mod spliced;
 
 use super::pace::Rank;
@@ -20,6 +21,7 @@ use crate::metadata::{Bounds, GROUPS_TOPIC};
 use crate::model::{Offset, PartitionId, PartitionIndex, Timestamp};
 use crate::reactor::mesh;
 use crate::reactor::{Buffer, Open, Outgoing, Reactor, WriteSync};
+use compacted::*;
 use corelog_batch::{BatchBuilder, Codec, batches, number};
 use spliced::*;
 use std::future::{Future, poll_fn};
@@ -62,6 +64,9 @@ cases! {
     segments_roll_and_are_read_from_disk: roll, read_rolled;
     records_are_deleted: delete, read_after_delete;
     files_of_dropped_segments_go_at_the_next_start: leave_a_dropped_segment, see_it_go;
+    of_each_key_the_last_record_stays: append_and_compact, compact_more, read_compacted;
+    readers_go_on_while_segments_are_written_anew: read_while_compacting;
+    records_are_deleted_while_segments_are_written_anew: delete_while_compacting;
     a_topic_made_again_is_empty: delete_topic, read_made_again;
     time_finds_offsets: list_offsets;
     what_is_wrong_is_refused: refuse;
@@ -110,6 +115,7 @@ pub(crate) fn config(data_dir: &Path) -> ShardConfig {
         files_max: 64,
         checkpoint_interval: Duration::from_secs(5),
         retention_interval: Duration::from_secs(5),
+        compaction_interval: Duration::from_millis(20),
         producer_expiration: Duration::from_secs(3600),
         producers_max: 16,
         groups: GroupSettings { bytes_max: 1 << 20, ..GroupSettings::default() },
@@ -1437,5 +1443,26 @@ mod on_the_ring {
     #[test]
     fn every_case_survives_the_end_of_its_process() {
         CASES.iter().for_each(run);
+    }
+}
+
+/// The first offset advances whenever it likes, also while a checkpoint says that segments were written anew.
+#[test]
+fn records_are_deleted_while_a_slow_disk_takes_what_was_written_anew() {
+    use crate::model::ShardId;
+    use crate::reactor::sim::{World, WorldOptions};
+    use std::cell::Cell;
+    for seed in 0..6 {
+        let world = World::new(seed, WorldOptions::default());
+        let node = world.add_node("n");
+        let done = Rc::new(Cell::new(false));
+        let told = done.clone();
+        (world.faults_mut(node).slow, world.faults_mut(node).slow_ns_max) = (1_000_000, 20_000_000);
+        world.start_shard(node, ShardId(0), 1, 64 << 20, move |reactor| async move {
+            let shard = start(&reactor, config(Path::new("data"))).await;
+            delete_what_is_swapped(shard).await;
+            told.set(true);
+        });
+        assert!(world.run_until(Duration::from_secs(600), || done.get()), "it ends, seed {seed}");
     }
 }

@@ -26,6 +26,8 @@ const PARTITIONS_A_TURN: usize = 128;
 #[derive(Debug, Default)]
 pub(super) struct Retention {
     dropped: RefCell<Vec<PartitionHandle>>,
+    /// Segments that others have taken the place of.
+    replaced: RefCell<Vec<(PartitionId, Sealed)>>,
     wanted: Event,
     files_clock: Cell<u64>,
 }
@@ -33,6 +35,11 @@ pub(super) struct Retention {
 impl Retention {
     pub(super) fn dropped(&self, handle: PartitionHandle) {
         self.dropped.borrow_mut().push(handle);
+        self.wanted.notify();
+    }
+
+    pub(super) fn replaced(&self, id: PartitionId, old: Vec<Sealed>) {
+        self.replaced.borrow_mut().extend(old.into_iter().map(|old| (id, old)));
         self.wanted.notify();
     }
 }
@@ -45,12 +52,17 @@ impl Shard {
         while !self.is_stopping() && !self.has_failed() {
             let wanted = self.0.retention.wanted.wait();
             let stopped = self.0.state_changed.wait();
-            if self.0.retention.dropped.borrow().is_empty() {
+            let retention = &self.0.retention;
+            if retention.dropped.borrow().is_empty() && retention.replaced.borrow().is_empty() {
                 either(either(wanted, self.reactor().sleep_until(next)), stopped).await;
             }
             let dropped = self.0.retention.dropped.take();
             for handle in dropped {
                 self.drop_segments(handle).await;
+            }
+            let replaced = self.0.retention.replaced.take();
+            for (id, old) in replaced {
+                self.retire(id, &old).await;
             }
             if self.reactor().now() >= next {
                 next = self.reactor().now().plus(self.0.config.retention_interval);
@@ -154,7 +166,7 @@ impl Shard {
     }
 
     /// What this shard may take of what is free: the others take theirs at the same time.
-    fn space_share(&self, free: u64) -> u64 {
+    pub(super) fn space_share(&self, free: u64) -> u64 {
         free.saturating_sub(self.0.config.disk_reserve_bytes) / u64::from(self.shards())
     }
 

@@ -61,6 +61,7 @@ pub fn config() -> ShardConfig {
         files_max: 16,
         checkpoint_interval: Duration::from_millis(200),
         retention_interval: Duration::from_secs(1),
+        compaction_interval: Duration::from_secs(1),
         producer_expiration: Duration::from_secs(3600),
         producers_max: 1024,
         groups: GroupSettings::default(),

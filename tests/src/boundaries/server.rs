@@ -44,6 +44,7 @@ fn config(data_dir: &Path) -> ShardConfig {
         files_max: 64,
         checkpoint_interval: LIFE_MAX,
         retention_interval: Duration::from_millis(50),
+        compaction_interval: Duration::from_millis(50),
         producer_expiration: Duration::from_secs(3600),
         producers_max: 1024,
         groups: GroupSettings::default(),

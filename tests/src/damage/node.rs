@@ -44,6 +44,7 @@ fn config() -> ShardConfig {
         files_max: 8,
         checkpoint_interval: Duration::from_secs(10),
         retention_interval: Duration::from_millis(500),
+        compaction_interval: Duration::from_millis(500),
         producer_expiration: Duration::from_secs(3600),
         producers_max: 1024,
         groups: GroupSettings::default(),

@@ -238,7 +238,7 @@ fn journal_end(rig: &Rig) -> Result<u64> {
 /// What was not as it should be.
 pub fn hang(fs: FileSystem, time: Duration) -> Result<String> {
     let mut rig = Rig::start(fs, &[])?;
-    let neighbour = Node::start(1, &["--memory", "462MiB", "--journal-bytes", "32MiB"]);
+    let neighbour = Node::start(1, &["--memory", "512MiB", "--journal-bytes", "32MiB"]);
     rig::create(&neighbour.bootstrap(), "other")?;
     let other = Writer::start(&neighbour.bootstrap(), "other", 2_000)?;
     let writer = Writer::start(&rig.bootstrap(), TOPIC, 2_000)?;

@@ -166,7 +166,7 @@ pub fn repeat(kept: &Path, fs: FileSystem, subject: Subject, cut: Cut) -> Result
 
 /// A server on a mounted disk. The reserve fits the small file system.
 pub(crate) fn server_options(data: &Path, more: &[&str]) -> Result<ServerOptions> {
-    let always = ["--memory", "462MiB", "--journal-bytes", "32MiB"];
+    let always = ["--memory", "512MiB", "--journal-bytes", "32MiB"];
     let reserve: &[&str] = if more.contains(&"--disk-reserve") { &[] } else { &["--disk-reserve", "16MiB"] };
     Ok(ServerOptions {
         program: program().to_owned(),

@@ -15,7 +15,7 @@ use std::slice::from_ref;
 use std::time::Duration;
 
 /// A backlog is to be read from the disk, and not from the tails.
-const LITTLE_MEMORY: &str = "--memory=480MiB";
+const LITTLE_MEMORY: &str = "--memory=530MiB";
 const FROM_DISK_MIN: f64 = 0.75;
 /// What all tails of a server with the usual memory hold.
 const IN_MEMORY: u64 = 48 << 20;

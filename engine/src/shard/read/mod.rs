@@ -19,7 +19,7 @@ use ahead::Ahead;
 use corelog_batch::frame_length;
 use splice::Splicing;
 use std::ops::Range;
-use window::Window;
+pub(super) use window::Window;
 
 /// Where a reader left off, and what was read ahead for it. One a reader and partition; starts empty.
 #[derive(Debug, Default)]
@@ -205,7 +205,14 @@ impl Shard {
         // The log can move under a read: what was on disk when asked for may be dropped, never the other way round.
         for _ in 0..3 {
             match self.read(handle, from, max_bytes, cursor, out)? {
-                Read::OnDisk => self.load_window(handle, from, cursor).await.map_err(|error| self.explain(error))?,
+                Read::OnDisk => {
+                    let rewrites = self.rewrites(handle);
+                    let loaded = self.load_window(handle, from, cursor).await;
+                    // Or its file is gone, and what it held is in another one.
+                    if self.rewrites(handle) == rewrites {
+                        loaded.map_err(|error| self.explain(error))?;
+                    }
+                }
                 read => return Ok(read),
             }
         }

@@ -7,6 +7,7 @@ use crate::log::tail::{BLOCK, Place, block_ceil, block_floor};
 use crate::model::{LeaderEpoch, Offset, Position};
 use crate::reactor::Slice;
 use crate::shard::pace::{Leave, Rank};
+use crate::shard::partition::Sealed;
 use crate::shard::{PartitionHandle, Shard};
 use corelog_batch::{BatchView, HEADER_BYTES, frame_length};
 use std::cell::Cell;
@@ -15,7 +16,7 @@ use std::rc::Rc;
 
 /// A piece of a segment in memory, whole batches only, each with a checksum that was found right.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(in crate::shard) struct Window {
     pub(super) start: Place,
     /// Of the segment's file.
     pub(super) rewrite: u32,
@@ -48,6 +49,16 @@ impl Window {
         (range.start.0 - self.data_from.0) as usize..(range.end.0 - self.data_from.0) as usize
     }
 
+    /// All of its batches, one behind the other.
+    pub(in crate::shard) fn batches(&self) -> &[u8] {
+        self.bytes(self.start.position..self.end)
+    }
+
+    /// The offset and the place behind them.
+    pub(in crate::shard) fn after(&self) -> (Offset, Position) {
+        (self.next, self.end)
+    }
+
     pub(super) fn bytes(&self, range: Range<Position>) -> &[u8] {
         &self.data[self.within(range)]
     }
@@ -72,13 +83,9 @@ impl Shard {
             self.complete_active_index(handle).await?;
         }
         let target = self.target(handle, from, cursor).await?;
-        let (mut at, rewrites) = (target.known, self.rewrites(handle));
+        let mut at = target.known;
         loop {
-            let window = match self.read_window(handle, &target, at, Some(Rank::Reader)).await {
-                // Its file is gone, and what it held is in another one.
-                Err(_) if self.rewrites(handle) != rewrites => return Ok(()),
-                window => window?,
-            };
+            let window = self.read_window(handle, &target, at, Some(Rank::Reader)).await?;
             if window.next > from {
                 cursor.ahead = goes_on.then(|| self.read_ahead(handle, &window, target.end)).flatten();
                 cursor.window = Some(Box::new(window));
@@ -119,6 +126,17 @@ impl Shard {
         let (sealed, end) = sealed;
         let index = self.sealed_index(handle, &sealed).await?;
         Ok(Target { segment: sealed.base, rewrite: sealed.rewrite, known: index.lookup(from), end })
+    }
+
+    /// Reads whole batches of a sealed segment, at least one, from the one that is at this place.
+    pub(in crate::shard) async fn read_sealed(
+        &self,
+        handle: PartitionHandle,
+        sealed: &Sealed,
+        at: (Offset, Position),
+    ) -> Result<Window, ReadError> {
+        let (segment, rewrite, end) = (sealed.base, sealed.rewrite, sealed.bytes);
+        self.read_window(handle, &Target { segment, rewrite, known: at, end }, at, Some(Rank::Reader)).await
     }
 
     /// Reads whole batches, at least one. Without a rank it waits for no turn: for what others wait for, and is rare.
