@@ -54,11 +54,17 @@ pub enum Bug {
     ProducersNotJournaled,
     /// A batch that comes again is acknowledged before it is durable.
     DuplicateAcknowledgedEarly,
+    /// Compaction leaves the newest record of a key out.
+    NewestLeftOut,
+    /// The checkpoint file does not hear that a segment was written anew.
+    SwapNotRecorded,
+    /// A reader goes on at a place in a segment that was written anew.
+    OldPlacesTrusted,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 25] = [
+    pub const ALL: [Bug; 28] = [
         Bug::AcknowledgeBeforeFlush,
         Bug::FlushSkipped,
         Bug::AcknowledgedOutOfOrder,
@@ -84,6 +90,9 @@ impl Bug {
         Bug::ProducersNotCheckpointed,
         Bug::ProducersNotJournaled,
         Bug::DuplicateAcknowledgedEarly,
+        Bug::NewestLeftOut,
+        Bug::SwapNotRecorded,
+        Bug::OldPlacesTrusted,
     ];
 }
 

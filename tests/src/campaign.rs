@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a set of runs must have met at least once.
-pub const RARE: [&str; 27] = [
+pub const RARE: [&str; 29] = [
     "a checkpoint was taken",
     "a large batch was appended",
     "a native client opened a partition of another shard",
@@ -17,6 +17,7 @@ pub const RARE: [&str; 27] = [
     "a reader fell out of the log",
     "a reader met damage",
     "a reader went to the disk",
+    "a keyed record without a value was read",
     "a piece of a file was sent",
     "a segment or an index was damaged",
     "a shard reopened its log",
@@ -31,6 +32,7 @@ pub const RARE: [&str; 27] = [
     "an append met a full disk",
     "an append met a partition that is gone",
     "an append met a shard that recovers",
+    "compaction left a record out",
     "records were deleted",
     "records were pushed to a native client",
     "the number of shards changed",

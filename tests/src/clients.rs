@@ -4,6 +4,7 @@
 //! everything to the observer.
 
 use crate::invariants::Event;
+use crate::keyed::{self, is_keyed};
 use crate::numbered;
 use crate::records;
 use crate::sometimes;
@@ -69,6 +70,8 @@ pub(crate) fn start(shard: &Shard, config: &ShardConfig, shared: &Rc<Shared>) ->
     let mut tasks = vec![
         reactor.spawn(client.clone().produce(false)),
         reactor.spawn(numbered::produce(shard.clone(), shared.clone())),
+        reactor.spawn(keyed::produce(shard.clone(), shared.clone())),
+        reactor.spawn(keyed::watch(shard.clone(), shared.clone())),
         reactor.spawn(client.clone().watch_memory(memory_bound(config, shared.natives.are_served.get()))),
         reactor.spawn(client.clone().weigh_flushes(config.commits_in_flight)),
     ];
@@ -122,8 +125,8 @@ impl Client {
     /// Any partition of this shard, or of another one.
     fn pick(&self, remote: bool) -> Option<(PartitionId, Durability)> {
         let (catalog, me, shards) = (self.shard.catalog(), self.shard.id(), self.shard.shards());
-        let all =
-            catalog.topics().flat_map(|topic| topic.partition_ids().map(move |id| (id, topic.settings.durability)));
+        let topics = catalog.topics().filter(|topic| !is_keyed(topic));
+        let all = topics.flat_map(|topic| topic.partition_ids().map(move |id| (id, topic.settings.durability)));
         let of = |id: &PartitionId| catalog.owner(id.topic, id.index, shards);
         let wanted: Vec<_> = all.filter(|(id, _)| (of(id) == Some(me)) != remote).collect();
         let at = self.below(wanted.len() as u64) as usize;
@@ -360,16 +363,23 @@ impl Client {
     }
 
     fn note_read_error(&self, partition: PartitionId, from: i64, error: &ReadError) {
-        let load = self.shared.load.borrow();
         match error {
             ReadError::OutOfRange { .. } => sometimes!("a reader fell out of the log"),
-            ReadError::UnknownPartition => sometimes!("a reader's partition is gone"),
-            ReadError::Busy => sometimes!("a reader met a bound"),
-            ReadError::Reopening => sometimes!("a reader met a shard that recovers"),
-            ReadError::Io(_) if load.disk_errors => sometimes!("a read failed"),
-            ReadError::Fenced(_) if load.damage => sometimes!("a reader met damage"),
-            error => self.shared.observer.broken_by(format!("reading {partition} from {from}: {error}")),
+            error => note_read_error(&self.shared, partition, from, error),
         }
+    }
+}
+
+/// What a reader of a log that loses nothing at its front may meet.
+pub(crate) fn note_read_error(shared: &Shared, partition: PartitionId, from: i64, error: &ReadError) {
+    let load = shared.load.borrow();
+    match error {
+        ReadError::UnknownPartition => sometimes!("a reader's partition is gone"),
+        ReadError::Busy => sometimes!("a reader met a bound"),
+        ReadError::Reopening => sometimes!("a reader met a shard that recovers"),
+        ReadError::Io(_) if load.disk_errors => sometimes!("a read failed"),
+        ReadError::Fenced(_) if load.damage => sometimes!("a reader met damage"),
+        error => shared.observer.broken_by(format!("reading {partition} from {from}: {error}")),
     }
 }
 
@@ -522,8 +532,8 @@ impl Client {
     fn mine(&self) -> Vec<(PartitionId, Durability)> {
         let (catalog, me, shards) = (self.shard.catalog(), self.shard.id(), self.shard.shards());
         let of = |id: &PartitionId| catalog.owner(id.topic, id.index, shards) == Some(me);
-        let all =
-            catalog.topics().flat_map(|topic| topic.partition_ids().map(move |id| (id, topic.settings.durability)));
+        let topics = catalog.topics().filter(|topic| !is_keyed(topic));
+        let all = topics.flat_map(|topic| topic.partition_ids().map(move |id| (id, topic.settings.durability)));
         all.filter(|(id, durability)| of(id) && *durability == Durability::Flush).collect()
     }
 }

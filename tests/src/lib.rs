@@ -21,6 +21,7 @@ pub mod fuzz;
 pub mod interrupt;
 pub mod invariants;
 pub mod kept;
+mod keyed;
 pub mod native;
 mod numbered;
 pub mod powercut;

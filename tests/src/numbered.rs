@@ -4,6 +4,7 @@
 //! It outlives the node, as a client's process does: what it has not heard of is kept outside the tasks that a crash ends.
 
 use crate::invariants::Event;
+use crate::keyed::is_keyed;
 use crate::records;
 use crate::sometimes;
 use crate::world::Shared;
@@ -96,7 +97,7 @@ fn begin(shard: &Shard, shared: &Shared) -> Option<Producer> {
     let catalog = shard.catalog();
     let safe = catalog
         .owned_by(shard.id(), shard.shards())
-        .filter(|(_, topic)| topic.settings.durability == Durability::Flush);
+        .filter(|(_, topic)| topic.settings.durability == Durability::Flush && !is_keyed(topic));
     let safe: Vec<PartitionId> = safe.map(|(id, _)| id).collect();
     let at = (shard.reactor().random() % safe.len().max(1) as u64) as usize;
     let (partition, name) = (*safe.get(at)?, shared.new_producer());

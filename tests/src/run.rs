@@ -2,9 +2,11 @@
 
 use crate::clients::{self, Load};
 use crate::invariants::Event;
+use crate::keyed::{self, is_keyed};
 use crate::sometimes;
 use crate::world::{Server, tell_extents};
 use corelog_engine::log::{BLOCK, journal};
+use corelog_engine::metadata::TopicInfo;
 use corelog_engine::model::{PartitionId, ShardId, TopicId};
 use corelog_engine::reactor::sim::{CrashKind, DiskOp, Fault, Random, World, WorldOptions};
 use corelog_engine::shard::{FetchPath, ShardConfig};
@@ -248,6 +250,8 @@ impl Run {
         let usual = vec![pair("segment.bytes", &segment_bytes.to_string()), pair("max.message.bytes", "262144")];
         let with = |more: (String, String)| [usual.clone(), vec![more]].concat();
         let mut topics = vec![("flushed".to_owned(), 1 + self.random.below(12) as u32, usual.clone())];
+        let keyed = keyed::SETTINGS.iter().map(|(key, value)| pair(key, value)).collect();
+        topics.push((keyed::TOPIC.to_owned(), 1 + self.random.below(2) as u32, keyed));
         // A failed flush loses what was only handed to the device: such topics promise nothing then.
         if self.trouble != Trouble::DiskErrors && self.random.coin() {
             topics.push(("written".to_owned(), 2, with(pair("durability", "write"))));
@@ -523,10 +527,13 @@ impl Run {
         self.read_everything()
     }
 
-    fn partitions(&self) -> Vec<PartitionId> {
+    /// And whether they are compacted.
+    fn partitions(&self) -> Vec<(PartitionId, bool)> {
         let shards = self.server.shared.shards.borrow();
         let Some(Some(shard)) = shards.first() else { return Vec::new() };
-        shard.catalog().topics().flat_map(|topic| topic.partition_ids()).collect()
+        let catalog = shard.catalog();
+        let ids = |topic: &TopicInfo| topic.partition_ids().map(|id| (id, is_keyed(topic))).collect::<Vec<_>>();
+        catalog.topics().flat_map(ids).collect()
     }
 
     fn look_at_extents(&self) {
@@ -542,9 +549,12 @@ impl Run {
 
     fn read_everything(&self) -> Result<(), String> {
         self.look_at_extents();
-        for partition in self.partitions() {
+        for (partition, is_keyed) in self.partitions() {
             let Some(owner) = self.server.owner(partition) else { continue };
-            let read = self.on_shard(owner.id(), move |shard, shared| clients::read_all(shard, shared, partition));
+            let read = match is_keyed {
+                true => self.on_shard(owner.id(), move |shard, shared| keyed::look_at_last(shard, shared, partition)),
+                false => self.on_shard(owner.id(), move |shard, shared| clients::read_all(shard, shared, partition)),
+            };
             if read.is_none() {
                 return Err(format!("{partition} cannot be read to its end"));
             }
@@ -559,6 +569,7 @@ impl Run {
             sometimes!("a checkpoint was taken", counters.checkpoints.get() as u32);
             sometimes!("a shard reopened its log", counters.reopenings.get() as u32);
             sometimes!("a piece of a file was sent", counters.read_splice_bytes.get() > 0);
+            sometimes!("compaction left a record out", counters.compacted_records.get() > 0);
             sometimes!("a request crossed", counters.crossings.get() as u32);
         }
         if self.server.world.counters(self.server.node).errors > 0 {

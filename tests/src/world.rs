@@ -2,6 +2,7 @@
 
 use crate::clients::{self, Load};
 use crate::invariants::{Event, Observer};
+use crate::keyed::Keyed;
 use crate::native::{self, Natives};
 use crate::numbered::Numbered;
 use crate::sometimes;
@@ -62,6 +63,8 @@ pub struct Shared {
     producers: Cell<u64>,
     /// Producers that number their batches.
     pub(crate) numbered: RefCell<Numbered>,
+    /// What was sent to the topic that is compacted.
+    pub(crate) keyed: RefCell<Keyed>,
     /// Appends that nobody has heard of yet: producers count up and down.
     pub outstanding: Cell<u64>,
     /// Acknowledged so far.
@@ -84,6 +87,7 @@ impl Shared {
             appends: Cell::new(0),
             producers: Cell::new(0),
             numbered: RefCell::default(),
+            keyed: RefCell::default(),
             outstanding: Cell::new(0),
             acknowledged: Cell::new(0),
             records_read: Cell::new(0),

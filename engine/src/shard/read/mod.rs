@@ -13,6 +13,7 @@ use super::{PartitionHandle, Shard, count};
 use crate::error::ReadError;
 use crate::log::tail::{Place, Tail};
 use crate::model::{Offset, Position};
+use crate::planted::{self, Bug};
 use crate::reactor::{Outgoing, Slice};
 use crate::shard::partition::Partition;
 use ahead::Ahead;
@@ -163,7 +164,7 @@ impl Shard {
         let partitions = self.0.partitions.borrow();
         let partition = partitions.get(handle).ok_or(ReadError::UnknownPartition)?;
         let high_watermark = partition.visible;
-        if cursor.rewrites != partition.rewrites {
+        if cursor.rewrites != partition.rewrites && !planted::active(Bug::OldPlacesTrusted) {
             *cursor = Cursor { rewrites: partition.rewrites, ..Cursor::default() };
         }
         if from < partition.first {
