@@ -98,6 +98,22 @@ fn doctor_says_what_is_wrong_and_what_to_do() {
 }
 
 #[test]
+fn a_directory_without_its_node_file_is_damaged() {
+    let dir = written(|server| assert_eq!(server.stop().0, Some(0)));
+    let node = dir.path().join("node");
+    std::fs::remove_file(&node).unwrap();
+    let doctor = run(&["doctor", dir.path().to_str().unwrap()]);
+    let verified = dump(dir.path(), &["--verify"]);
+    for (ended, sentence) in
+        [(&doctor, "Restore it from a backup"), (&verified, "its node file is missing; restore it from a backup")]
+    {
+        assert_eq!(ended.status, Some(3), "{}{}", ended.text(), ended.stderr);
+        assert!(ended.text().contains(sentence), "{}", ended.text());
+        assert!(ended.text().contains(node.to_str().unwrap()), "{}", ended.text());
+    }
+}
+
+#[test]
 fn doctor_examines_data_directories_of_stopped_servers() {
     let dir = tempfile::tempdir().unwrap();
     let sentence = format!("corelog: {} is no data directory of corelog: it has no node file", dir.path().display());

@@ -34,7 +34,7 @@ const CHECKPOINT_BYTES_MAX: u64 = 1 << 30;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// A whole data directory: it has a `node` file.
+    /// A whole data directory: it has a `node` file, or has lost it.
     DataDir,
     /// A shard's directory: it has a journal.
     Shard,
@@ -100,7 +100,7 @@ pub fn recognise(path: &Path) -> Result<Kind, DumpError> {
 fn recognise_directory(path: &Path) -> Result<Option<Kind>, DumpError> {
     let names = list(path)?;
     let has = |wanted: &dyn Fn(&str) -> bool| names.iter().any(|name| wanted(name));
-    Ok(if has(&|name| name == NODE) {
+    Ok(if is_data_dir(path) {
         Some(Kind::DataDir)
     } else if has(&|name| name == paths::JOURNAL || paths::parse_checkpoint_name(name).is_some()) {
         Some(Kind::Shard)
@@ -111,6 +111,12 @@ fn recognise_directory(path: &Path) -> Result<Option<Kind>, DumpError> {
     } else {
         None
     })
+}
+
+/// Without its `node` file it is a damaged one: nothing else has topics beside shards.
+fn is_data_dir(path: &Path) -> bool {
+    let has_shards = || list(path).is_ok_and(|names| names.iter().any(|name| paths::parse_shards_name(name).is_some()));
+    path.join(NODE).exists() || (paths::topics(path).is_dir() && has_shards())
 }
 
 fn name_of(path: &Path) -> Option<&str> {
@@ -144,7 +150,10 @@ fn list(path: &Path) -> Result<Vec<String>, DumpError> {
 
 fn read_node(root: &Path) -> Result<Result<NodeFile, String>, DumpError> {
     let path = root.join(NODE);
-    let bytes = fs::read(&path).map_err(DumpError::io(&path))?;
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Err("its node file is missing".to_owned())),
+        bytes => bytes.map_err(DumpError::io(&path))?,
+    };
     Ok(NodeFile::parse(&bytes).map_err(|error| error.to_string()))
 }
 

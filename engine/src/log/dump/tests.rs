@@ -364,6 +364,19 @@ fn a_damaged_checkpoint_and_a_damaged_node_file_are_found() {
 }
 
 #[test]
+fn a_missing_node_file_is_found() {
+    let dir = DataDir::new();
+    fs::remove_file(dir.root().join(NODE)).unwrap();
+    let finding = dir.finds(Severity::Error, &dir.root().join(NODE), "its node file is missing");
+    assert_eq!(finding.remedy, Remedy::RestoreNode);
+    let (found, _) = findings(&paths::partition(dir.root(), partition()));
+    assert!(found[0].what.contains("may concern it"), "{found:?}");
+    fs::remove_dir_all(paths::topics(dir.root())).unwrap();
+    let refused = verify(dir.root(), &mut |_| Ok(())).unwrap_err();
+    assert!(matches!(refused, DumpError::Unrecognised { .. }), "{refused}");
+}
+
+#[test]
 fn what_a_crash_cut_short_is_a_note() {
     let mut dir = DataDir::new();
     let last = dir.next.position.0 as usize - 100;

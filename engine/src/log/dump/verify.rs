@@ -4,8 +4,8 @@
 use super::files::{Content, JournalFile, Overlay, SegmentFile, Walked};
 use super::finding::{Finding, Remedy, Severity, Summary, partition_of, restore_segment};
 use super::{
-    DumpError, Kind, RECORDS_BYTES_MAX, itself, list, newest_checkpoint, read_checkpoint, read_index, read_node,
-    recognise, segment_of,
+    DumpError, Kind, RECORDS_BYTES_MAX, is_data_dir, itself, list, newest_checkpoint, read_checkpoint, read_index,
+    read_node, recognise, segment_of,
 };
 use super::{partition_directories, partitions_of, shard_directories};
 use crate::data_dir::{LOCK, NODE};
@@ -37,7 +37,7 @@ const METADATA_BATCH_BYTES_MAX: usize = 64 << 20;
 pub fn verify(path: &Path, report: &mut dyn FnMut(Finding) -> io::Result<()>) -> Result<Summary, DumpError> {
     let kind = recognise(path)?;
     let path = path.canonicalize().map_err(DumpError::io(path))?;
-    let root = path.ancestors().skip(usize::from(kind != Kind::DataDir)).find(|above| above.join(NODE).is_file());
+    let root = path.ancestors().skip(usize::from(kind != Kind::DataDir)).find(|above| is_data_dir(above));
     // Held to the end: a server that starts meanwhile is told that the directory is in use.
     let _lock = root.map(keep_servers_out).transpose()?;
     let mut verify = Verify::new(root, report);
