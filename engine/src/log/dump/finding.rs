@@ -44,6 +44,8 @@ pub enum Remedy {
     OtherJournal,
     /// A partition that lost records when a journal was damaged.
     Fenced,
+    /// The metadata log that lost records so: topics that nobody knows any more.
+    FencedMetadata,
     /// A segment, or a part of it, has to come back.
     RestoreSegment,
     /// The metadata log has to come back.
@@ -92,6 +94,10 @@ impl Remedy {
             Remedy::RestoreJournal | Remedy::OtherJournal | Remedy::Fenced => {
                 "restore the whole data directory from a backup of one moment; a server fences what it cannot read"
             }
+            Remedy::FencedMetadata => {
+                "restore the whole data directory from a backup of one moment; topics whose making was lost are not known \
+                 any more, and their files are kept"
+            }
             Remedy::RestoreSegment => "restore it from a backup; a server fences what it cannot read",
             Remedy::NextStart | Remedy::CutOff => "the next start clears it away",
             Remedy::Foreign => "a server leaves it alone: remove it if nobody needs it",
@@ -133,6 +139,11 @@ impl Remedy {
                 "It takes no writes; what is left of it is served. Copy that to another topic, then delete this one, or \
                  restore the whole data directory from a backup of one moment. The damaged journal is kept in the data \
                  directory as journal.damaged-*, and corelog dump-log shows what can be read of it."
+            }
+            Remedy::FencedMetadata => {
+                "Topics cannot be made, changed or deleted. Those whose making was lost are not known any more; their files \
+                 are kept, and corelog dump-log --records shows what is in them. Only a restored whole data directory, from \
+                 a backup of one moment, brings those topics back."
             }
             Remedy::RestoreSegment => {
                 "The server serves what lies before the damage and fences the partition; the others go on. Restore the \
@@ -179,7 +190,7 @@ impl Remedy {
     /// What it means for records that were acknowledged.
     pub fn risk(self) -> Risk {
         match self {
-            Remedy::RestoreJournal | Remedy::Fenced | Remedy::RestoreSegment => Risk::Lost,
+            Remedy::RestoreJournal | Remedy::Fenced | Remedy::FencedMetadata | Remedy::RestoreSegment => Risk::Lost,
             Remedy::RestoreNode
             | Remedy::RestoreShard
             | Remedy::RestoreMetadata
@@ -260,6 +271,11 @@ pub(super) fn restore_segment(directory: &Path) -> Remedy {
         Some(PartitionId { topic: TopicId::METADATA, .. }) => Remedy::RestoreMetadata,
         _ => Remedy::RestoreSegment,
     }
+}
+
+/// What can be done about a partition that lost records when a journal was damaged.
+pub(super) fn fenced(id: PartitionId) -> Remedy {
+    if id.topic == TopicId::METADATA { Remedy::FencedMetadata } else { Remedy::Fenced }
 }
 
 impl fmt::Display for Finding {

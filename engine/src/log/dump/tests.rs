@@ -499,6 +499,23 @@ fn the_rest_of_a_deleted_topic_is_a_note() {
     dir.finds(Severity::Note, &paths::partition(dir.root(), partition()), "its topic was deleted");
 }
 
+/// A fenced metadata log cannot be copied, and a topic that it does not have may only have been lost with its end.
+#[test]
+fn what_a_fenced_metadata_log_does_not_know_is_to_be_kept() {
+    let dir = DataDir::new();
+    let mut metadata = dir.metadata(&[MetadataRecord::TopicCreated(topic())]);
+    metadata.fenced = Some(Offset(1));
+    let hidden = id(TOPIC + 1, 0);
+    let end = dir.segment(hidden, Offset(0), &batches(0, 10, 100));
+    dir.checkpoint(BTreeMap::from([(METADATA, metadata), (hidden, state(0, 10, end.0))]));
+    write(&dir.shard().join("journal"), &vec![0; JOURNAL_BLOCKS * BLOCK]);
+    let (found, _) = dir.verify();
+    let [fenced, kept, ..] = found.as_slice() else { panic!("{found:#?}") };
+    assert_eq!((fenced.partition, fenced.remedy, fenced.risk), (Some(METADATA), Remedy::FencedMetadata, Risk::Lost));
+    assert!(fenced.remedy.steps().contains("their files are kept"), "{fenced}");
+    assert_eq!((kept.partition, kept.remedy, kept.risk), (Some(hidden), Remedy::Unproven, Risk::AtRisk));
+}
+
 #[test]
 fn damage_that_may_concern_a_part_is_told_with_it() {
     let dir = DataDir::new();

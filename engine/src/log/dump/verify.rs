@@ -2,7 +2,7 @@
 //! what checkpoint and journal say of it, every index against its segment.
 
 use super::files::{Content, JournalFile, Overlay, SegmentFile, Walked};
-use super::finding::{Finding, Remedy, Severity, Summary, partition_of, restore_segment};
+use super::finding::{Finding, Remedy, Severity, Summary, fenced, partition_of, restore_segment};
 use super::{
     DumpError, Kind, RECORDS_BYTES_MAX, is_data_dir, itself, list, newest_checkpoint, read_checkpoint, read_index,
     read_node, recognise, segment_of,
@@ -130,7 +130,11 @@ impl<'a> Verify<'a> {
         for (id, recovered) in &known {
             let directory = paths::partition(root, *id);
             if *id != METADATA && catalog.as_ref().is_some_and(|catalog| catalog.topic(id.topic).is_none()) {
-                self.find(Severity::Note, &directory, None, "its topic was deleted", Remedy::NextStart)?;
+                let (what, remedy) = match self.is_told_whole {
+                    true => ("its topic was deleted", Remedy::NextStart),
+                    false => ("what can be read of the metadata log does not have its topic", Remedy::Unproven),
+                };
+                self.find(Severity::Note, &directory, None, what, remedy)?;
             } else {
                 self.partition(*id, recovered, &directory, None)?;
             }
@@ -203,7 +207,7 @@ impl<'a> Verify<'a> {
         for (id, recovered) in recovery.partitions {
             if let Some(why) = &recovered.fenced {
                 let what = format_args!("partition {id}: {why}");
-                let finding = Finding::new(Severity::Error, &journal, None, what, Remedy::Fenced);
+                let finding = Finding::new(Severity::Error, &journal, None, what, fenced(id));
                 self.tell(Finding { partition: Some(id), ..finding })?;
             }
             if self.known.insert(id, recovered).is_some() {
