@@ -52,6 +52,8 @@ pub enum Remedy {
     RestoreMetadata,
     /// The next start does it.
     NextStart,
+    /// A file that the journal has all of.
+    Carried,
     /// An end that nothing proves: torn by a crash as a rule, and cut off by the next start.
     CutOff,
     /// A file of somebody else's.
@@ -70,8 +72,8 @@ pub enum Remedy {
     ReadOn,
     /// A newer program's file.
     Newer,
-    /// A journal that was being made.
-    MadeAnew,
+    /// A journal of another length that nothing was written to.
+    Unwritten,
     /// A time that the checkpoint does not know.
     EarlyRetention,
     /// What was looked at is a part of something.
@@ -100,6 +102,7 @@ impl Remedy {
             }
             Remedy::RestoreSegment => "restore it from a backup; a server fences what it cannot read",
             Remedy::NextStart | Remedy::CutOff => "the next start clears it away",
+            Remedy::Carried => "the next start makes it again",
             Remedy::Foreign => "a server leaves it alone: remove it if nobody needs it",
             Remedy::Ahead => "a server writes over it when a segment begins there",
             Remedy::Unproven => "keep it: what is damaged may have told of it",
@@ -107,7 +110,7 @@ impl Remedy {
             Remedy::Rebuild | Remedy::WhenNeeded => "the server builds it again from its segment when it is asked for",
             Remedy::ReadOn => "readers stop there: have them go on behind it",
             Remedy::Newer => "use the newer corelog that wrote it",
-            Remedy::MadeAnew => "nothing was written to it: it was being made anew",
+            Remedy::Unwritten => "nothing that counts was written to it: the next start makes it again",
             Remedy::EarlyRetention => "retention by time may come early",
             Remedy::VerifyWhole => "verify the whole data directory",
             Remedy::VerifyInPlace => "verify it in its data directory",
@@ -148,7 +151,7 @@ impl Remedy {
             Remedy::RestoreSegment => {
                 "The server serves what lies before the damage and fences the partition; the others go on. Restore the \
                  file from a backup while the server is stopped. Without one, copy what can be read to another topic, then \
-                 delete this one. Check the disk."
+                 delete this one; corelog dump-log --records FILE shows what is in the segments behind it. Check the disk."
             }
             Remedy::RestoreMetadata => {
                 "The server does not start, or changes no topics: it is not known which there are. Restore the file from a \
@@ -156,6 +159,7 @@ impl Remedy {
                  records are there. Check the disk."
             }
             Remedy::NextStart => "Nothing: the next start clears it away.",
+            Remedy::Carried => "Nothing: the next start makes it again from the journal.",
             Remedy::CutOff => {
                 "Nothing, if a crash or a power cut came before: the next start cuts it off, and nobody was told of it. If \
                  there was none, it is damage to the last records that were written: restore the whole data directory \
@@ -179,7 +183,9 @@ impl Remedy {
             Remedy::WhenNeeded => "Nothing: the server builds it again from its segment when it is asked for.",
             Remedy::ReadOn => "The disk is not to blame: a producer sent it so. Have readers go on behind it.",
             Remedy::Newer => "Use the newer corelog that wrote it. This one refuses to start rather than cut it off.",
-            Remedy::MadeAnew => "Nothing: it was being made anew, and the next start makes it again.",
+            Remedy::Unwritten => {
+                "Nothing: all is in the segments, nothing that counts was written to it, and the next start makes it again."
+            }
             Remedy::EarlyRetention => "Nothing, unless records must be kept for long: set retention.ms higher.",
             Remedy::VerifyWhole | Remedy::VerifyInPlace | Remedy::VerifyJournalInPlace | Remedy::VerifyEnd => {
                 "Examine the whole data directory."
@@ -203,11 +209,12 @@ impl Remedy {
             | Remedy::VerifyWhole
             | Remedy::VerifyEnd => Risk::AtRisk,
             Remedy::NextStart
+            | Remedy::Carried
             | Remedy::Foreign
             | Remedy::Ahead
             | Remedy::Rebuild
             | Remedy::WhenNeeded
-            | Remedy::MadeAnew
+            | Remedy::Unwritten
             | Remedy::EarlyRetention
             | Remedy::VerifyInPlace
             | Remedy::VerifyJournalInPlace => Risk::None,

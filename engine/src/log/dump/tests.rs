@@ -170,6 +170,27 @@ impl DataDir {
         end
     }
 
+    /// Begins a segment with one batch, by the journal alone.
+    fn roll(&mut self, offset: Offset) {
+        let batch = batch(offset, &[vec![1; 100]]);
+        let end = Position(batch.len() as u64);
+        let append = AppendSection {
+            partition: partition(),
+            segment_base: offset,
+            base_offset: offset,
+            last_offset: offset,
+            inline_from: Position(0),
+            start: Position(0),
+            direct_from: end,
+            direct_to: end,
+            end,
+            leader_epoch: LeaderEpoch(0),
+            max_timestamp: Timestamp(1_700_000_000_000 + offset.0),
+            direct_crc: 0,
+        };
+        self.entry(&append, &batch);
+    }
+
     fn entry(&mut self, append: &AppendSection, inline: &[u8]) {
         self.entry_of(|entry| entry.append(append).unwrap().copy_from_slice(inline));
     }
@@ -302,7 +323,8 @@ fn a_batch_that_does_not_unpack_is_found() {
 fn missing_and_short_segments_are_found() {
     let dir = DataDir::new();
     fs::remove_file(dir.sealed()).unwrap();
-    dir.finds(Severity::Error, &dir.sealed(), "it is missing");
+    let missing = dir.finds(Severity::Error, &dir.sealed(), "it is missing");
+    assert!(missing.remedy.steps().contains("what is in the segments behind it"), "{missing}");
     let dir = DataDir::new();
     dir.edit(&dir.sealed(), |bytes| bytes.truncate(4096));
     let finding = dir.finds(Severity::Error, &dir.sealed(), "from offset 11 to 39");
@@ -319,6 +341,29 @@ fn a_segment_removed_after_the_checkpoint_is_not_missed() {
     fs::remove_file(paths::index(dir.root(), partition(), Offset(0))).unwrap();
     let (findings, summary) = dir.verify();
     assert!(summary.is_sound(), "{findings:#?}");
+}
+
+#[test]
+fn a_segment_that_the_journal_has_is_made_again() {
+    let mut dir = DataDir::new();
+    dir.roll(Offset(46));
+    dir.write_journal();
+    let path = paths::segment(dir.root(), partition(), Offset(46));
+    let finding = dir.finds(Severity::Note, &path, "the journal has all of it");
+    assert_eq!((finding.remedy, finding.risk), (Remedy::Carried, Risk::None));
+}
+
+/// As the next start takes it: it makes the journal again without a word.
+#[test]
+fn a_journal_of_another_length_that_nothing_was_written_to_is_no_damage() {
+    let dir = DataDir::new();
+    let path = dir.shard().join("journal");
+    write(&path, &vec![0; (JOURNAL_BLOCKS - 1) * BLOCK]);
+    let finding = dir.finds(Severity::Note, &path, "its checkpoint says");
+    assert_eq!((finding.remedy, finding.risk), (Remedy::Unwritten, Risk::None));
+    dir.write_journal();
+    dir.edit(&path, |bytes| bytes.truncate((JOURNAL_BLOCKS - 1) * BLOCK));
+    assert_eq!(dir.finds(Severity::Error, &path, "its checkpoint says").remedy, Remedy::OtherJournal);
 }
 
 #[test]

@@ -255,7 +255,7 @@ impl<'a> Verify<'a> {
             let begins = (expected.sequence == Sequence(1) && file.size > 0).then(|| file.head(expected.position));
             match begins.transpose().map_err(DumpError::io(path))? {
                 Some(head) if head.as_ref().map_or(true, |head| head.header.nonce != expected.nonce) => {
-                    self.find(Severity::Warning, path, None, what, Remedy::MadeAnew)?;
+                    self.find(Severity::Note, path, None, what, Remedy::Unwritten)?;
                 }
                 _ => self.find(Severity::Error, path, None, what, Remedy::OtherJournal)?,
             }
@@ -528,13 +528,9 @@ impl<'a> Verify<'a> {
         let path = directory.join(paths::segment_name(segment.name()));
         if !path.exists() {
             return match is_carried(&overlays, segment.end) {
-                true => self.find(
-                    Severity::Note,
-                    &path,
-                    None,
-                    "it is missing; the journal has all of it",
-                    Remedy::NextStart,
-                ),
+                true => {
+                    self.find(Severity::Note, &path, None, "it is missing; the journal has all of it", Remedy::Carried)
+                }
                 false => {
                     let (base, last) = (segment.base, segment.next.0 - 1);
                     let what = format_args!("it is missing, with offsets {base} to {last}");
