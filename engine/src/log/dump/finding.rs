@@ -101,8 +101,12 @@ impl Remedy {
                  any more, and their files are kept"
             }
             Remedy::RestoreSegment => "restore it from a backup; a server fences what it cannot read",
-            Remedy::NextStart | Remedy::CutOff => "the next start clears it away",
+            Remedy::NextStart => "the next start clears it away",
             Remedy::Carried => "the next start makes it again",
+            Remedy::CutOff => {
+                "the next start cuts it off; if no crash came before, it is damage: restore the whole data directory from \
+                 a backup of one moment"
+            }
             Remedy::Foreign => "a server leaves it alone: remove it if nobody needs it",
             Remedy::Ahead => "a server writes over it when a segment begins there",
             Remedy::Unproven => "keep it: what is damaged may have told of it",

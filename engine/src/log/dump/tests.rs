@@ -427,7 +427,8 @@ fn what_a_crash_cut_short_is_a_note() {
     let last = dir.next.position.0 as usize - 100;
     dir.journal[last] ^= 1;
     dir.write_journal();
-    dir.finds(Severity::Note, &dir.shard().join("journal"), "entry 4 was cut short");
+    let torn = dir.finds(Severity::Note, &dir.shard().join("journal"), "entry 4 was cut short");
+    assert!(torn.advice.contains("if no crash came before, it is damage"), "{torn}");
     let dir = DataDir::new();
     dir.edit(&dir.shard().join("checkpoint-1"), |bytes| bytes.extend([7; 100]));
     dir.finds(Severity::Note, &dir.shard().join("checkpoint-1"), "a checkpoint was cut short");
