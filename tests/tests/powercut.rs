@@ -20,8 +20,10 @@ fn cut(fs: FileSystem, subject: Subject, cuts: usize) -> Option<Report> {
         return None;
     }
     let plan = Plan { fs, cuts, cuts_a_recording: CUTS_A_RECORDING, seed: seed(), subject };
-    let report = run(&plan, &mut |line| println!("{line}"));
-    Some(report.unwrap_or_else(|error| panic!("{fs} with seed {}: {error}", plan.seed)))
+    let mut report = Report::default();
+    let ended = run(&plan, &mut report, &mut |line| println!("{line}"));
+    ended.unwrap_or_else(|error| panic!("{fs} with seed {}: {error}", plan.seed));
+    Some(report)
 }
 
 fn nothing_is_lost(fs: FileSystem) {

@@ -66,18 +66,23 @@ impl Job {
     }
 }
 
-/// Cuts a recording at `count` points of the log.
+/// Who hears what came of each cut as soon as it is known.
+pub(super) type Hear<'a> = dyn FnMut(Outcome) + Send + 'a;
+
+/// Cuts a recording at `count` points of the log. Who asks it to end still hears of those that are under way.
 pub(super) fn cut(
     recording: &Recording,
     directory: &Path,
     subject: Subject,
     count: usize,
     chance: &mut Chance,
-) -> Result<Vec<Outcome>> {
+    hear: &mut Hear<'_>,
+) -> Result<()> {
     let (sender, receiver) = sync_channel::<Job>(0);
-    let receiver = Mutex::new(receiver);
+    let (receiver, hear) = (Mutex::new(receiver), Mutex::new(hear));
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(|| work(recording, subject, &receiver))).collect();
+        let workers: Vec<_> =
+            (0..WORKERS).map(|_| scope.spawn(|| work(recording, subject, &receiver, &hear))).collect();
         let mut cutting = Cutting::new(recording, directory, subject)?;
         for cut in cutting.draw(count, chance) {
             interrupt::check()?;
@@ -88,11 +93,7 @@ pub(super) fn cut(
             }
         }
         drop(sender);
-        let mut outcomes = Vec::new();
-        for worker in workers {
-            outcomes.extend(worker.join().map_err(|_| "a check ended")??);
-        }
-        Ok(outcomes)
+        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| "a check ended")?)
     })
 }
 
@@ -102,13 +103,17 @@ pub(super) fn repeat(recording: &Recording, directory: &Path, subject: Subject, 
     found(recording, subject, &job)
 }
 
-fn work(recording: &Recording, subject: Subject, jobs: &Mutex<Receiver<Job>>) -> Result<Vec<Outcome>> {
-    let mut outcomes = Vec::new();
+fn work(
+    recording: &Recording,
+    subject: Subject,
+    jobs: &Mutex<Receiver<Job>>,
+    hear: &Mutex<&mut Hear<'_>>,
+) -> Result<()> {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else { return Ok(outcomes) };
+        let Ok(job) = job else { return Ok(()) };
         let found = if job.again { again::found(recording, &job)? } else { found(recording, subject, &job)? };
-        outcomes.push(Outcome { again: job.again, found });
+        hear.lock().unwrap_or_else(PoisonError::into_inner)(Outcome { again: job.again, found });
         fs::remove_dir_all(&job.directory)?;
     }
 }

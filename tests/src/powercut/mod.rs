@@ -27,6 +27,7 @@ use crate::interrupt;
 use crate::process::{PATIENCE, program};
 use check::Loss;
 use corelog_bench::{Server, ServerOptions, free_address};
+use jobs::Outcome;
 use std::path::Path;
 use std::time::Instant;
 
@@ -83,7 +84,16 @@ pub struct Report {
     pub met: Met,
 }
 
+/// Who is told what happens, a line at a time.
+pub type Tell<'a> = dyn FnMut(&str) + Send + 'a;
+
 impl Report {
+    fn add(&mut self, outcome: Outcome) {
+        self.cuts += 1;
+        self.again += usize::from(outcome.again);
+        self.found.extend(outcome.found);
+    }
+
     /// The most acknowledged records that a cut took.
     pub fn worst(&self) -> i64 {
         let lost = |found: &Found| match found.loss {
@@ -94,24 +104,24 @@ impl Report {
     }
 }
 
-/// Records and cuts. `tell` hears of every recording and of every loss. Mounts are this thread's own from now on.
+/// Records and cuts. `tell` hears of every recording, and of every loss when it is found. Mounts are this thread's own from
+/// now on.
 ///
 /// # Errors
-/// When the rig fails: without root, without its tools.
-pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Report> {
+/// When the rig fails (without root, without its tools), or is asked to end. What came of the cuts before is in `report`.
+pub fn run(plan: &Plan, report: &mut Report, tell: &mut Tell<'_>) -> Result<()> {
     mount::apart()?;
-    let mut report = Report::default();
     while report.cuts < plan.cuts {
         interrupt::check()?;
         let count = plan.cuts_a_recording.min(plan.cuts - report.cuts);
         let chance = Chance(plan.seed).part(report.cuts as u64 + 1);
-        cut_one_recording(plan, count, chance, &mut report, tell)?;
+        cut_one_recording(plan, count, chance, report, tell)?;
     }
     // Losses are what the negative controls are for: none is kept.
     if !plan.subject.is_control() && report.found.iter().any(|found| found.kept.is_none()) {
         tell("CORELOG_KEEP=<directory> keeps recording and image of a cut that loses something");
     }
-    Ok(report)
+    Ok(())
 }
 
 fn cut_one_recording(
@@ -119,7 +129,7 @@ fn cut_one_recording(
     count: usize,
     mut chance: Chance,
     report: &mut Report,
-    tell: &mut dyn FnMut(&str),
+    tell: &mut Tell<'_>,
 ) -> Result<()> {
     let began = Instant::now();
     let directory = room()?;
@@ -129,15 +139,11 @@ fn cut_one_recording(
     report.met.add(&recording.met);
     let entries = recording.log.entries().len();
     tell(&format!("{}: {entries} writes and flushes in {recorded:.1?}: {}", plan.fs, recording.met));
-    let outcomes = jobs::cut(&recording, directory.path(), plan.subject, count, &mut chance)?;
-    report.cuts += outcomes.len();
-    for outcome in outcomes {
-        report.again += usize::from(outcome.again);
-        if let Some(found) = outcome.found {
-            tell(&format!("{}: {found}", plan.fs));
-            report.found.push(found);
-        }
-    }
+    let mut hear = |outcome: Outcome| {
+        outcome.found.iter().for_each(|found| tell(&format!("{}: {found}", plan.fs)));
+        report.add(outcome);
+    };
+    jobs::cut(&recording, directory.path(), plan.subject, count, &mut chance, &mut hear)?;
     let (cuts, found) = (report.cuts, report.found.len());
     tell(&format!("{}: {cuts} of {} cuts, {found} with a loss, {:.1?}", plan.fs, plan.cuts, began.elapsed()));
     Ok(())

@@ -34,28 +34,29 @@ pub(crate) fn run(arguments: &Arguments) -> std::result::Result<(), Failure> {
     for fs in FileSystem::ALL {
         rehearse(fs).map_err(|error| Failure::Failed(format!("no disk can be had here: {error}")))?;
     }
-    let mut failed = 0;
+    let all = FileSystem::ALL.len() * names.iter().filter(|name| name.contains(&arguments.only)).count();
+    let mut outcomes = Vec::new();
     for fs in FileSystem::ALL {
         for (name, story) in STORIES {
-            failed += usize::from(!told(arguments, fs, name, || tell(story, fs)));
+            outcomes.extend(told(arguments, fs, name, || tell(story, fs)));
         }
         let time = Duration::from_secs(arguments.hang);
-        failed += usize::from(!told(arguments, fs, HANG, || tell(|fs| hang(fs, time), fs)));
+        outcomes.extend(told(arguments, fs, HANG, || tell(|fs| hang(fs, time), fs)));
     }
-    println!("{failed} stories went wrong");
-    Failure::unless(failed == 0)
+    let wrong = outcomes.iter().filter(|went_well| !**went_well).count();
+    println!("{} of {all} stories were told, {wrong} went wrong", outcomes.len());
+    Failure::unless(wrong == 0)
 }
 
-fn told(arguments: &Arguments, fs: FileSystem, name: &str, story: impl FnOnce() -> Result<String>) -> bool {
+/// Whether it went well; `None` of one that is left out.
+fn told(arguments: &Arguments, fs: FileSystem, name: &str, story: impl FnOnce() -> Result<String>) -> Option<bool> {
     if !name.contains(&arguments.only) || interrupt::is_asked() {
-        return true;
+        return None;
     }
-    match story() {
+    let outcome = story();
+    match &outcome {
         Ok(told) => println!("{fs}: {name}: {told}"),
-        Err(error) => {
-            println!("{fs}: {name}: WRONG: {error}");
-            return false;
-        }
+        Err(error) => println!("{fs}: {name}: WRONG: {error}"),
     }
-    true
+    Some(outcome.is_ok())
 }

@@ -3,9 +3,9 @@
 use crate::failure::Failure;
 use clap::{Args, ValueEnum};
 use corelog_tests::chance::seed;
-use corelog_tests::disk::Trouble;
 use corelog_tests::disk::cut::Cut;
 use corelog_tests::disk::image::FileSystem;
+use corelog_tests::disk::{Result, Trouble};
 use corelog_tests::powercut::{self, Plan, Report, Subject};
 use std::path::{Path, PathBuf};
 
@@ -80,30 +80,34 @@ impl Arguments {
 pub(crate) fn run(arguments: &Arguments) -> std::result::Result<(), Failure> {
     let (fs, subject) = (arguments.fs(), arguments.subject());
     let seed = arguments.seed.unwrap_or_else(seed);
-    let lost = match (&arguments.again, arguments.point) {
-        (Some(kept), Some(point)) => again(kept, fs, subject, Cut { point, seed }),
-        _ => {
-            let plan = Plan { fs, cuts: arguments.cuts, cuts_a_recording: CUTS_A_RECORDING, seed, subject };
-            powercut::run(&plan, &mut |line| println!("{line}")).map(|report| tell(&plan, &report)).map_err(failed)
-        }
-    };
-    judge(subject, lost?)
+    if let (Some(kept), Some(point)) = (&arguments.again, arguments.point) {
+        return judge(subject, again(kept, fs, subject, Cut { point, seed })?, Ok(()));
+    }
+    let plan = Plan { fs, cuts: arguments.cuts, cuts_a_recording: CUTS_A_RECORDING, seed, subject };
+    let mut report = Report::default();
+    let ended = powercut::run(&plan, &mut report, &mut |line| println!("{line}"));
+    tell(&plan, &report);
+    judge(subject, !report.found.is_empty(), ended)
 }
 
 fn failed(error: Trouble) -> Failure {
     Failure::Failed(error.to_string())
 }
 
-/// A control is there to lose something.
-fn judge(subject: Subject, lost: bool) -> std::result::Result<(), Failure> {
-    match (lost, subject.is_control()) {
-        (true, _) => Err(Failure::Found),
-        (false, false) => Ok(()),
-        (false, true) => {
-            let what = "the control lost nothing, so this run proves nothing: try more --cuts or another --seed";
-            Err(Failure::Failed(what.to_owned()))
+/// A control is there to lose something. What was lost counts also where the run did not come to its end.
+fn judge(subject: Subject, lost: bool, ended: Result<()>) -> std::result::Result<(), Failure> {
+    if lost {
+        if let Err(error) = ended {
+            eprintln!("proof: {error}");
         }
+        return Err(Failure::Found);
     }
+    ended.map_err(failed)?;
+    if subject.is_control() {
+        let what = "the control lost nothing, so this run proves nothing: try more --cuts or another --seed";
+        return Err(Failure::Failed(what.to_owned()));
+    }
+    Ok(())
 }
 
 /// Whether a cut of a kept recording loses something.
@@ -118,18 +122,18 @@ fn again(kept: &Path, fs: FileSystem, subject: Subject, cut: Cut) -> std::result
     Ok(found.is_some())
 }
 
-/// Whether something was lost.
-fn tell(plan: &Plan, report: &Report) -> bool {
+/// What was checked, all of the plan or as far as it came.
+fn tell(plan: &Plan, report: &Report) {
     let Report { cuts, again, found, met } = report;
     println!("met: {met}");
     println!(
-        "{} seed {}: {cuts} cuts, {again} of them in the start after a cut, {} lost something, at worst {} records",
+        "{} seed {}: {cuts} of {} cuts, {again} of them in the start after a cut, {} lost something, at worst {} records",
         plan.fs,
         plan.seed,
+        plan.cuts,
         found.len(),
         report.worst()
     );
-    !found.is_empty()
 }
 
 #[cfg(test)]
@@ -138,12 +142,21 @@ mod tests {
 
     #[test]
     fn a_control_that_loses_nothing_has_proven_nothing() {
-        assert!(judge(Subject::Promise, false).is_ok());
+        assert!(judge(Subject::Promise, false, Ok(())).is_ok());
         for subject in [Subject::Promise, Subject::Unflushed, Subject::DeafDisk] {
-            assert!(matches!(judge(subject, true), Err(Failure::Found)));
+            assert!(matches!(judge(subject, true, Ok(())), Err(Failure::Found)));
         }
         for control in [Subject::Unflushed, Subject::DeafDisk] {
-            assert!(matches!(judge(control, false), Err(Failure::Failed(_))));
+            assert!(matches!(judge(control, false, Ok(())), Err(Failure::Failed(_))));
+        }
+    }
+
+    #[test]
+    fn a_run_that_was_cut_short_has_not_held_and_forgets_no_loss() {
+        for subject in [Subject::Promise, Subject::Unflushed, Subject::DeafDisk] {
+            let cut_short = || Err("it was asked to end".into());
+            assert!(matches!(judge(subject, false, cut_short()), Err(Failure::Failed(_))));
+            assert!(matches!(judge(subject, true, cut_short()), Err(Failure::Found)));
         }
     }
 
