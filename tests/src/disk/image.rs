@@ -3,7 +3,12 @@
 use super::{FS_BYTES, IMAGE_BYTES, Result, run};
 use std::fmt;
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
+
+/// Where the superblock of ext4 has its magic number.
+const EXT4_MAGIC_AT: usize = 1024 + 56;
+const SUPERBLOCK_END: usize = 2048;
 
 /// Which file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +62,20 @@ pub fn make(path: &Path, fs: FileSystem) -> Result<()> {
     Ok(file.set_len(IMAGE_BYTES)?)
 }
 
+/// The file system of an image, by the magic number of its superblock; nothing if it is none of ours.
+pub fn recognise(path: &Path) -> Result<Option<FileSystem>> {
+    let mut superblock = Vec::new();
+    File::open(path)?.take(SUPERBLOCK_END as u64).read_to_end(&mut superblock)?;
+    let has = |at: usize, magic: &[u8]| superblock.get(at..at + magic.len()) == Some(magic);
+    Ok(if has(0, b"XFSB") {
+        Some(FileSystem::Xfs)
+    } else if has(EXT4_MAGIC_AT, &[0x53, 0xef]) {
+        Some(FileSystem::Ext4)
+    } else {
+        None
+    })
+}
+
 /// Whether a power cut tore the superblock, which is mended then. That of ext4 is two sectors with one checksum and outside its
 /// journal: where one sector arrived and the other did not the kernel refuses the file system until e2fsck took a copy of
 /// it. A server has no part in that, and what it promised holds behind it.
@@ -78,6 +97,18 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn an_image_tells_its_file_system() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("disk.img");
+        for fs in FileSystem::ALL {
+            make(&path, fs).expect("an image");
+            assert_eq!(recognise(&path).expect("it can be read"), Some(fs));
+        }
+        std::fs::write(&path, b"nothing").expect("written");
+        assert_eq!(recognise(&path).expect("it can be read"), None);
+    }
 
     #[test]
     fn a_superblock_of_which_half_arrived_is_mended() {

@@ -134,7 +134,12 @@ pub(super) fn found(recording: &Recording, subject: Subject, job: &Job) -> Resul
 
 /// Where cuts that lost something are kept, if they are. Losses are what the negative controls are for.
 pub(super) fn keep(subject: Subject) -> Option<PathBuf> {
-    std::env::var_os("CORELOG_KEEP").map(PathBuf::from).filter(|_| !subject.is_control())
+    asked_to_keep().filter(|_| !subject.is_control())
+}
+
+/// Where cuts that lost something are to be kept.
+pub(super) fn asked_to_keep() -> Option<PathBuf> {
+    std::env::var_os("CORELOG_KEEP").map(PathBuf::from)
 }
 
 /// Copies what is needed to check a cut again; answers the command that does.

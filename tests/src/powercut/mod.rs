@@ -20,7 +20,7 @@ pub use recording::Recording;
 
 use crate::chance::Chance;
 use crate::disk::cut::Cut;
-use crate::disk::image::FileSystem;
+use crate::disk::image::{self, FileSystem};
 use crate::disk::log::{self, WriteLog};
 use crate::disk::{Result, mount, room};
 use crate::interrupt;
@@ -111,6 +111,9 @@ impl Report {
 /// When the rig fails (without root, without its tools), or is asked to end. What came of the cuts before is in `report`.
 pub fn run(plan: &Plan, report: &mut Report, tell: &mut Tell<'_>) -> Result<()> {
     mount::apart()?;
+    if plan.subject.is_control() && jobs::asked_to_keep().is_some() {
+        tell("CORELOG_KEEP: nothing is kept of a control, which is there to lose something");
+    }
     while report.cuts < plan.cuts {
         interrupt::check()?;
         let count = plan.cuts_a_recording.min(plan.cuts - report.cuts);
@@ -157,6 +160,15 @@ pub fn points(kept: &Path) -> Result<usize> {
     let log = WriteLog::open(&kept.join(log::FILE))
         .map_err(|error| format!("{} holds no recording that was kept: {error}", kept.display()))?;
     Ok(log.entries().len())
+}
+
+/// The file system of a kept recording, as far as its image tells.
+///
+/// # Errors
+/// When the directory has no recording.
+pub fn file_system(kept: &Path) -> Result<Option<FileSystem>> {
+    image::recognise(&kept.join(Recording::BASE))
+        .map_err(|error| format!("{} holds no recording that was kept: {error}", kept.display()).into())
 }
 
 /// Repeats the check of one cut from a directory that was kept (`CORELOG_KEEP`).

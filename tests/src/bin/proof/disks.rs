@@ -18,11 +18,16 @@ Examples:
 It needs root, /dev/fuse, loop devices and what tests/run installs.")]
 pub(crate) struct Arguments {
     /// How long the disk hangs, seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = at_least_one)]
     hang: u64,
     /// Only stories whose name contains this
     #[arg(long, value_name = "WORD", default_value = "")]
     only: String,
+}
+
+/// A disk that hangs for no time at all is none that hangs.
+fn at_least_one(text: &str) -> std::result::Result<u64, String> {
+    text.parse().ok().filter(|seconds| *seconds > 0).ok_or_else(|| "it must be a number of seconds from 1".to_owned())
 }
 
 pub(crate) fn run(arguments: &Arguments) -> std::result::Result<(), Failure> {
@@ -59,4 +64,17 @@ fn told(arguments: &Arguments, fs: FileSystem, name: &str, story: impl FnOnce() 
         Err(error) => println!("{fs}: {name}: WRONG: {error}"),
     }
     Some(outcome.is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_hangs_for_a_second_at_least() {
+        assert_eq!(at_least_one("1"), Ok(1));
+        for text in ["0", "-1", "", "long"] {
+            assert!(at_least_one(text).is_err());
+        }
+    }
 }

@@ -117,9 +117,21 @@ fn again(kept: &Path, fs: FileSystem, subject: Subject, cut: Cut) -> std::result
         let what = format!("--point {}: {} can be cut at 1 to {}", cut.point, kept.display(), points.end());
         return Err(Failure::Usage(what));
     }
+    on_its_own(kept, fs)?;
     let found = powercut::repeat(kept, fs, subject, cut).map_err(failed)?;
     println!("{}", found.as_ref().map_or_else(|| "nothing is lost".to_owned(), |found| found.to_string()));
     Ok(found.is_some())
+}
+
+/// Refuses another file system than that of the recording: it cannot be mounted, and nothing is lost by that.
+fn on_its_own(kept: &Path, fs: FileSystem) -> std::result::Result<(), Failure> {
+    match powercut::file_system(kept).map_err(failed)? {
+        Some(recorded) if recorded != fs => {
+            let kept = kept.display();
+            Err(Failure::Usage(format!("--fs {fs}: {kept} was recorded on {recorded}: give --fs {recorded}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What was checked, all of the plan or as far as it came.
@@ -167,5 +179,14 @@ mod tests {
         std::fs::write(kept.path().join("log.img"), [0; 1024]).expect("a log");
         let outcome = again(kept.path(), FileSystem::Ext4, Subject::Promise, Cut { point: 1, seed: 1 });
         assert!(matches!(outcome, Err(Failure::Usage(_))));
+    }
+
+    #[test]
+    fn another_file_system_than_that_of_the_recording_is_a_usage_error() {
+        let kept = tempfile::tempdir().expect("a directory");
+        std::fs::write(kept.path().join("base.img"), b"XFSB").expect("an image");
+        let outcome = on_its_own(kept.path(), FileSystem::Ext4);
+        assert!(matches!(outcome, Err(Failure::Usage(what)) if what.contains("was recorded on xfs")));
+        assert!(on_its_own(kept.path(), FileSystem::Xfs).is_ok());
     }
 }
