@@ -64,7 +64,7 @@ impl Kind {
         }
     }
 
-    /// How many of them come.
+    /// How many of them come, and come again when they are closed. How many stay at once is for the server to say.
     pub fn connections(self) -> usize {
         match self {
             Kind::Silent => 10_000,

@@ -163,7 +163,8 @@ impl Stay {
     }
 
     fn beside(&mut self, time: Duration, say: &mut dyn FnMut(&str)) -> Result<Numbers> {
-        say(&format!("{}: beside {} connections for {time:.0?}", self.kind, self.kind.connections()));
+        let count = self.kind.connections();
+        say(&format!("{}: beside {count} connections, as many at once as the server takes, for {time:.0?}", self.kind));
         let crowd = Crowd::gather(self.kind, self.shards.clone())?;
         if let Err(error) = crowd.wait_until_whole() {
             crowd.disperse()?;

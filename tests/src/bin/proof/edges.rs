@@ -15,7 +15,8 @@ Examples:
   proof edges --only flood --produce-rate-mib 0          the same without a limit: what they do to the others then
   proof edges --only silent --memory-mib 800
 
-Kinds: silent (10,000 connections that never say hello), never-read, byte-a-second, no-credit, flood.
+Kinds: silent (10,000 connections that never say hello; a shard takes 1,024 at once, who is closed comes again), never-read,
+byte-a-second, no-credit, flood.
 Percentiles mean something only on a machine that does nothing else meanwhile.")]
 pub(crate) struct Arguments {
     /// Seconds beside each kind of crowd, all rounds together
