@@ -18,7 +18,7 @@ const HALF: f64 = 0.5;
   corelog bench all --html report.html --json > report.json
   corelog bench all --quick
 
-It leaves out `bench reactors`, which needs glommio's program, and of `bench consume` what follows the tail.")]
+It leaves out `bench reactors`, which needs glommio's program.")]
 pub struct AllArgs {
     #[command(flatten)]
     pub(crate) place: Place,
