@@ -37,8 +37,6 @@ use std::time::Duration;
 /// The time between two tries to reopen a log after an I/O error.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 const FIRST: ShardId = ShardId(0);
-/// Why a partition is fenced that nothing was found of.
-const LOST_WHOLE: &str = "the shard's journal is damaged and may have held all of it";
 
 /// Messages of the start.
 #[derive(Debug)]
@@ -63,8 +61,8 @@ struct Start {
     config: ShardConfig,
     /// Messages that came before their time.
     early: Vec<(ShardId, Envelope)>,
-    /// Shards of the old layout whose journal is damaged.
-    damaged: Vec<ShardId>,
+    /// Shards of the old layout whose journal is damaged, and why a partition is fenced that nothing was found of then.
+    damaged: BTreeMap<ShardId, String>,
 }
 
 impl Shard {
@@ -74,7 +72,7 @@ impl Shard {
     /// One sentence for the operator. Nothing was changed on disk that the next start could not build on.
     pub async fn start(reactor: Reactor, mesh: MeshHandle<Envelope>, config: ShardConfig) -> Result<Shard, ShardError> {
         let memory = OwnMemory::set_aside(&reactor, &config)?;
-        let mut start = Start { reactor, memory, mesh, config, early: Vec::new(), damaged: Vec::new() };
+        let mut start = Start { reactor, memory, mesh, config, early: Vec::new(), damaged: BTreeMap::new() };
         let opened = start.open_directory().await?;
         let directory = match &opened {
             Some(opened) => opened.dir.clone(),
@@ -141,7 +139,7 @@ impl Start {
         }
         // A damaged metadata log may have lost topics: their files are not for us to remove, at this start or a later one.
         let is_whole = shard.handle_of(PartitionId::METADATA).is_some_and(|metadata| !shard.is_fenced(metadata));
-        if self.id() == FIRST && is_whole && !self.damaged.contains(&FIRST) {
+        if self.id() == FIRST && is_whole && !self.damaged.contains_key(&FIRST) {
             let catalog = shard.catalog().clone();
             directory.remove_orphans(&self.reactor, &catalog).await.map_err(told)?;
         }
@@ -170,7 +168,7 @@ impl Start {
             }
             if damaged {
                 self.keep_damaged_journal(&path).await?;
-                self.damaged.push(ShardId(old));
+                self.damaged.insert(ShardId(old), lost_whole(&path));
             }
             // Only a shard that stays goes on with the numbers of its checkpoint files.
             checkpoint = if moves { 0 } else { number };
@@ -189,9 +187,9 @@ impl Start {
         found: &[(PartitionId, Recovered)],
     ) -> Vec<(PartitionId, Recovered)> {
         let known: BTreeSet<PartitionId> = found.iter().map(|(id, _)| *id).collect();
-        let of_damaged = self.damaged.iter().flat_map(|old| catalog.owned_by(*old, shards));
-        let lost = of_damaged.map(|(id, _)| id).filter(|id| !known.contains(id));
-        lost.map(|id| (id, Recovered::lost_whole(LOST_WHOLE))).collect()
+        let of = |old, why| catalog.owned_by(old, shards).map(move |(id, _)| (id, Recovered::lost_whole(why)));
+        let lost = self.damaged.iter().flat_map(|(old, why)| of(*old, why));
+        lost.filter(|(id, _)| !known.contains(id)).collect()
     }
 
     /// Sets a journal aside that acknowledged entries cannot be read from, for whoever repairs it.
@@ -300,11 +298,11 @@ impl Start {
         let at = found.iter().position(|(id, _)| id.is_metadata());
         let mut metadata = match at {
             Some(at) => vec![found.swap_remove(at)],
-            // Topics may have been in what is damaged: that there are none is not known.
-            None if self.damaged.contains(&FIRST) => {
-                vec![(PartitionId::METADATA, Recovered::lost_whole(LOST_WHOLE))]
+            // Topics may have been in what is damaged: that there are none is not known then.
+            None => {
+                let lost = self.damaged.get(&FIRST).map(|why| Recovered::lost_whole(why));
+                vec![(PartitionId::METADATA, lost.unwrap_or_else(Recovered::empty))]
             }
-            None => vec![(PartitionId::METADATA, Recovered::empty())],
         };
         settle(&self.reactor, &self.memory, &self.config, &mut metadata).await?;
         tell_fenced(&metadata);
@@ -435,6 +433,11 @@ impl Start {
             }
         }
     }
+}
+
+/// Why a partition is fenced that nothing was found of, where the journal in this directory is damaged.
+fn lost_whole(directory: &Path) -> String {
+    format!("{} is damaged and may have held all of it", directory.join(paths::JOURNAL).display())
 }
 
 /// Names the partitions that are damaged: some of many.
@@ -648,20 +651,20 @@ impl Shard {
         partitions.retain(|(id, _)| id.is_metadata() || self.handle_of(*id).is_some());
         let seen: Vec<PartitionId> = partitions.iter().map(|(id, _)| *id).collect();
         self.restore(partitions);
-        self.reset_unseen(&seen, found.damaged);
+        self.reset_unseen(&seen, found.damaged.then(|| lost_whole(&directory)).as_deref());
         self.begin_journal(found.checkpoint, &directory).await
     }
 
     /// Partitions that the disk has nothing of are empty, unless a damaged journal may have held them.
-    fn reset_unseen(&self, seen: &[PartitionId], damaged: bool) {
+    fn reset_unseen(&self, seen: &[PartitionId], lost: Option<&str>) {
         let handles = self.0.partitions.borrow().handles();
         for handle in handles {
             let partition = self.0.partitions.borrow().get(handle).map(|partition| (partition.id, partition.settings));
             let Some((id, settings)) = partition.filter(|(id, _)| !seen.contains(id)) else { continue };
             let mut partition = Partition::new(id, settings);
             partition.is_internal = self.is_internal(id);
-            if damaged {
-                (partition.fenced, partition.lost_from) = (Some(LOST_WHOLE.into()), Some(Offset(0)));
+            if let Some(why) = lost {
+                (partition.fenced, partition.lost_from) = (Some(why.into()), Some(Offset(0)));
             }
             self.replace_partition(handle, partition);
         }
