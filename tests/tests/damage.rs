@@ -16,6 +16,7 @@ use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Enough for some thousands.
@@ -23,8 +24,17 @@ const TIME: Duration = Duration::from_secs(30);
 /// Damage of each kind that the real program is given, beside each file's removal.
 const WITH_PROGRAM: usize = 4;
 
+/// One test at a time: a process that is being started has the locks of its parent for a moment, and what is verified meanwhile
+/// would be in use.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn damage_is_harmless_or_mended_or_told() {
+    let _turn = turn();
     let report = run(&Options { seed: seed(), only: None, time: Some(TIME) }).expect("all of it can be done");
     println!("{report}");
     assert!(report.failures.is_empty(), "{} damages did not end well", report.failures.len());
@@ -35,6 +45,7 @@ fn damage_is_harmless_or_mended_or_told() {
 
 #[test]
 fn doctor_and_verification_say_the_same_and_a_server_starts_or_says_why_not() {
+    let _turn = turn();
     let site = Site::make();
     let removed = site.files.keys().map(|path| Damage { path: path.clone(), how: How::Removed });
     let all = damages(&site, seed());

@@ -7,7 +7,7 @@ use corelog_engine::log::dump::{Finding, Remedy, Severity};
 use corelog_engine::log::paths;
 use corelog_engine::model::PartitionId;
 use corelog_engine::shard::{Command, Shard};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -34,6 +34,8 @@ pub(super) struct Look {
     /// Why topics cannot be made.
     metadata: Option<String>,
     deleted_is_back: bool,
+    /// The files that are there then.
+    files: BTreeSet<PathBuf>,
 }
 
 /// Starts the node on the damaged files, looks at everything, kills it, and does so again: what was told once must stay so.
@@ -59,8 +61,8 @@ fn look(site: &Site, node: &Node) -> Result<Look, String> {
     let shard = match node.start() {
         Ok(shard) => shard,
         Err(why) => {
-            let (partitions, metadata) = (BTreeMap::new(), None);
-            return Ok(Look { refused: Some(why), partitions, metadata, deleted_is_back: false });
+            let (partitions, metadata, files) = (BTreeMap::new(), None, node.paths());
+            return Ok(Look { refused: Some(why), partitions, metadata, deleted_is_back: false, files });
         }
     };
     let mut partitions = BTreeMap::new();
@@ -70,7 +72,7 @@ fn look(site: &Site, node: &Node) -> Result<Look, String> {
     }
     let deleted_is_back = node.open(&shard, site.deleted, 0).is_some();
     let metadata = make_topic(node, &shard)?;
-    Ok(Look { refused: None, partitions, metadata, deleted_is_back })
+    Ok(Look { refused: None, partitions, metadata, deleted_is_back, files: node.paths() })
 }
 
 /// Makes a topic that was not there, and takes it away again.
@@ -151,6 +153,7 @@ impl Judgement<'_> {
 
     /// `names_file`: the sentences must name it. Of a loss found earlier the offset is told.
     fn start(&self, look: &Look, names_file: bool) -> Result<Fared, String> {
+        self.keeps_all(look)?;
         if let Some(why) = &look.refused {
             return self.names(why, names_file).map(|()| Fared::Told);
         }
@@ -173,6 +176,17 @@ impl Judgement<'_> {
             fared = fared.max(partition);
         }
         Ok(fared)
+    }
+
+    /// No segment goes but the damaged one: what is in it was acknowledged, whether or not the server knows that still.
+    fn keeps_all(&self, look: &Look) -> Result<(), String> {
+        let is_segment =
+            |path: &&PathBuf| path.starts_with(paths::TOPICS) && path.extension().is_some_and(|it| it == "log");
+        let mut segments = self.site.files.keys().filter(is_segment);
+        match segments.find(|path| *path != self.path && !look.files.contains(*path)) {
+            Some(path) => Err(format!("{} is gone", path.display())),
+            None => Ok(()),
+        }
     }
 
     fn partition(

@@ -10,7 +10,7 @@ use corelog_engine::shard::{
     Cursor, Envelope, FetchPath, GroupSettings, OffsetQuery, PartitionHandle, PartitionStatus, Read, Shard, ShardConfig,
 };
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -125,15 +125,21 @@ impl Node {
 
     /// All files below the data directory.
     pub(super) fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        let mut files = BTreeMap::new();
+        let read = |path: PathBuf| Some((self.world.read_file(self.id, &Path::new(DATA).join(&path))?, path));
+        self.paths().into_iter().filter_map(read).map(|(bytes, path)| (path, bytes)).collect()
+    }
+
+    /// Where they are.
+    pub(super) fn paths(&self) -> BTreeSet<PathBuf> {
+        let mut files = BTreeSet::new();
         let mut pending = vec![PathBuf::new()];
         while let Some(directory) = pending.pop() {
             for (name, is_dir) in self.world.list_dir(self.id, &Path::new(DATA).join(&directory)) {
                 let path = directory.join(name);
                 if is_dir {
                     pending.push(path);
-                } else if let Some(bytes) = self.world.read_file(self.id, &Path::new(DATA).join(&path)) {
-                    files.insert(path, bytes);
+                } else {
+                    files.insert(path);
                 }
             }
         }

@@ -41,8 +41,9 @@ const DIRECT: usize = 17 << 10;
 const SETTINGS: [(&str, &str); 3] = [("segment.ms", "2000"), ("segment.bytes", "65536"), ("retention.ms", "-1")];
 
 impl Site {
-    /// Two topics with three partitions and one that was deleted; sealed and active segments with indexes; a batch that
-    /// went to its segment directly before the last checkpoint and one behind it; entries of the journal behind that.
+    /// Two topics with three partitions, one that was deleted, and one that is younger than all checkpoints; sealed and active
+    /// segments with indexes; a batch that went to its segment directly before the last checkpoint and one behind it; entries
+    /// of the journal behind that.
     pub fn make() -> Site {
         let node = Node::new(1, &BTreeMap::new());
         let shard = node.start().expect("a node starts on an empty disk");
@@ -99,7 +100,9 @@ impl Maker<'_> {
         self.node.run_for(UNTIL_CHECKPOINT);
         self.append("a", 1, 1, 120);
         self.node.run_for(UNTIL_CHECKPOINT);
-        // What follows is in the journal alone.
+        // What follows is in the journal alone, this topic altogether: no checkpoint knows its partition.
+        self.create("late", 1);
+        self.append("late", 0, 1, 60);
         self.append("a", 0, 2, 30);
         self.append("a", 1, 1, DIRECT);
         self.append("b", 0, 2, 200);
