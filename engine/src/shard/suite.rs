@@ -986,6 +986,31 @@ async fn list_offsets(shard: Shard) {
         shard.checkpoint().await.expect("a checkpoint");
         shard.release_idle();
     }
+    for codec in [Codec::None, Codec::Zstd] {
+        find_within_a_batch(&shard, codec).await;
+    }
+}
+
+/// Records whose times do not rise, in one batch.
+async fn find_within_a_batch(shard: &Shard, codec: Codec) {
+    let name = codec.name();
+    create(shard, name, 1, &[]).await;
+    let of = partition(shard, name, 0);
+    let mut builder = BatchBuilder::new(1 << 20, codec);
+    for time in [50, 20, 80, 80, 60] {
+        builder.append(None, Some(&[7; 500]), &[], time).expect("it fits");
+    }
+    append(shard, of, &builder.build().expect("it is not empty")).await;
+    append(shard, of, &batch(&[b"later"], 70)).await;
+    let found = async |query| shard.list_offset(of, query).await.map(|found| found.map(|(at, time)| (at.0, time.0)));
+    let at = async |time| found(OffsetQuery::At(Timestamp(time))).await;
+    assert_eq!(at(0).await, Ok(Some((0, 50))));
+    assert_eq!(at(51).await, Ok(Some((2, 80))), "the first in the order of offsets, whatever its time");
+    assert_eq!(at(81).await, Ok(None));
+    assert_eq!(found(OffsetQuery::MaxTimestamp).await, Ok(Some((2, 80))));
+    shard.delete_records(of, Offset(4)).await.expect("they go");
+    assert_eq!(at(0).await, Ok(Some((4, 60))));
+    assert_eq!(at(61).await, Ok(Some((5, 70))), "what was deleted is not found");
 }
 
 async fn refuse(shard: Shard) {

@@ -10,7 +10,7 @@ use crate::reactor::{Open, Outgoing};
 use crate::shard::event::Event;
 use crate::shard::partition::{Partition, Sealed};
 use crate::shard::{PartitionHandle, Shard};
-use corelog_batch::HEADER_BYTES;
+use corelog_batch::batches;
 use std::cell::RefCell;
 use std::collections::HashSet;
 
@@ -21,11 +21,14 @@ pub enum OffsetQuery {
     Earliest,
     /// The offset after the last record shown to readers.
     Latest,
-    /// The record with the greatest timestamp: the base offset of its batch.
+    /// The first record with the greatest timestamp.
     MaxTimestamp,
-    /// The first batch with a record at or after a time: its base offset.
+    /// The first record at or after a time.
     At(Timestamp),
 }
+
+/// A batch whose records take more is not searched for the one: its first offset is given.
+const SEARCHED_BYTES_MAX: usize = 4 << 20;
 
 /// Active segments whose index is being completed.
 #[derive(Debug, Default)]
@@ -48,7 +51,7 @@ impl Drop for Rebuild<'_> {
 }
 
 impl Shard {
-    /// Looks up an offset; with it the timestamp that it was found by, or -1.
+    /// Looks up an offset; with it the timestamp of the record that was found, or -1 where none was looked for.
     ///
     /// # Errors
     /// As [`Shard::read_disk`].
@@ -85,13 +88,8 @@ impl Shard {
             out.clear();
             let read = self.read_disk(handle, from, 1, &mut cursor, &mut out).await?;
             let Read::Data { next, .. } = read else { return Ok(None) };
-            let mut header = [0; HEADER_BYTES];
-            let bytes = out.pieces().iter().flat_map(|piece| piece.iter());
-            header.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-            let base = Offset(i64::from_be_bytes(*header.first_chunk().unwrap_or(&[0; 8])));
-            let newest = Timestamp(i64::from_be_bytes(*header[35..].first_chunk().unwrap_or(&[0; 8])));
-            if newest >= time {
-                return Ok(Some((base.max(first), newest)));
+            if let Some(found) = find_record(&out.to_vec(), time, first) {
+                return Ok(Some(found));
             }
             from = next;
         }
@@ -217,6 +215,17 @@ impl Shard {
         }
         Ok((index, true))
     }
+}
+
+/// The first record of a batch at or after a time, of those from `first` on.
+fn find_record(bytes: &[u8], time: Timestamp, first: Offset) -> Option<(Offset, Timestamp)> {
+    let batch = batches(bytes).next()?.ok().filter(|batch| batch.max_timestamp() >= time.0)?;
+    let mut scratch = Vec::new();
+    let Ok(records) = batch.records(&mut scratch, SEARCHED_BYTES_MAX) else {
+        return Some((Offset(batch.base_offset()).max(first), Timestamp(batch.max_timestamp())));
+    };
+    let found = records.map_while(Result::ok).find(|record| record.offset >= first.0 && record.timestamp >= time.0)?;
+    Some((Offset(found.offset), Timestamp(found.timestamp)))
 }
 
 /// Up to where a segment's batches are certain to be in its file.

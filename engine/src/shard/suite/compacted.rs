@@ -138,8 +138,11 @@ async fn check_lookups(shard: &Shard, to: PartitionHandle) {
         let by_time =
             shard.list_offset(to, OffsetQuery::At(Timestamp(1000 + from as i64))).await.expect("it is looked up");
         let first = at(&found).expect("there is one behind it");
-        let (batch, newest) = by_time.expect("there is one behind it");
-        assert!(batch.0 as u64 <= first && newest.0 >= 1000 + first as i64, "at {batch} for offset {first}");
+        assert_eq!(
+            by_time,
+            Some((Offset(first as i64), Timestamp(1000 + first as i64))),
+            "by the time of offset {from}"
+        );
     }
 }
 
