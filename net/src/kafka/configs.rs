@@ -23,10 +23,17 @@ pub(super) const SET_BY_DEFAULT: i8 = 5;
 /// Kinds of values, by Kafka's numbers.
 const STRING: i8 = 2;
 const LONG: i8 = 5;
+const DOUBLE: i8 = 6;
+const LIST: i8 = 7;
 
-/// What an incremental change does, by Kafka's numbers. There is no list to append to.
+/// What an incremental change does, by Kafka's numbers.
 const SET: i8 = 0;
 const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
+
+/// The only setting that is a list.
+const LIST_SETTING: &str = "cleanup.policy";
 
 /// What holds for every topic of a broker, and cannot be changed.
 const OF_BROKERS: [(&str, &str); 4] = [
@@ -103,8 +110,17 @@ fn described(shown: &Shown, kind: i8, request: &DescribeConfigsRequest, version:
     let meaning = TopicSettings::documented().find(|documented| documented.key == shown.key);
     let meaning = meaning.filter(|_| request.include_documentation);
     described
-        .with_config_type(if shown.value.parse::<i64>().is_ok() { LONG } else { STRING })
+        .with_config_type(kind_of(shown))
         .with_documentation(meaning.map(|documented| StrBytes::from_static_str(documented.meaning)))
+}
+
+fn kind_of(shown: &Shown) -> i8 {
+    match shown.key {
+        LIST_SETTING => LIST,
+        "min.cleanable.dirty.ratio" => DOUBLE,
+        _ if shown.value.parse::<i64>().is_ok() => LONG,
+        _ => STRING,
+    }
 }
 
 /// Replaces all: what is not named goes back to its default.
@@ -147,6 +163,10 @@ pub(super) async fn incremental_alter_configs(
             (SET, None) => {
                 Err((ErrorCode::InvalidRequest, format!("{} has no value to be set to", config.name.as_str())))
             }
+            (APPEND | SUBTRACT, Some(value)) if config.name.as_str() == LIST_SETTING => {
+                let list = changed_list(&shard, &resource.resource_name, config.config_operation, value)?;
+                Ok((config.name.to_string(), Some(list)))
+            }
             _ => Err((ErrorCode::InvalidConfig, format!("{} is no list: set or delete it", config.name.as_str()))),
         });
         let outcome = match changes.collect() {
@@ -166,6 +186,18 @@ pub(super) async fn incremental_alter_configs(
         );
     }
     IncrementalAlterConfigsResponse::default().with_responses(responses)
+}
+
+/// The list with words more, or less, than a topic has.
+fn changed_list(shard: &Shard, topic: &str, operation: i8, words: &str) -> Result<String, Refused> {
+    let shown = of_topic(shard, topic)?.into_iter().find(|shown| shown.key == LIST_SETTING);
+    let known = shown.map(|shown| shown.value).unwrap_or_default();
+    let is_named = |word: &&str| words.split(',').any(|named| named.trim() == *word);
+    let mut list: Vec<&str> = known.split(',').filter(|word| !word.is_empty() && !is_named(word)).collect();
+    if operation == APPEND {
+        list.extend(words.split(',').map(str::trim));
+    }
+    Ok(list.join(","))
 }
 
 fn told(outcome: Result<(), Refused>) -> (ErrorCode, Option<StrBytes>) {

@@ -76,7 +76,7 @@ fn single_settings_are_set_and_put_back() {
                 change(TOPIC, "retention.ms", 1, None),
                 change(TOPIC, "retention.sm", 0, Some("1")),
                 change(TOPIC, "retention.bytes", 0, Some("many")),
-                change(TOPIC, "cleanup.policy", 2, Some("delete")),
+                change(TOPIC, "retention.bytes", 2, Some("1")),
                 change(TOPIC, "retention.bytes", 0, None),
                 change(BROKER, "num.partitions", 0, Some("3")),
             ];
@@ -91,8 +91,27 @@ fn single_settings_are_set_and_put_back() {
             assert_eq!(errors, [0, 0, 40, 40, 40, 42, 42]);
             assert!(done.responses[2].error_message.as_ref().unwrap().contains("retention.ms"), "the nearest is told");
         }
+        for (operation, words, error, policy) in [
+            (2, "compact", 0, "compact,delete"),
+            (2, "delete, compact", 0, "compact,delete"),
+            (3, "delete", 0, "compact"),
+            (3, "compact", 40, "compact"),
+            (2, "shred", 40, "compact"),
+            (3, "compact,delete", 40, "compact"),
+        ] {
+            let resources = vec![change(TOPIC, "cleanup.policy", operation, Some(words))];
+            let done = kafka.call(1, &IncrementalAlterConfigsRequest::default().with_resources(resources)).await;
+            assert_eq!(done.responses[0].error_code, error, "{operation} {words}");
+            assert_eq!(value(&mut kafka, "t", "cleanup.policy").await, (policy.to_owned(), true));
+        }
+        let list = described(&mut kafka, 4, TOPIC, "t", Some(&["cleanup.policy"])).await;
+        assert_eq!(list.configs[0].config_type, 7);
+        let keyless = batch(&["no key"]);
+        assert_eq!(kafka.produce("t", 0, &keyless).await.error_code, 87);
         assert_eq!(value(&mut kafka, "t", "max.message.bytes").await, ("5000".to_owned(), true));
         assert_eq!(value(&mut kafka, "t", "retention.ms").await, ("604800000".to_owned(), false));
+        let resources = vec![change(TOPIC, "cleanup.policy", 1, None)];
+        kafka.call(1, &IncrementalAlterConfigsRequest::default().with_resources(resources)).await;
         let large = batch(&["x".repeat(6000)]);
         assert_eq!(kafka.produce("t", 0, &large).await.error_code, 10);
     });
