@@ -176,6 +176,8 @@ pub struct Judge<'a> {
     pub keys: &'a Keys,
     /// Up to which offset.
     pub to: Offset,
+    /// The record at this offset stays, whatever it is: a log that ends with a batch without records would keep readers from its end.
+    pub last: Offset,
     /// Records before this offset were deleted.
     pub first: Offset,
     /// By the clock of this node.
@@ -186,7 +188,7 @@ pub struct Judge<'a> {
 
 impl Judge<'_> {
     fn stays(&self, record: &Record<'_>, horizon: Option<i64>, may_forget: bool) -> bool {
-        if record.offset >= self.to.0 {
+        if record.offset >= self.to.0 || record.offset == self.last.0 {
             return true;
         }
         // As in Kafka: what has no key means nothing in such a topic.
@@ -214,13 +216,15 @@ pub struct Rewriter {
     has_unread: bool,
     /// Records that were left out.
     pub left_out: u64,
+    /// Something else than batches without records came out.
+    has_records: bool,
 }
 
 impl Rewriter {
     /// Of segments that begin with this offset. `has_unread`: whether one in front of them could not be looked into.
     pub fn new(base: Offset, has_unread: bool) -> Rewriter {
         let (pending, scratch) = (Vec::new(), Vec::new());
-        Rewriter { pending, next: base, epoch: LeaderEpoch(0), scratch, has_unread, left_out: 0 }
+        Rewriter { pending, next: base, epoch: LeaderEpoch(0), scratch, has_unread, left_out: 0, has_records: false }
     }
 
     /// Whether a batch so far could not be looked into.
@@ -235,7 +239,7 @@ impl Rewriter {
         let (next, mut out) = (Offset(batch.next_offset()), Vec::new());
         // One that only stands for offsets goes, if the next can begin with them.
         let base = self.placeholder().filter(|base| i32::try_from(next.0 - base).is_ok());
-        let is_seen = batch.base_offset() < judge.to.0;
+        let is_seen = batch.base_offset() < judge.to.0 || base.is_some();
         let came = if is_seen { self.rebuild(batch, judge, base, &mut out) } else { Ok(None) };
         self.has_unread |= came.is_err();
         match came {
@@ -248,7 +252,14 @@ impl Rewriter {
             out.clear();
             out.extend_from_slice(batch.bytes());
         }
+        self.has_records = true;
         (self.pending, self.next) = (out, next);
+    }
+
+    /// Whether something stays. A segment of which nothing does is best written as one with the next: clients make little of a batch
+    /// without records.
+    pub fn has_records(&self) -> bool {
+        self.has_records
     }
 
     /// Where the pending batch begins, if it has no records.
@@ -371,7 +382,8 @@ mod tests {
                 break;
             }
         }
-        let judge = Judge { keys: &keys, to, first: Offset(0), now, delete_retention_ms: DAY };
+        let last = Offset(end(bytes) - 1);
+        let judge = Judge { keys: &keys, to, last, first: Offset(0), now, delete_retention_ms: DAY };
         let (mut rewriter, mut out) = (Rewriter::new(Offset(0), false), Vec::new());
         for batch in batches(bytes).map(Result::unwrap) {
             rewriter.take(&batch, &judge, |batch| out.extend_from_slice(batch));
@@ -421,7 +433,9 @@ mod tests {
             let (kept, _) = pass(&bytes, cleaned, keys_max, Timestamp(NOW.0 + DAY as i64));
             prop_assert_eq!(plain(&kept), plain(&bytes));
             let (rid, _) = pass(&bytes, cleaned, keys_max, Timestamp(NOW.0 + DAY as i64 + 1));
-            prop_assert!(plain(&rid).iter().all(|record| record.2.is_some()));
+            let end = end(&sent) - 1;
+            prop_assert!(plain(&rid).iter().all(|record| record.2.is_some() || record.0 == end), "but for the last");
+            prop_assert!(batches(&rid).all(|batch| batch.unwrap().record_count() > 0));
             prop_assert_eq!(state(&plain(&rid)), state(&all));
         }
     }
@@ -481,7 +495,7 @@ mod tests {
     fn so_many_offsets_as_a_batch_cannot_have_are_stood_for_by_several() {
         let keys = Keys::new([1, 2], 1);
         let far = Offset(3 << 31);
-        let judge = Judge { keys: &keys, to: far, first: far, now: NOW, delete_retention_ms: 0 };
+        let judge = Judge { keys: &keys, to: far, last: far, first: far, now: NOW, delete_retention_ms: 0 };
         let (mut rewriter, mut out) = (Rewriter::new(Offset(0), false), Vec::new());
         for base in 0..3i64 {
             let batch = corelog_batch::empty(base << 31, ((base + 1) << 31) - 1, 7);

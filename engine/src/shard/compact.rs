@@ -110,16 +110,15 @@ impl Shard {
         let seeds = [self.reactor().random(), self.reactor().random()];
         let mut keys = Keys::new(seeds, COMPACTION_KEYS_MAX);
         let to = self.map_keys(handle, &pass, &mut keys).await?;
-        let judge =
-            Judge { keys: &keys, to, first: pass.first, now, delete_retention_ms: pass.settings.delete_retention_ms };
+        let last = Offset(pass.sealed.last().map_or(0, |sealed| sealed.next.0) - 1);
+        let (first, delete_retention_ms) = (pass.first, pass.settings.delete_retention_ms);
+        let judge = Judge { keys: &keys, to, last, first, now, delete_retention_ms };
         let mut rest = &pass.sealed[..pass.sealed.partition_point(|sealed| sealed.base < to)];
         let mut has_unread = false;
         while !rest.is_empty() {
-            let sizes: Vec<_> = rest.iter().map(Sealed::size).collect();
-            let (group, behind) = rest.split_at(compaction::group(&pass.settings, &sizes));
-            let sealed = self.rewrite(handle, &pass, group, &judge, &mut has_unread).await?;
-            self.swap(handle, sealed, behind.is_empty().then_some(to)).await?;
-            rest = behind;
+            let sealed = self.rewrite(handle, &pass, rest, &judge, &mut has_unread).await?;
+            rest = &rest[rest.partition_point(|old| old.next <= sealed.next)..];
+            self.swap(handle, sealed, rest.is_empty().then_some(to)).await?;
         }
         count(&self.0.counters.compactions, 1);
         Ok(())
@@ -147,26 +146,28 @@ impl Shard {
         Ok(pass.sealed.last().map_or(pass.cleaned, |sealed| sealed.next))
     }
 
-    /// Writes consecutive segments anew as one, which is not flushed yet.
+    /// Writes the first segments of those that are left anew as one, which is not flushed yet.
     async fn rewrite(
         &self,
         handle: PartitionHandle,
         pass: &Pass,
-        group: &[Sealed],
+        rest: &[Sealed],
         judge: &Judge<'_>,
         has_unread: &mut bool,
     ) -> Result<Sealed, GivenUp> {
-        let Some(first) = group.first() else { return Err(GivenUp::Gone) };
-        let bytes: u64 = group.iter().map(|sealed| sealed.bytes.0).sum();
-        self.look_for_space(bytes).await?;
-        let rewrite = group.iter().map(|sealed| sealed.rewrite).max().unwrap_or(0) + 1;
+        let Some(first) = rest.first() else { return Err(GivenUp::Gone) };
+        // Above those of all that it may take the place of.
+        let rewrite = rest.iter().map(|sealed| sealed.rewrite).max().unwrap_or(0) + 1;
         let mut writer = Writer::create(self, pass.id, SegmentName { base: first.base, rewrite }).await?;
         let mut rewriter = Rewriter::new(first.base, *has_unread);
-        if let Err(why) = self.copy(handle, group, judge, &mut rewriter, &mut writer).await {
-            // What stays now is looked at again by the next start.
-            let _ = self.reactor().remove_file(&writer.path).await;
-            return Err(why);
-        }
+        let bytes = match self.copy_group(handle, pass, rest, judge, &mut rewriter, &mut writer).await {
+            Ok(bytes) => bytes,
+            Err(why) => {
+                // What stays now is looked at again by the next start.
+                let _ = self.reactor().remove_file(&writer.path).await;
+                return Err(why);
+            }
+        };
         *has_unread = rewriter.has_unread();
         let sealed = writer.sealed(rewriter.next());
         // Without its file an index is read back from the segment.
@@ -175,6 +176,30 @@ impl Shard {
         count(&self.0.counters.compacted_bytes_before, bytes);
         count(&self.0.counters.compacted_bytes_after, sealed.bytes.0);
         Ok(sealed)
+    }
+
+    /// As many segments as fit in one, and more as long as nothing of them stays; their bytes.
+    async fn copy_group(
+        &self,
+        handle: PartitionHandle,
+        pass: &Pass,
+        mut rest: &[Sealed],
+        judge: &Judge<'_>,
+        rewriter: &mut Rewriter,
+        writer: &mut Writer,
+    ) -> Result<u64, GivenUp> {
+        let mut bytes = 0;
+        while !rest.is_empty() && !rewriter.has_records() {
+            let sizes: Vec<_> = rest.iter().map(Sealed::size).collect();
+            let (group, behind) = rest.split_at(compaction::group(&pass.settings, &sizes));
+            let more = group.iter().map(|sealed| sealed.bytes.0).sum();
+            self.look_for_space(more).await?;
+            self.copy(handle, group, judge, rewriter, writer).await?;
+            (bytes, rest) = (bytes + more, behind);
+        }
+        rewriter.finish(|batch| writer.put(batch));
+        writer.finish(self).await?;
+        Ok(bytes)
     }
 
     async fn copy(
@@ -198,8 +223,7 @@ impl Shard {
                 at = window.after();
             }
         }
-        rewriter.finish(|batch| writer.put(batch));
-        Ok(writer.finish(self).await?)
+        Ok(())
     }
 
     /// Has the next checkpoint say that a new segment counts, and waits until it does.

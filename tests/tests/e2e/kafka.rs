@@ -1,8 +1,8 @@
 //! Kafka's protocol by a client that nobody here wrote: kcat, over librdkafka.
 
 use super::{consume_all, create_topic};
-use corelog_client::blocking::Producer;
-use corelog_client::{NewRecord, ProducerOptions};
+use corelog_client::blocking::{Admin, Producer};
+use corelog_client::{ConnectOptions, NewRecord, ProducerOptions};
 use corelog_tests::process::Node;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -28,7 +28,9 @@ const SHARDS: u16 = 2;
 /// A server, and where it speaks Kafka's protocol, also after a restart.
 fn start() -> (Node, SocketAddr) {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_ports()));
-    let node = Node::start(SHARDS, &["--memory", "1GiB", "--kafka-listen", &address.to_string()]);
+    let soon = ["--compaction-interval", "50ms"];
+    let node =
+        Node::start(SHARDS, &[&["--memory", "1GiB", "--kafka-listen", &address.to_string()][..], &soon].concat());
     (node, address)
 }
 
@@ -146,6 +148,45 @@ fn a_group_goes_on_where_it_was() {
     // The group moves with its partition.
     node.restart(1);
     assert_eq!(read_in_group(address, "t", &["-e"]), Vec::<String>::new());
+    node.stop();
+}
+
+/// Of each key the last record stays, and readers of both protocols find the same.
+#[test]
+fn a_topic_is_compacted() {
+    const KEYS: usize = 10;
+    const SENT: usize = 3000;
+    if !has_kcat() {
+        return;
+    }
+    let (mut node, address) = start();
+    let settings = [("cleanup.policy", "compact"), ("segment.bytes", "65536"), ("min.cleanable.dirty.ratio", "0.1")];
+    let mut admin = Admin::connect(&node.bootstrap(), ConnectOptions::default()).expect("connects");
+    admin.create_topic("t", 1, &settings).expect("creates the topic");
+    let filling = "x".repeat(300);
+    let lines: String = (0..SENT).map(|number| format!("k{}:{number}-{filling}\n", number % KEYS)).collect();
+    kcat(address, &["-P", "-t", "t", "-K", ":", "-X", "batch.size=8000"], &lines);
+    let newest: Vec<i64> = (0..KEYS).map(|key| (SENT - KEYS + key) as i64).collect();
+    let began = Instant::now();
+    let left = loop {
+        let left = read_by_kcat(address, "t");
+        let is_there = |offset: &i64| left.iter().any(|(_, found, ..)| found == offset);
+        assert!(newest.iter().all(is_there), "the newest of each key is there");
+        if left.len() < SENT / 2 {
+            break left;
+        }
+        assert!(began.elapsed() < PATIENCE, "{} records are left after {PATIENCE:?}", left.len());
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    for (_, offset, key, value) in &left {
+        let number = value.split('-').next().and_then(|number| number.parse::<usize>().ok());
+        assert_eq!((number, key), (Some(*offset as usize), &format!("k{}", *offset as usize % KEYS)));
+    }
+    node.kill();
+    node.restart(SHARDS);
+    let (native, kafka) = (records_of(&node, "t"), read_by_kcat(address, "t"));
+    assert!(native.len() <= left.len() && native.iter().map(|record| record.1).rev().take(KEYS).rev().eq(newest));
+    assert_eq!(native, kafka);
     node.stop();
 }
 
