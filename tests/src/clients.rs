@@ -495,7 +495,8 @@ impl Client {
     }
 
     /// Appends a batch to every partition of this quiet shard at once; the flushes it took until all were acknowledged,
-    /// checkpoints left out. Nothing if one of them had to wait for its segment, or a checkpoint came between.
+    /// checkpoints left out. Nothing if a checkpoint came between, or a partition refused: while one after the other turns out
+    /// damaged, any burst may have to wait for a segment to be opened.
     async fn burst(&self) -> Option<Event<'static>> {
         let (session, producer) = (Session::new(64), self.shared.new_producer());
         let count = |counter: &std::cell::Cell<u64>| counter.get();
@@ -503,8 +504,9 @@ impl Client {
         let begun = &self.shard.counters().checkpoints_begun;
         let before = (count(flushes), count(begun));
         let is_quiet = count(begun) == count(checkpoints);
-        let mut under_way = UnderWay::new();
-        for (partition, durability) in self.mine() {
+        let (mut under_way, mine) = (UnderWay::new(), self.mine());
+        let partitions = mine.len();
+        for (partition, durability) in mine {
             let Some(handle) = self.shard.open(partition) else { continue };
             let append = self.shared.new_append(producer);
             let bytes = records::batch(append, 1, 0, self.reactor().wall_clock().0, Codec::None);
@@ -517,7 +519,7 @@ impl Client {
                 Err(error) => self.note_refused(partition, append, &error),
             }
         }
-        let partitions = under_way.len() as u64;
+        let none_refused = under_way.len() == partitions;
         while !under_way.is_empty() {
             session.completed().await;
             while let Some(outcome) = session.pop() {
@@ -525,8 +527,8 @@ impl Client {
             }
         }
         let flushes = count(flushes) - before.0;
-        let undisturbed = is_quiet && count(begun) == before.1 && partitions > 1;
-        undisturbed.then_some(Event::Burst { partitions, flushes })
+        let undisturbed = is_quiet && count(begun) == before.1 && none_refused && partitions > 1;
+        undisturbed.then_some(Event::Burst { partitions: partitions as u64, flushes })
     }
 
     fn mine(&self) -> Vec<(PartitionId, Durability)> {

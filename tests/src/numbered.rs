@@ -59,6 +59,16 @@ enum Round {
     Over,
 }
 
+/// Whether every producer has heard of all that it sent.
+pub(crate) fn all_answered(shared: &Shared) -> bool {
+    shared.numbered.borrow().values().all(|producer| producer.unanswered.is_empty())
+}
+
+/// Ends the producers of shards that a node with so many does not have: they would begin again when it has them again.
+pub(crate) fn end_absent(shared: &Shared, shards: u16) {
+    shared.numbered.borrow_mut().retain(|shard, _| shard.0 < shards);
+}
+
 /// Sends until its task is dropped.
 pub(crate) async fn produce(shard: Shard, shared: Rc<Shared>) {
     let me = shard.id();

@@ -3,6 +3,7 @@
 use crate::clients::{self, Load};
 use crate::invariants::Event;
 use crate::keyed::{self, is_keyed};
+use crate::numbered;
 use crate::sometimes;
 use crate::world::{Server, tell_extents};
 use corelog_engine::log::{BLOCK, journal};
@@ -472,6 +473,12 @@ impl Run {
         let shared = self.server.shared.clone();
         if !self.server.world.run_until(PATIENCE, move || shared.outstanding.get() == 0) {
             return Err(format!("{} appends never came to an end", self.server.shared.outstanding.get()));
+        }
+        // Who sends again behind the next restart is acknowledged while the ends of partitions are looked at.
+        numbered::end_absent(&self.server.shared, self.shards);
+        let shared = self.server.shared.clone();
+        if !self.server.world.run_until(PATIENCE, move || numbered::all_answered(&shared)) {
+            return Err("numbered batches never came to an end".into());
         }
         self.settle_natives()?;
         self.count_paths();
