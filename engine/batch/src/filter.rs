@@ -82,9 +82,9 @@ impl BatchView<'_> {
             out.extend_from_slice(self.bytes());
             return Ok(rebuilt);
         }
+        let records = self.encode(plain, &wanted, how.base, horizon)?;
         let begin = out.len();
         out.extend_from_slice(&self.bytes()[..HEADER_BYTES]);
-        let records = self.encode(plain, &wanted, how.base, horizon)?;
         let packed = match codec {
             Codec::None => false,
             codec => compress(codec, &records, out).is_ok() && out.len() - begin < HEADER_BYTES + records.len(),

@@ -124,7 +124,7 @@ impl Shard {
         self.0.stages.record(Stage::Validate, since.since(came), 1);
         let asker = Asker { session: session.clone(), ticket, since };
         if partition.preparing || !is_ready(partition, bytes.len(), self.reactor().wall_clock()) {
-            self.defer(handle, partition, Waiting { bytes: bytes.to_vec(), numbered, asker })?;
+            self.defer(handle, partition, bytes, numbered, asker)?;
         } else {
             self.place(handle, partition, bytes, numbered, &asker)?;
             self.reserve_ahead(handle, partition);
@@ -223,13 +223,20 @@ impl Shard {
         Run { segment: active.base, start, end: active.end, base, next: *next, max_timestamp, produced: 0 }
     }
 
-    fn defer(&self, handle: PartitionHandle, partition: &mut Partition, append: Waiting) -> Result<(), AppendError> {
-        let waiting = self.0.waiting_bytes.get() + append.bytes.len();
+    fn defer(
+        &self,
+        handle: PartitionHandle,
+        partition: &mut Partition,
+        bytes: &[u8],
+        numbered: Option<Numbered>,
+        asker: Asker,
+    ) -> Result<(), AppendError> {
+        let waiting = self.0.waiting_bytes.get() + bytes.len();
         if waiting > self.0.config.waiting_bytes_max {
             return Err(AppendError::Busy);
         }
         self.0.waiting_bytes.set(waiting);
-        partition.deferred.push_back(append);
+        partition.deferred.push_back(Waiting { bytes: bytes.to_vec(), numbered, asker });
         if !partition.preparing {
             partition.preparing = true;
             self.spawn_prepare(handle);

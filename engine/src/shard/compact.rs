@@ -285,15 +285,7 @@ impl Shard {
             }
             let known = self.0.partitions.borrow().get(handle).and_then(Partition::known_files);
             let Some((id, before, known)) = known else { continue };
-            let directory = paths::partition(&self.0.config.data_dir, id);
-            let entries = self.reactor().list_dir(&directory).await.unwrap_or_default();
-            for name in entries.iter().map(|entry| &entry.name) {
-                let found = paths::parse_segment_name(name).or_else(|| paths::parse_index_name(name));
-                if found.is_some_and(|found| found.base < before && !known.contains(&found)) {
-                    // What stays now is looked at again by the next start.
-                    let _ = self.reactor().remove_file(&directory.join(name)).await;
-                }
-            }
+            self.remove_segments(id, |found| found.base < before && !known.contains(&found)).await;
         }
     }
 }
@@ -323,9 +315,8 @@ impl Partition {
     /// Before which base offset all files are known, and those that are. None where there is nothing to clear.
     fn known_files(&self) -> Option<(PartitionId, Offset, Vec<SegmentName>)> {
         let was_compacted = self.settings.compacts() || self.sealed.iter().any(|sealed| sealed.rewrite > 0);
-        let is_whole = self.fenced.is_none() && self.lost_from.is_none();
         let known = || self.sealed.iter().map(Sealed::name).collect();
-        (was_compacted && is_whole).then(|| (self.id, self.checkpoint.sealed_before, known()))
+        (was_compacted && self.is_whole()).then(|| (self.id, self.checkpoint.sealed_before, known()))
     }
 }
 

@@ -282,6 +282,11 @@ impl Partition {
         }
     }
 
+    /// Whether nothing of it is known to be lost or damaged: else no file of it may be removed, for it could be what was lost.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.fenced.is_none() && self.lost_from.is_none()
+    }
+
     /// Whether something waits to be put in a journal entry.
     pub(crate) fn has_journal_work(&self) -> bool {
         !self.runs.is_empty() || self.first_due.is_some()

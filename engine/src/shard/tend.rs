@@ -4,7 +4,7 @@ use super::event::Event;
 use super::partition::{Partition, Sealed};
 use super::{PartitionHandle, Session, Shard};
 use crate::error::AppendError;
-use crate::log::paths;
+use crate::log::paths::{self, SegmentName};
 use crate::log::retention::{Rest, Segment, expired, seal_due};
 use crate::model::{Offset, PartitionId};
 use crate::reactor::either;
@@ -94,17 +94,18 @@ impl Shard {
             let begin =
                 self.0.partitions.borrow().get(handle).and_then(|partition| Some((partition.id, begin(partition)?)));
             if let Some((id, begin)) = begin {
-                self.remove_below(id, begin).await;
+                self.remove_segments(id, |found| found.base < begin).await;
             }
         }
     }
 
-    async fn remove_below(&self, id: PartitionId, begin: Offset) {
+    /// Removes the files of a partition's segments, and of their indexes, that are left over.
+    pub(super) async fn remove_segments(&self, id: PartitionId, is_left_over: impl Fn(SegmentName) -> bool) {
         let directory = paths::partition(&self.0.config.data_dir, id);
         let entries = self.reactor().list_dir(&directory).await.unwrap_or_default();
         for name in entries.iter().map(|entry| &entry.name) {
             let found = paths::parse_segment_name(name).or_else(|| paths::parse_index_name(name));
-            if found.is_some_and(|found| found.base < begin) {
+            if found.is_some_and(&is_left_over) {
                 // What stays now is looked at again by the next start.
                 let _ = self.reactor().remove_file(&directory.join(name)).await;
             }
@@ -269,10 +270,9 @@ impl Shard {
 
 /// Base of a partition's first segment. None where nothing may be removed: files before it could be what was lost.
 fn begin(partition: &Partition) -> Option<Offset> {
-    let is_whole = partition.fenced.is_none() && partition.lost_from.is_none();
     let first = partition.sealed.front().map(|sealed| sealed.base);
     let first = first.or(partition.active.as_ref().map(|active| active.base)).unwrap_or(partition.next);
-    Some(first).filter(|first| is_whole && *first > Offset(0))
+    Some(first).filter(|first| partition.is_whole() && *first > Offset(0))
 }
 
 fn release(partition: &mut Partition, bytes: usize) -> usize {
