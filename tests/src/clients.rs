@@ -15,7 +15,8 @@ use corelog_engine::metadata::Durability;
 use corelog_engine::model::{Offset, PartitionId, ShardId};
 use corelog_engine::reactor::{Outgoing, Reactor, Task};
 use corelog_engine::shard::{
-    Command, CommandError, Completed, Cursor, PartitionHandle, Read, Remote, Reply, Session, Shard, ShardConfig,
+    Appended, Command, CommandError, Completed, Cursor, PartitionHandle, Read, Remote, Reply, Session, Shard,
+    ShardConfig,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -231,10 +232,10 @@ impl Client {
 
     fn take_outcome(&self, outcome: Completed, under_way: &mut UnderWay) {
         match outcome {
-            Completed::Appended { ticket, base, last } => self.note_appended(ticket, base, last, under_way),
+            Completed::Appended { ticket, appended } => self.note_appended(ticket, appended, under_way),
             Completed::Refused { ticket, error } => self.note_late_refusal(ticket, &error, under_way),
-            Completed::Remote { ticket, reply: Reply::Appended { base, last } } => {
-                self.note_appended(ticket, base, last, under_way);
+            Completed::Remote { ticket, reply: Reply::Appended(appended) } => {
+                self.note_appended(ticket, appended, under_way);
             }
             Completed::Remote { ticket, reply: Reply::AppendRefused(error) } => {
                 self.note_late_refusal(ticket, &error, under_way);
@@ -244,13 +245,13 @@ impl Client {
         }
     }
 
-    fn note_appended(&self, append: u64, base: Offset, last: Offset, under_way: &mut UnderWay) {
+    fn note_appended(&self, append: u64, at: Appended, under_way: &mut UnderWay) {
         let Some(sent) = under_way.remove(&append) else {
             return self.shared.observer.broken_by(format!("append {append} has an outcome it did not ask for"));
         };
         self.shared.outstanding.set(self.shared.outstanding.get() - 1);
         self.shared.acknowledged.set(self.shared.acknowledged.get() + u64::from(sent.records));
-        let event = Event::Acknowledged { partition: sent.partition, append, base: base.0, last: last.0 };
+        let event = Event::Acknowledged { partition: sent.partition, append, base: at.base.0, last: at.last.0 };
         self.shared.observer.tell(&event);
     }
 

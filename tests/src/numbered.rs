@@ -13,7 +13,7 @@ use corelog_engine::error::AppendError;
 use corelog_engine::metadata::Durability;
 use corelog_engine::model::{PartitionId, ShardId};
 use corelog_engine::producer::WINDOW;
-use corelog_engine::shard::{Completed, PartitionHandle, Session, Shard};
+use corelog_engine::shard::{Appended, Completed, PartitionHandle, Session, Shard};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
@@ -139,11 +139,12 @@ impl Producer {
     }
 
     /// Notes an acknowledgement; one that overtook another's comes again.
-    fn acknowledged(&mut self, append: u64, base: i64, last: i64, shared: &Shared) {
+    fn acknowledged(&mut self, append: u64, at: &Appended, shared: &Shared) {
         if self.unanswered.front().is_some_and(|batch| batch.append == append)
             && let Some(batch) = self.unanswered.pop_front()
         {
             shared.acknowledged.set(shared.acknowledged.get() + u64::from(batch.records));
+            let (base, last) = (at.base.0, at.last.0);
             shared.observer.tell(&Event::Acknowledged { partition: self.partition, append, base, last });
         }
     }
@@ -181,7 +182,7 @@ async fn send_all(shard: &Shard, shared: &Shared, handle: PartitionHandle) -> Ro
         let mut numbered = shared.numbered.borrow_mut();
         let Some(producer) = numbered.get_mut(&me) else { continue };
         match outcome {
-            Completed::Appended { ticket, base, last } => producer.acknowledged(ticket, base.0, last.0, shared),
+            Completed::Appended { ticket, appended } => producer.acknowledged(ticket, &appended, shared),
             Completed::Refused { ticket, error } => {
                 let is_first = producer.unanswered.front().is_some_and(|batch| batch.append == ticket);
                 match judge(&error, is_first, shared, producer.partition) {

@@ -133,6 +133,16 @@ pub enum BatchError {
         /// The record's.
         found: i64,
     },
+    /// A record's time is too far from the server's for its topic.
+    #[error("timestamp {found} is not from {least} to {most}, as the topic asks")]
+    TimestampRange {
+        /// The record's, milliseconds since 1970-01-01 UTC.
+        found: i64,
+        /// The earliest that would be taken.
+        least: i64,
+        /// The latest.
+        most: i64,
+    },
     /// The compressed records do not decompress, or it would take a larger window or block than is allowed.
     #[error("the {codec} data does not decompress, or only with more memory than is allowed for it")]
     Compression {

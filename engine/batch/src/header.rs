@@ -17,7 +17,7 @@ use crate::{BatchError, Codec};
 pub const HEADER_BYTES: usize = 61;
 /// Bytes up to and including the length field: what [`frame_length`] needs.
 pub const LENGTH_PREFIX_BYTES: usize = 12;
-/// Leading bytes that [`stamp`] may change. The rest of a batch is stored as it came.
+/// Leading bytes that [`stamp`] may change. The rest of a batch is stored as it came, but for [`BatchView::stamped_at`].
 pub const STAMPED_BYTES: usize = 16;
 
 /// The length field is signed.
@@ -30,6 +30,7 @@ pub(crate) const CRC_AT: usize = 17;
 pub(crate) const SUMMED_FROM: usize = 21;
 
 pub(crate) const CODEC_BITS: u16 = 0b111;
+pub(crate) const LOG_APPEND_TIME_BIT: u16 = 1 << 3;
 pub(crate) const TRANSACTIONAL_BIT: u16 = 1 << 4;
 pub(crate) const CONTROL_BIT: u16 = 1 << 5;
 pub(crate) const DELETE_HORIZON_BIT: u16 = 1 << 6;
@@ -124,6 +125,11 @@ impl<'a> BatchView<'a> {
         self.attributes() & CONTROL_BIT != 0
     }
 
+    /// Whether the time of all its records is the one at which a server appended them: its greatest.
+    pub fn is_log_append_time(&self) -> bool {
+        self.attributes() & LOG_APPEND_TIME_BIT != 0
+    }
+
     /// Offset of the last record less that of the first.
     pub fn last_offset_delta(&self) -> i32 {
         i32::from_be_bytes(self.take(23))
@@ -165,6 +171,19 @@ impl<'a> BatchView<'a> {
         let mut leading = self.take(0);
         stamp(&mut leading, base_offset, leader_epoch);
         leading
+    }
+
+    /// The header as it is to be stored where the time of records is the one at which they are appended, `now`, in
+    /// milliseconds since 1970-01-01 UTC. The batch is summed anew, for the checksum covers that.
+    pub fn stamped_at(&self, base_offset: i64, leader_epoch: i32, now: i64) -> [u8; HEADER_BYTES] {
+        let mut header = self.take::<HEADER_BYTES>(0);
+        header[..STAMPED_BYTES].copy_from_slice(&self.stamped(base_offset, leader_epoch));
+        let attributes = self.attributes() | LOG_APPEND_TIME_BIT;
+        header[SUMMED_FROM..SUMMED_FROM + 2].copy_from_slice(&attributes.to_be_bytes());
+        header[35..43].copy_from_slice(&now.to_be_bytes());
+        let crc = crate::crc32c_of([&header[SUMMED_FROM..], self.payload()]);
+        header[CRC_AT..SUMMED_FROM].copy_from_slice(&crc.to_be_bytes());
+        header
     }
 
     fn take<const N: usize>(&self, at: usize) -> [u8; N] {
@@ -230,6 +249,28 @@ mod tests {
         assert_eq!(frame_length(&prefix(-1)), None);
         assert_eq!(frame_length(&prefix(i32::MAX)), Some(i32::MAX as usize + 12));
         assert_eq!(frame_length(&prefix(49)[..11]), None);
+    }
+
+    #[test]
+    fn a_batch_is_given_its_time() {
+        for codec in [crate::Codec::None, crate::Codec::Lz4] {
+            let mut builder = crate::BatchBuilder::new(1 << 20, codec);
+            for time in [5, 7, 6] {
+                builder.append(Some(b"k"), Some(&[1; 100]), &[], time).unwrap();
+            }
+            let batch = builder.build().unwrap();
+            let header = BatchView::first(&batch).unwrap().stamped_at(40, 3, 1000);
+            let given = [&header[..], &batch[HEADER_BYTES..]].concat();
+            let view = BatchView::first(&given).unwrap();
+            assert_eq!(view.crc(), view.computed_crc());
+            assert_eq!((view.base_offset(), view.leader_epoch(), view.max_timestamp()), (40, 3, 1000));
+            let mut scratch = Vec::new();
+            let records = view.records(&mut scratch, 1 << 20).unwrap();
+            let found: Vec<_> = records.map(|record| record.unwrap()).map(|r| (r.offset, r.timestamp)).collect();
+            assert_eq!(found, [(40, 1000), (41, 1000), (42, 1000)]);
+            let unsent = crate::validate(&given, crate::Limits { batch_bytes_max: 1 << 20 });
+            assert!(matches!(unsent, Err(BatchError::ForbiddenAttributes { .. })), "no producer may say so");
+        }
     }
 
     #[test]

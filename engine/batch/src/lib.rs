@@ -34,5 +34,12 @@ pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }
 
+/// The same of pieces that follow one another.
+fn crc32c_of(pieces: [&[u8]; 2]) -> u32 {
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+    pieces.iter().for_each(|piece| digest.update(piece));
+    digest.finalize() as u32
+}
+
 /// "No timestamp", "no producer id", "no sequence": the format's word for absent.
 pub(crate) const NONE: i64 = -1;

@@ -61,6 +61,8 @@ pub struct Records<'a> {
     rest: &'a [u8],
     base_offset: i64,
     base_timestamp: i64,
+    /// The time of all of them, if it is the one at which they were appended.
+    appended_at: Option<i64>,
     last_offset_delta: i32,
     /// Records read so far, and so the index of the next.
     index: u32,
@@ -124,6 +126,7 @@ impl<'a> BatchView<'a> {
             rest: records,
             base_offset: self.base_offset(),
             base_timestamp: self.base_timestamp(),
+            appended_at: self.is_log_append_time().then(|| self.max_timestamp()),
             last_offset_delta: self.last_offset_delta(),
             index: 0,
             count: u32::try_from(count).map_err(|_| BatchError::NegativeCount { count })?,
@@ -148,7 +151,7 @@ impl<'a> Records<'a> {
         }
         self.last_delta = delta;
         self.index += 1;
-        let timestamp = self.base_timestamp.wrapping_add(parsed.timestamp_delta);
+        let timestamp = self.appended_at.unwrap_or(self.base_timestamp.wrapping_add(parsed.timestamp_delta));
         if timestamp < NONE {
             return Err(BatchError::NegativeTimestamp { timestamp });
         }

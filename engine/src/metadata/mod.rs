@@ -15,7 +15,7 @@ pub use catalog::{Bounds, Catalog, MetadataError, TopicInfo};
 pub use names::{GROUPS_TOPIC, NameError, TopicName};
 pub use records::{MetadataRecord, RecordError};
 pub use replay::{Replay, ReplayError, snapshot_due};
-pub use settings::{Durability, SettingError, Shown, TopicSettings};
+pub use settings::{Durability, SettingError, Shown, TimestampType, TopicSettings};
 
 #[cfg(test)]
 mod tests;

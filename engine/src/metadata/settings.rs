@@ -4,6 +4,7 @@
 //! of Kafka's is refused, and why. Nothing is accepted and then ignored.
 
 use crate::limits::{COMPACTION_BATCH_BYTES, MESSAGE_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::model::Timestamp;
 use std::fmt;
 
 /// The longest value that is looked at, in bytes. No setting needs as much; an error quotes what it was given.
@@ -30,6 +31,9 @@ impl Durability {
         }
     }
 }
+
+/// Kafka's word for a number that is never reached.
+const NEVER: &str = "9223372036854775807";
 
 /// What happens to old segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,6 +65,28 @@ impl Cleanup {
     }
 }
 
+/// Whose clock the time of a record is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TimestampType {
+    /// The producer's.
+    CreateTime,
+    /// The server's, when it is appended.
+    LogAppendTime,
+}
+
+impl TimestampType {
+    fn parse(text: &str) -> Option<TimestampType> {
+        [TimestampType::CreateTime, TimestampType::LogAppendTime].into_iter().find(|one| one.as_str() == text)
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            TimestampType::CreateTime => "CreateTime",
+            TimestampType::LogAppendTime => "LogAppendTime",
+        }
+    }
+}
+
 /// What is in force for a topic, defaults included.
 ///
 /// Values may be read directly. They are set by [`TopicSettings::set`] and [`TopicSettings::unset`] only, which check
@@ -81,6 +107,12 @@ pub struct TopicSettings {
     pub durability: Durability,
     /// What happens to old segments.
     pub cleanup: Cleanup,
+    /// Whose clock the time of a record is from.
+    pub timestamps: TimestampType,
+    /// How far a producer's time may be before the server's, in milliseconds.
+    pub timestamp_before_max_ms: u64,
+    /// How far it may be after the server's.
+    pub timestamp_after_max_ms: u64,
     /// How long records without a value stay once compaction has seen them, in milliseconds.
     pub delete_retention_ms: u64,
     /// Younger records are not compacted, in milliseconds.
@@ -90,7 +122,7 @@ pub struct TopicSettings {
     /// Compaction waits until so many millionths of a partition were not compacted yet.
     min_dirty_millionths: u32,
     /// Bit `i` is set when entry `i` of `TABLE` was given and is not a default.
-    given: u16,
+    given: u32,
 }
 
 /// A setting that was refused. The caller has to change it.
@@ -167,7 +199,7 @@ struct Setting {
     show: fn(&TopicSettings) -> String,
 }
 
-const TABLE: [Setting; 13] = [
+const TABLE: [Setting; 18] = [
     Setting {
         key: "cleanup.policy",
         allowed: "delete, compact, or compact,delete",
@@ -201,6 +233,22 @@ const TABLE: [Setting; 13] = [
         show: |of| of.durability.as_str().into(),
     },
     Setting {
+        key: "flush.messages",
+        allowed: "9223372036854775807",
+        meaning: "told to those who ask; durability says when a record counts as stored",
+        set: |_, text| (text == NEVER).then_some(()),
+        copy: |_, _| (),
+        show: |_| NEVER.into(),
+    },
+    Setting {
+        key: "flush.ms",
+        allowed: "9223372036854775807",
+        meaning: "told to those who ask; durability says when a record counts as stored",
+        set: |_, text| (text == NEVER).then_some(()),
+        copy: |_, _| (),
+        show: |_| NEVER.into(),
+    },
+    Setting {
         key: "max.compaction.lag.ms",
         allowed: "a number of milliseconds from 1",
         meaning: "what is older is compacted as soon as it can be; segments are sealed at this age, if segment.ms is more",
@@ -217,12 +265,28 @@ const TABLE: [Setting; 13] = [
         show: |of| of.max_message_bytes.to_string(),
     },
     Setting {
+        key: "message.timestamp.after.max.ms",
+        allowed: "a number of milliseconds from 0",
+        meaning: "a batch with a record whose time is further ahead of the server's is refused",
+        set: |to, text| number(text).map(|value| to.timestamp_after_max_ms = value),
+        copy: |to, from| to.timestamp_after_max_ms = from.timestamp_after_max_ms,
+        show: |of| of.timestamp_after_max_ms.to_string(),
+    },
+    Setting {
+        key: "message.timestamp.before.max.ms",
+        allowed: "a number of milliseconds from 0",
+        meaning: "a batch with a record whose time is further behind the server's is refused",
+        set: |to, text| number(text).map(|value| to.timestamp_before_max_ms = value),
+        copy: |to, from| to.timestamp_before_max_ms = from.timestamp_before_max_ms,
+        show: |of| of.timestamp_before_max_ms.to_string(),
+    },
+    Setting {
         key: "message.timestamp.type",
-        allowed: "CreateTime",
-        meaning: "whose clock a record's timestamp is from",
-        set: |_, text| (text == "CreateTime").then_some(()),
-        copy: |_, _| (),
-        show: |_| "CreateTime".into(),
+        allowed: "CreateTime or LogAppendTime",
+        meaning: "whose clock a record's time is from: the producer's, or the server's when it is appended",
+        set: |to, text| TimestampType::parse(text).map(|value| to.timestamps = value),
+        copy: |to, from| to.timestamps = from.timestamps,
+        show: |of| of.timestamps.as_str().into(),
     },
     Setting {
         key: "min.cleanable.dirty.ratio",
@@ -239,6 +303,14 @@ const TABLE: [Setting; 13] = [
         set: |to, text| number(text).map(|value| to.min_compaction_lag_ms = value),
         copy: |to, from| to.min_compaction_lag_ms = from.min_compaction_lag_ms,
         show: |of| of.min_compaction_lag_ms.to_string(),
+    },
+    Setting {
+        key: "min.insync.replicas",
+        allowed: "1",
+        meaning: "told to those who ask; there is no replication yet",
+        set: |_, text| (text == "1").then_some(()),
+        copy: |_, _| (),
+        show: |_| "1".into(),
     },
     Setting {
         key: "retention.bytes",
@@ -275,10 +347,8 @@ const TABLE: [Setting; 13] = [
 ];
 
 /// Kafka's settings of a topic that have no meaning here, or none yet.
-const UNAVAILABLE: [(&str, &str); 20] = [
+const UNAVAILABLE: [(&str, &str); 15] = [
     ("file.delete.delay.ms", "a segment's file is reused or deleted as soon as no reader holds it"),
-    ("flush.messages", "'durability' says when a record counts as stored"),
-    ("flush.ms", "'durability' says when a record counts as stored"),
     ("follower.replication.throttled.replicas", "replication is not available yet"),
     ("index.interval.bytes", "the index widens its own interval so that it never exceeds 512 entries a segment"),
     ("leader.replication.throttled.replicas", "replication is not available yet"),
@@ -286,10 +356,7 @@ const UNAVAILABLE: [(&str, &str); 20] = [
     ("local.retention.ms", "tiered storage is not available"),
     ("message.downconversion.enable", "old message formats are neither stored nor served"),
     ("message.format.version", "record batch v2 is the only format"),
-    ("message.timestamp.after.max.ms", "timestamps of producers are not checked against the clock yet"),
-    ("message.timestamp.before.max.ms", "timestamps of producers are not checked against the clock yet"),
-    ("message.timestamp.difference.max.ms", "timestamps of producers are not checked against the clock yet"),
-    ("min.insync.replicas", "replication is not available yet"),
+    ("message.timestamp.difference.max.ms", "use message.timestamp.before.max.ms and message.timestamp.after.max.ms"),
     ("preallocate", "space is always reserved ahead, in steps that grow"),
     ("remote.log.copy.disable", "tiered storage is not available"),
     ("remote.storage.enable", "tiered storage is not available"),
@@ -299,8 +366,7 @@ const UNAVAILABLE: [(&str, &str); 20] = [
 ];
 
 /// Values that Kafka knows for keys of `TABLE` and that are refused by name.
-const VALUES_UNAVAILABLE: [(&str, &str, &str); 6] = [
-    ("message.timestamp.type", "LogAppendTime", "batches are stored as they arrive; use CreateTime"),
+const VALUES_UNAVAILABLE: [(&str, &str, &str); 5] = [
     ("compression.type", "uncompressed", "the server does not recompress; use producer"),
     ("compression.type", "gzip", "the server does not recompress; let producers compress and use producer"),
     ("compression.type", "snappy", "the server does not recompress; let producers compress and use producer"),
@@ -318,6 +384,9 @@ impl Default for TopicSettings {
             retention_bytes: None,
             durability: Durability::Flush,
             cleanup: Cleanup::Delete,
+            timestamps: TimestampType::CreateTime,
+            timestamp_before_max_ms: i64::MAX as u64,
+            timestamp_after_max_ms: 3_600_000,
             delete_retention_ms: 86_400_000,
             min_compaction_lag_ms: 0,
             max_compaction_lag_ms: i64::MAX as u64,
@@ -392,6 +461,16 @@ impl TopicSettings {
     /// The age at which a segment that is not empty is sealed, in milliseconds: before then nothing of it is compacted.
     pub fn seal_ms(&self) -> u64 {
         if self.compacts() { self.segment_ms.min(self.max_compaction_lag_ms) } else { self.segment_ms }
+    }
+
+    /// From when to when the time of a producer's record may be. Where the server sets it, it does not matter.
+    pub(crate) fn times_taken(&self, now: Timestamp) -> (Timestamp, Timestamp) {
+        let least = now.0.saturating_sub_unsigned(self.timestamp_before_max_ms);
+        let most = now.0.saturating_add_unsigned(self.timestamp_after_max_ms);
+        match self.timestamps {
+            TimestampType::CreateTime => (Timestamp(least), Timestamp(most)),
+            TimestampType::LogAppendTime => (Timestamp(i64::MIN), Timestamp(i64::MAX)),
+        }
     }
 
     /// Compaction waits until more than this part of a partition was not compacted yet.
@@ -493,11 +572,16 @@ mod tests {
             ("compression.type", "producer"),
             ("delete.retention.ms", "86400000"),
             ("durability", "flush"),
+            ("flush.messages", NEVER),
+            ("flush.ms", NEVER),
             ("max.compaction.lag.ms", "9223372036854775807"),
             ("max.message.bytes", "1048588"),
+            ("message.timestamp.after.max.ms", "3600000"),
+            ("message.timestamp.before.max.ms", NEVER),
             ("message.timestamp.type", "CreateTime"),
             ("min.cleanable.dirty.ratio", "0.5"),
             ("min.compaction.lag.ms", "0"),
+            ("min.insync.replicas", "1"),
             ("retention.bytes", "-1"),
             ("retention.ms", "604800000"),
             ("segment.bytes", "1073741824"),
@@ -567,8 +651,8 @@ mod tests {
             "unknown setting \"max.mesage.bytes\"; did you mean \"max.message.bytes\"?"
         );
         assert_eq!(
-            error("message.timestamp.type", "LogAppendTime"),
-            "setting \"message.timestamp.type\" cannot be \"LogAppendTime\": batches are stored as they arrive; use CreateTime"
+            error("flush.messages", "1"),
+            "setting \"flush.messages\" cannot be \"1\"; it must be 9223372036854775807"
         );
         assert_eq!(
             error("segment.bytes", "1k"),

@@ -6,12 +6,12 @@ use crate::error::AppendError;
 use crate::limits::COMPACTION_BATCH_BYTES;
 use crate::log::journal::produced_len;
 use crate::log::tail::{BLOCK, CHUNK_BYTES_MAX, Place, Tail};
-use crate::metadata::{Durability, TopicSettings};
+use crate::metadata::{Durability, TimestampType, TopicSettings};
 use crate::model::{Offset, Timestamp};
 use crate::planted::{self, Bug};
 use crate::producer::Numbered;
 use crate::reactor::{AppendBuffer, Instant};
-use corelog_batch::{BatchError, BatchView, Limits, batches, validate};
+use corelog_batch::{BatchError, BatchView, HEADER_BYTES, Limits, batches, validate};
 use std::collections::VecDeque;
 
 /// An append that waits until its partition's segment is ready.
@@ -119,11 +119,12 @@ impl Shard {
             return Err(AppendError::StorageFull);
         }
         let came = self.reactor().clock();
-        let numbered = check(bytes, &partition.settings)?;
+        let now = self.reactor().wall_clock();
+        let numbered = check(bytes, &partition.settings, now)?;
         let since = self.reactor().clock();
         self.0.stages.record(Stage::Validate, since.since(came), 1);
         let asker = Asker { session: session.clone(), ticket, since };
-        if partition.preparing || !is_ready(partition, bytes.len(), self.reactor().wall_clock()) {
+        if partition.preparing || !is_ready(partition, bytes.len(), now) {
             self.defer(handle, partition, bytes, numbered, asker)?;
         } else {
             self.place(handle, partition, bytes, numbered, &asker)?;
@@ -149,13 +150,17 @@ impl Shard {
         }
         self.make_room(partition, bytes.len())?;
         let base = partition.next;
-        let mut run = self.copy_batches(partition, bytes);
+        let at = match partition.settings.timestamps {
+            TimestampType::CreateTime => Timestamp(-1),
+            TimestampType::LogAppendTime => self.reactor().wall_clock(),
+        };
+        let mut run = self.copy_batches(partition, bytes, at);
         if let Some(batch) = &numbered {
             self.note_produced(partition, batch, base);
             run.produced = 1;
         }
         partition.note_run(run);
-        partition.acks.push_back(Ack { base, next: partition.next, asker: asker.clone() });
+        partition.acks.push_back(Ack { base, next: partition.next, at, asker: asker.clone() });
         let counters = &self.0.counters;
         count(&counters.appends, 1);
         count(&counters.appended_records, (partition.next.0 - base.0).unsigned_abs());
@@ -199,7 +204,8 @@ impl Shard {
         Some(chunk)
     }
 
-    fn copy_batches(&self, partition: &mut Partition, bytes: &[u8]) -> Run {
+    /// Copies batches to the tail. The time of their records becomes `at`, unless that is -1.
+    fn copy_batches(&self, partition: &mut Partition, bytes: &[u8], at: Timestamp) -> Run {
         let mut spare = self.0.spare_chunks.borrow_mut();
         let Partition { tail, active, next, leader_epoch, .. } = partition;
         let Some(active) = active else { unreachable!("make_room saw an active segment") };
@@ -207,14 +213,19 @@ impl Shard {
         let mut max_timestamp = Timestamp(-1);
         for batch in batches(bytes) {
             let Ok(batch) = batch else { unreachable!("the batches were checked") };
-            max_timestamp = max_timestamp.max(Timestamp(batch.max_timestamp()));
+            max_timestamp = max_timestamp.max(if at.0 < 0 { Timestamp(batch.max_timestamp()) } else { at });
             active.max_timestamp = active.max_timestamp.max(max_timestamp);
             active.index.note(*next, active.end, active.max_timestamp);
             open_chunk(tail, &mut spare, active);
             tail.begin_batch(*next);
-            let stamped = batch.stamped(next.0, leader_epoch.0);
-            write(tail, &mut spare, active, &stamped);
-            write(tail, &mut spare, active, &batch.bytes()[stamped.len()..]);
+            if at.0 < 0 {
+                let stamped = batch.stamped(next.0, leader_epoch.0);
+                write(tail, &mut spare, active, &stamped);
+                write(tail, &mut spare, active, &batch.bytes()[stamped.len()..]);
+            } else {
+                write(tail, &mut spare, active, &batch.stamped_at(next.0, leader_epoch.0, at.0));
+                write(tail, &mut spare, active, &batch.bytes()[HEADER_BYTES..]);
+            }
             *next = Offset(next.0 + i64::from(batch.last_offset_delta()) + 1);
         }
         if start.0 == 0 {
@@ -260,7 +271,7 @@ pub(super) fn has_last_block(partition: &Partition) -> bool {
 }
 
 /// Whether every batch of a produce body may be stored, and how it is numbered.
-fn check(bytes: &[u8], settings: &TopicSettings) -> Result<Option<Numbered>, AppendError> {
+fn check(bytes: &[u8], settings: &TopicSettings, now: Timestamp) -> Result<Option<Numbered>, AppendError> {
     let max = settings.batch_bytes_max() as usize;
     if bytes.is_empty() {
         return Err(AppendError::Invalid(BatchError::Empty));
@@ -273,9 +284,7 @@ fn check(bytes: &[u8], settings: &TopicSettings) -> Result<Option<Numbered>, App
             return Err(AppendError::TooLarge { size, max });
         }
         validate(batch.bytes(), Limits { batch_bytes_max: max })?;
-        if settings.compacts() {
-            check_keys(&batch)?;
-        }
+        check_records(&batch, settings, now)?;
         numbered = Numbered::of(&batch);
         if size < bytes.len() && numbered.is_some() {
             return Err(AppendError::Invalid(BatchError::NotAlone));
@@ -284,13 +293,26 @@ fn check(bytes: &[u8], settings: &TopicSettings) -> Result<Option<Numbered>, App
     Ok(numbered)
 }
 
-/// Whether all records have keys: of others compaction leaves nothing. A compressed batch is unpacked for it as a whole, which
-/// is bounded to what compaction can look into later.
-fn check_keys(batch: &BatchView<'_>) -> Result<(), BatchError> {
+/// What the topic asks of each record: keys where it is compacted, for of others compaction leaves nothing, and times that are
+/// not too far from the server's. A compressed batch is unpacked for it as a whole, where its header is not enough, which is
+/// bounded to what compaction can look into later.
+fn check_records(batch: &BatchView<'_>, settings: &TopicSettings, now: Timestamp) -> Result<(), BatchError> {
+    let (least, most) = settings.times_taken(now);
+    let range_error = |found| BatchError::TimestampRange { found, least: least.0, most: most.0 };
+    if batch.max_timestamp() > most.0 {
+        return Err(range_error(batch.max_timestamp()));
+    }
+    if !settings.compacts() && least.0 < 0 {
+        return Ok(());
+    }
     let mut scratch = Vec::new();
     for (index, record) in (0..).zip(batch.records(&mut scratch, COMPACTION_BATCH_BYTES)?) {
-        if record?.key.is_none() {
+        let record = record?;
+        if record.key.is_none() && settings.compacts() {
             return Err(BatchError::NoKey { index });
+        }
+        if (0..least.0).contains(&record.timestamp) {
+            return Err(range_error(record.timestamp));
         }
     }
     Ok(())

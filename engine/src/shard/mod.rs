@@ -36,7 +36,7 @@ pub use line::{Line, Place as LinePlace};
 pub use parcel::Parcel;
 pub use read::{Cursor, FetchPath, OffsetQuery, Read};
 pub use remote::{Envelope, Remote, RemoteWatch, Reply};
-pub use session::{Completed, Session};
+pub use session::{Appended, Completed, Session};
 pub use stats::{Bucket, Count, CountKind, ShardCounters, ShardStats, Stage, StageStats, Stages, count};
 
 use crate::data_dir::NodeFile;

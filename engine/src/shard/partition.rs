@@ -10,7 +10,7 @@
 //! Nothing here waits or does I/O; the shard's tasks do, and tell the partition what happened.
 
 use super::append::{Asker, Waiting};
-use super::session::Session;
+use super::session::{Appended, Session};
 use crate::limits::PARTITION_BYTES;
 use crate::log::checkpoint::Extent;
 use crate::log::index::{ENTRIES_MAX, Entry, SparseIndex};
@@ -228,8 +228,17 @@ pub(crate) struct Ack {
     pub(crate) base: Offset,
     /// Offset after the last record.
     pub(crate) next: Offset,
+    /// Their time, if the topic gives it to them; else -1.
+    pub(crate) at: Timestamp,
     /// Whom to tell.
     pub(crate) asker: Asker,
+}
+
+impl Ack {
+    /// What the asker is told, of a log that begins with `first`.
+    pub(crate) fn appended(&self, first: Offset) -> Appended {
+        Appended { base: self.base, last: Offset(self.next.0 - 1), at: self.at, first }
+    }
 }
 
 /// A reader that waits for records at or after an offset.
@@ -412,7 +421,7 @@ impl Partition {
             (self.visible, self.visible_end) = (next, end);
         }
         while let Some(ack) = self.acks.front().filter(|ack| ack.next <= self.visible) {
-            ack.asker.session.appended(ack.asker.ticket, ack.base, ack.next);
+            ack.asker.session.appended(ack.asker.ticket, ack.appended(self.first));
             each(&ack.asker);
             self.acks.pop_front();
         }

@@ -59,11 +59,11 @@ impl Shard {
             Verdict::Append => Ok(true),
             Verdict::Duplicate { base, last } => {
                 count(&self.0.counters.duplicates, 1);
-                let ack = Ack { base, next: last.plus(1), asker: asker.clone() };
+                let ack = Ack { base, next: last.plus(1), at: Timestamp(-1), asker: asker.clone() };
                 // Not before it is as durable as any other, and not before those that were asked for earlier.
                 let is_durable = partition.acks.is_empty() && ack.next <= partition.visible;
                 if is_durable || planted::active(Bug::DuplicateAcknowledgedEarly) {
-                    asker.session.appended(asker.ticket, ack.base, ack.next);
+                    asker.session.appended(asker.ticket, ack.appended(partition.first));
                 } else {
                     partition.acks.push_back(ack);
                 }

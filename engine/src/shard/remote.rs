@@ -3,7 +3,7 @@
 use super::controller::{Command, CommandError};
 use super::event::Event;
 use super::parcel::{Parcel, Parcels};
-use super::session::{Completed, Session};
+use super::session::{Appended, Completed, Session};
 use super::{Cursor, OffsetQuery, PartitionHandle, PartitionStatus, Read, Shard, ShardStats, boot, count};
 use crate::error::{AppendError, ReadError};
 use crate::metadata::MetadataRecord;
@@ -116,12 +116,7 @@ pub enum Remote {
 #[derive(Debug)]
 pub enum Reply {
     /// Records were appended.
-    Appended {
-        /// Offset of the first.
-        base: Offset,
-        /// Offset of the last.
-        last: Offset,
-    },
+    Appended(Appended),
     /// Records were not appended.
     AppendRefused(AppendError),
     /// Batches.
@@ -383,7 +378,7 @@ impl Shard {
             self.0.remote.session.completed().await;
             while let Some(completed) = self.0.remote.session.pop() {
                 let (ticket, reply) = match completed {
-                    Completed::Appended { ticket, base, last } => (ticket, Reply::Appended { base, last }),
+                    Completed::Appended { ticket, appended } => (ticket, Reply::Appended(appended)),
                     Completed::Refused { ticket, error } => (ticket, Reply::AppendRefused(error)),
                     Completed::Readable { ticket } => {
                         let (asker, watch) = watch_of(ticket);

@@ -3,10 +3,23 @@
 use super::event::Event;
 use super::remote::Reply;
 use crate::error::AppendError;
-use crate::model::Offset;
+use crate::model::{Offset, Timestamp};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+
+/// Where records are that were appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of the first record.
+    pub base: Offset,
+    /// Offset of the last record.
+    pub last: Offset,
+    /// Their time, where the topic gives them the one at which they are appended; else, and where they were there already, -1.
+    pub at: Timestamp,
+    /// First offset of the log.
+    pub first: Offset,
+}
 
 /// The outcome of something a connection asked for, named by the ticket it gave.
 #[derive(Debug)]
@@ -15,10 +28,8 @@ pub enum Completed {
     Appended {
         /// The asker's own number for the request.
         ticket: u64,
-        /// Offset of the first record.
-        base: Offset,
-        /// Offset of the last record.
-        last: Offset,
+        /// Where they are.
+        appended: Appended,
     },
     /// The records were refused, or their outcome is not known (the error says which).
     Refused {
@@ -109,7 +120,7 @@ impl Session {
         loop {
             self.completed().await;
             match self.pop() {
-                Some(Completed::Appended { base, .. }) => return Ok(base),
+                Some(Completed::Appended { appended, .. }) => return Ok(appended.base),
                 Some(Completed::Refused { error, .. }) => return Err(error),
                 _ => {}
             }
@@ -133,8 +144,8 @@ impl Session {
         share.since + share.before
     }
 
-    pub(crate) fn appended(&self, ticket: u64, base: Offset, next: Offset) {
-        self.push(Completed::Appended { ticket, base, last: Offset(next.0 - 1) });
+    pub(crate) fn appended(&self, ticket: u64, appended: Appended) {
+        self.push(Completed::Appended { ticket, appended });
     }
 
     pub(crate) fn refused(&self, ticket: u64, error: AppendError) {

@@ -22,7 +22,7 @@ use crate::model::{Offset, PartitionId, PartitionIndex, Timestamp};
 use crate::reactor::mesh;
 use crate::reactor::{Buffer, Open, Outgoing, Reactor, WriteSync};
 use compacted::*;
-use corelog_batch::{BatchBuilder, Codec, batches, number};
+use corelog_batch::{BatchBuilder, BatchView, Codec, batches, number};
 use spliced::*;
 use std::future::{Future, poll_fn};
 use std::path::Path;
@@ -69,6 +69,7 @@ cases! {
     records_are_deleted_while_segments_are_written_anew: delete_while_compacting;
     a_topic_made_again_is_empty: delete_topic, read_made_again;
     time_finds_offsets: list_offsets;
+    a_topic_may_give_records_their_time: append_without_times, read_times;
     what_is_wrong_is_refused: refuse;
     who_takes_much_memory_stops_first: take_much;
     a_watch_tells_once: watch;
@@ -162,7 +163,7 @@ fn partition(shard: &Shard, name: &str, index: u32) -> PartitionHandle {
 async fn outcome(session: &Session) -> Result<(Offset, Offset), AppendError> {
     session.completed().await;
     match session.pop() {
-        Some(Completed::Appended { base, last, .. }) => Ok((base, last)),
+        Some(Completed::Appended { appended, .. }) => Ok((appended.base, appended.last)),
         Some(Completed::Refused { error, .. }) => Err(error),
         other => panic!("not an append's outcome: {other:?}"),
     }
@@ -235,6 +236,39 @@ async fn append_and_read(shard: Shard) {
     assert_eq!(append(&shard, one, &two_batches).await, (Offset(3), Offset(5)));
     assert_eq!(read_all(&shard, one, Offset(0)).await.len(), 6);
     assert_eq!(read_all(&shard, partition(&shard, "t", 0), Offset(0)).await.len(), 0);
+}
+
+async fn append_without_times(shard: Shard) {
+    create(&shard, "t", 1, &[("message.timestamp.type", "LogAppendTime")]).await;
+    let (session, began) = (Session::new(1), shard.reactor().wall_clock());
+    // Of 1970, and of a time to come: what producers say does not matter.
+    let batches = [batch(&[b"a", b"b"], 1), batch(&[b"c"], began.0 + (1 << 40))].concat();
+    shard.append(partition(&shard, "t", 0), &batches, &session, 1).expect("it is taken");
+    session.completed().await;
+    let Some(Completed::Appended { appended, .. }) = session.pop() else { panic!("it is durable") };
+    assert!((began..=shard.reactor().wall_clock()).contains(&appended.at), "{appended:?}");
+    assert_eq!((appended.base, appended.last, appended.first), (Offset(0), Offset(2), Offset(0)));
+    assert_eq!(times(&shard).await, [appended.at.0; 3]);
+    let found = shard.list_offset(partition(&shard, "t", 0), OffsetQuery::At(began)).await.expect("it is found");
+    assert_eq!(found.map(|found| found.0), Some(Offset(0)), "{found:?}");
+}
+
+async fn read_times(shard: Shard) {
+    let times = times(&shard).await;
+    assert!(times.len() == 3 && times.iter().all(|time| *time == times[0] && *time > 1), "{times:?}");
+}
+
+/// The time of each record of the topic.
+async fn times(shard: &Shard) -> Vec<i64> {
+    let mut out = Outgoing::new();
+    let read = shard.read_disk(partition(shard, "t", 0), Offset(0), 1 << 20, &mut Cursor::default(), &mut out).await;
+    assert!(matches!(read, Ok(Read::Data { .. })), "{read:?}");
+    let data = out.to_vec();
+    let of = |batch: BatchView<'_>| {
+        assert_eq!(batch.crc(), batch.computed_crc());
+        batch.plain_records().expect("records").map(|record| record.expect("a record").timestamp).collect::<Vec<_>>()
+    };
+    batches(&data).flat_map(|batch| of(batch.expect("whole batches"))).collect()
 }
 
 async fn append_some(shard: Shard) {

@@ -53,6 +53,8 @@ error_codes! {
     InvalidSessionTimeout = 26,
     /// The group's members are joining: join again.
     RebalanceInProgress = 27,
+    /// A record's time is too far from the server's.
+    InvalidTimestamp = 32,
     /// The version is not served.
     UnsupportedVersion = 35,
     /// There is a topic of this name.

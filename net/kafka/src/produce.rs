@@ -151,13 +151,15 @@ impl<'a> Iterator for Sections<'a> {
 
 /// What became of a section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Appended<'a> {
+pub struct Produced<'a> {
     /// Which partition.
     pub partition: i32,
     /// Whether it is in the log.
     pub error: ErrorCode,
     /// The offset of the first record, or -1.
     pub base_offset: i64,
+    /// The time of its records where the topic has them get it here, in milliseconds since 1970-01-01 UTC; else -1.
+    pub timestamp: i64,
     /// The first offset of the log, or -1.
     pub first_offset: i64,
     /// For people.
@@ -178,21 +180,20 @@ pub fn put_topic(version: i16, topic: &str, partitions: usize, out: &mut impl Si
 }
 
 /// A partition of it.
-pub fn put_partition(version: i16, appended: &Appended<'_>, out: &mut impl Sink) {
+pub fn put_partition(version: i16, produced: &Produced<'_>, out: &mut impl Sink) {
     let mut writer = writer(version, out);
-    writer.i32(appended.partition);
-    writer.i16(appended.error.code());
-    writer.i64(appended.base_offset);
+    writer.i32(produced.partition);
+    writer.i16(produced.error.code());
+    writer.i64(produced.base_offset);
     if version >= 2 {
-        // No topic has its records' time set here.
-        writer.i64(-1);
+        writer.i64(produced.timestamp);
     }
     if version >= 5 {
-        writer.i64(appended.first_offset);
+        writer.i64(produced.first_offset);
     }
     if version >= 8 {
         writer.count(Some(0));
-        writer.nullable_text(appended.message);
+        writer.nullable_text(produced.message);
     }
     writer.tags();
 }
@@ -293,8 +294,8 @@ mod tests {
             put_topic(version, "clicks", offsets.len(), &mut body);
             for (partition, offset) in (0..).zip(&offsets) {
                 let error = ErrorCode::InvalidRecord;
-                let appended = Appended { partition, error, base_offset: *offset, first_offset: 3, message };
-                put_partition(version, &appended, &mut body);
+                let produced = Produced { partition, error, base_offset: *offset, timestamp: 7, first_offset: 3, message };
+                put_partition(version, &produced, &mut body);
             }
             put_topic_end(version, &mut body);
             put_end(version, &mut body);
@@ -305,7 +306,7 @@ mod tests {
             prop_assert_eq!(topic.name.as_str(), "clicks");
             for ((partition, offset), found) in (0..).zip(&offsets).zip(&topic.partition_responses) {
                 prop_assert_eq!((found.index, found.error_code, found.base_offset), (partition, 87, *offset));
-                prop_assert_eq!((found.log_append_time_ms, found.error_message.as_deref()), (-1, message));
+                prop_assert_eq!((found.log_append_time_ms, found.error_message.as_deref()), (7, message));
                 prop_assert_eq!(found.log_start_offset, if version >= 5 { 3 } else { -1 });
             }
         }

@@ -35,6 +35,7 @@ pub(super) fn of_batch(error: &BatchError) -> ErrorCode {
         }
         BatchError::TooLarge { .. } => ErrorCode::MessageTooLarge,
         BatchError::WrongMagic { .. } => ErrorCode::UnsupportedForMessageFormat,
+        BatchError::TimestampRange { .. } => ErrorCode::InvalidTimestamp,
         _ => ErrorCode::InvalidRecord,
     }
 }

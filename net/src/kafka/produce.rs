@@ -6,13 +6,13 @@ use super::errors;
 use super::state::{Body, State, Waiting, queue};
 use crate::transport::{Key, Place, Unreadable};
 use corelog_engine::error::AppendError;
-use corelog_engine::model::Offset;
-use corelog_engine::shard::{Remote, count};
+use corelog_engine::model::{Offset, Timestamp};
+use corelog_engine::shard::{Appended, Remote, count};
 use corelog_kafka::ErrorCode;
 use corelog_kafka::api::Api;
 use corelog_kafka::codec::{Malformed, Sink};
 use corelog_kafka::header::Request;
-use corelog_kafka::produce::{self, Acks, Appended, Produce, Section};
+use corelog_kafka::produce::{self, Acks, Produce, Produced, Section};
 use std::rc::Rc;
 
 /// The first version whose batches are the ones that are stored.
@@ -48,7 +48,7 @@ struct Named {
 struct Outcome {
     partition: i32,
     error: ErrorCode,
-    base: i64,
+    appended: Appended,
     message: Option<Box<str>>,
 }
 
@@ -119,14 +119,14 @@ impl State {
         begun.map_err(|error| refused(&error))
     }
 
-    pub(super) fn end_section(&mut self, connection: &Connection, key: Key, outcome: Result<Offset, AppendError>) {
+    pub(super) fn end_section(&mut self, connection: &Connection, key: Key, outcome: Result<Appended, AppendError>) {
         let Some(Waiting::Produce { produce, section }) = self.waiting.remove(key) else { return };
         let at = (produce - self.produced) as usize;
         let Some(in_flight) = self.produces.get_mut(at) else { return };
         in_flight.left -= 1;
         match outcome {
-            Ok(base) => {
-                in_flight.outcomes[section as usize].base = base.0;
+            Ok(appended) => {
+                in_flight.outcomes[section as usize].appended = appended;
                 self.flow.outbox.note_acknowledged(connection.now());
             }
             Err(error) => {
@@ -197,8 +197,9 @@ impl InFlight {
             self.names.push_str(section.topic);
             self.topics.push(Named { name_end: self.names.len(), sections });
         }
-        let (partition, error) = (section.partition, ErrorCode::None);
-        self.outcomes.push(Outcome { partition, error, base: -1, message: None });
+        let (partition, error, none) = (section.partition, ErrorCode::None, Offset(-1));
+        let appended = Appended { base: none, last: none, at: Timestamp(-1), first: none };
+        self.outcomes.push(Outcome { partition, error, appended, message: None });
     }
 
     fn refuse(&mut self, section: usize, error: ErrorCode, message: Option<Box<str>>) {
@@ -236,15 +237,16 @@ impl Body for InFlight {
         let mut outcomes = self.outcomes.iter();
         for (at, topic) in self.topics.iter().enumerate() {
             produce::put_topic(version, self.name(at), topic.sections, out);
-            for Outcome { partition, error, base, message } in outcomes.by_ref().take(topic.sections) {
-                let appended = Appended {
+            for Outcome { partition, error, appended, message } in outcomes.by_ref().take(topic.sections) {
+                let produced = Produced {
                     partition: *partition,
                     error: *error,
-                    base_offset: *base,
-                    first_offset: -1,
+                    base_offset: appended.base.0,
+                    timestamp: appended.at.0,
+                    first_offset: appended.first.0,
                     message: message.as_deref(),
                 };
-                produce::put_partition(version, &appended, out);
+                produce::put_partition(version, &produced, out);
             }
             produce::put_topic_end(version, out);
         }

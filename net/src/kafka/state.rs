@@ -246,8 +246,8 @@ impl State {
 
     fn take_outcome(&mut self, connection: &Rc<Connection>, completed: Completed) {
         match completed {
-            Completed::Appended { ticket, base, .. } => {
-                self.end_section(connection, Key::of_ticket(ticket), Ok(base));
+            Completed::Appended { ticket, appended } => {
+                self.end_section(connection, Key::of_ticket(ticket), Ok(appended));
             }
             Completed::Refused { ticket, error } => {
                 self.end_section(connection, Key::of_ticket(ticket), Err(error));
@@ -261,7 +261,7 @@ impl State {
         match self.waiting.get_mut(key) {
             Some(Waiting::Produce { .. }) => {
                 let outcome = match reply {
-                    Reply::Appended { base, .. } => Ok(base),
+                    Reply::Appended(appended) => Ok(appended),
                     Reply::AppendRefused(error) => Err(error),
                     Reply::Busy => Err(AppendError::Busy),
                     _ => Err(AppendError::OutcomeUnknown),

@@ -5,7 +5,7 @@ use super::refusal::Refusal;
 use super::state::{State, Waiting};
 use crate::transport::{Key, Phase, Place};
 use corelog_engine::error::AppendError;
-use corelog_engine::shard::{Remote, Reply};
+use corelog_engine::shard::{Appended, Remote, Reply};
 use corelog_wire::{Header, Produced, Retry};
 
 impl State {
@@ -61,7 +61,7 @@ impl State {
 
     pub(super) fn end_remote_produce(&mut self, connection: &Connection, key: Key, reply: Reply) {
         let outcome = match reply {
-            Reply::Appended { base, last } => Ok(Produced { base: base.0, last: last.0, log_append_time: -1 }),
+            Reply::Appended(appended) => Ok(produced(&appended)),
             Reply::AppendRefused(error) => Err(error.into()),
             Reply::Busy => Err(AppendError::Busy.into()),
             _ => Err(AppendError::OutcomeUnknown.into()),
@@ -80,4 +80,9 @@ impl State {
             Err(refusal) => self.fail(header.response(), &refusal),
         }
     }
+}
+
+/// What a producer is told of records that were appended.
+pub(super) fn produced(appended: &Appended) -> Produced {
+    Produced { base: appended.base.0, last: appended.last.0, log_append_time: appended.at.0 }
 }

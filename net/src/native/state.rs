@@ -2,13 +2,14 @@
 
 use super::dialect::{Connection, Shared};
 use super::fetch::Fetch;
+use super::produce::produced;
 use super::refusal::Refusal;
 use super::subscribe::Subscription;
 use crate::transport::{Flow, Key, Phase, Place, Slot, Slots};
 use corelog_engine::limits::{HANDLE_BYTES, WAITER_BYTES};
 use corelog_engine::reactor::{AppendBuffer, Outgoing};
 use corelog_engine::shard::{Completed, Cursor, Reply, Shard, count};
-use corelog_wire::{Detail, Produced};
+use corelog_wire::Detail;
 use corelog_wire::{
     FEATURES, HEADER_BYTES, Header, Hello, Magic, Operation, Records, Request, Sink, Status, Text, VERSION_MAX,
     VERSION_MIN, Welcome, Wire,
@@ -281,9 +282,8 @@ impl State {
 
     fn take_outcome(&mut self, connection: &Rc<Connection>, completed: Completed) {
         match completed {
-            Completed::Appended { ticket, base, last } => {
-                let produced = Produced { base: base.0, last: last.0, log_append_time: -1 };
-                self.end_produce(connection, Key::of_ticket(ticket), Ok(produced));
+            Completed::Appended { ticket, appended } => {
+                self.end_produce(connection, Key::of_ticket(ticket), Ok(produced(&appended)));
             }
             Completed::Refused { ticket, error } => {
                 self.end_produce(connection, Key::of_ticket(ticket), Err(error.into()));

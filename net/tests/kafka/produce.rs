@@ -117,6 +117,51 @@ fn compressed_batches_are_looked_into() {
 }
 
 #[test]
+fn a_topic_may_give_records_their_time() {
+    run_default(|client| async move {
+        let mut kafka = Kafka::connect(&client).await;
+        assert_eq!(kafka.create("t", 1, &[("message.timestamp.type", "LogAppendTime")]).await, 0);
+        assert_eq!(kafka.create("own", 1, &[]).await, 0);
+        let kept = kafka.produce("own", 0, &batch(&["a"])).await;
+        assert_eq!((kept.error_code, kept.log_append_time_ms, kept.log_start_offset), (0, -1, 0));
+        let given = kafka.produce("t", 0, &batch(&["a"])).await;
+        assert_eq!((given.error_code, given.log_start_offset), (0, 0));
+        let at = given.log_append_time_ms;
+        assert!(at > 1, "{given:?}");
+        assert_eq!(kafka.list_offset("t", 0, at).await, (0, 0));
+        assert_eq!(kafka.list_offset("t", 0, at + 1).await, (0, -1));
+    });
+}
+
+#[test]
+fn times_too_far_from_the_servers_are_refused() {
+    run_default(|client| async move {
+        let mut kafka = Kafka::connect(&client).await;
+        let settings = [("message.timestamp.before.max.ms", "1000"), ("message.timestamp.after.max.ms", "1000")];
+        assert_eq!(kafka.create("t", 1, &settings).await, 0);
+        assert_eq!(kafka.create("clock", 1, &[("message.timestamp.type", "LogAppendTime")]).await, 0);
+        for codec in [Codec::None, Codec::Zstd] {
+            let now = kafka.produce("clock", 0, &batch(&["a"])).await.log_append_time_ms;
+            let of = |times: &[i64]| {
+                let mut builder = BatchBuilder::new(1 << 20, codec);
+                times.iter().for_each(|time| builder.append(None, Some(&[0; 100]), &[], *time).unwrap());
+                builder.build().unwrap()
+            };
+            for (times, error) in [
+                (vec![now], 0),
+                (vec![now, now - 2000], 32),
+                (vec![now + 60_000], 32),
+                (vec![now - 2000, now + 60_000], 32),
+                (vec![-1], 0),
+            ] {
+                let answer = kafka.produce("t", 0, &of(&times)).await;
+                assert_eq!(answer.error_code, error, "{codec:?} {times:?} at {now}: {answer:?}");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_topic_that_is_deleted_and_made_again_is_another() {
     run_default(|client| async move {
         let mut kafka = Kafka::connect(&client).await;

@@ -135,7 +135,7 @@ impl Maker<'_> {
             shard.append(handle, &batch, &session, append).map_err(|error| error.to_string())?;
             session.completed().await;
             match session.pop() {
-                Some(Completed::Appended { base, .. }) => Ok(base),
+                Some(Completed::Appended { appended, .. }) => Ok(appended.base),
                 other => Err(format!("{other:?}")),
             }
         });
