@@ -6,6 +6,7 @@ mod doctor;
 mod dump_log;
 mod failure;
 mod format;
+mod kafka_settings;
 mod lines;
 mod node;
 mod produce;

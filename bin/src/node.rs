@@ -3,11 +3,12 @@
 use crate::failure::Failure;
 use crate::server;
 use crate::settings::Settings;
-use corelog_engine::limits::MemoryBudget;
+use corelog_engine::limits::{MemoryBudget, PoolBudget};
 use corelog_engine::model::ShardId;
 use corelog_engine::node::{self, NodeConfig, NodeError, ShardStart, Stop};
 use corelog_engine::reactor::Listener;
 use corelog_engine::shard::Shard;
+use corelog_net::kafka::NodeSettings;
 use corelog_net::limits::Limits;
 use corelog_net::native::{self, Options};
 use corelog_net::transport::{Common, Ports};
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 /// Runs the server until a signal asks for its end.
 pub(crate) fn run(
     settings: &Settings,
+    told: NodeSettings,
     plan: &ShardPlan,
     budget: &MemoryBudget,
     remarks: &[String],
@@ -41,18 +43,25 @@ pub(crate) fn run(
         host: settings.kafka_advertise.clone().unwrap_or_else(|| listen.ip().to_string()),
         has_chosen_port: settings.kafka_listen.is_some_and(|asked| asked.port() != 0),
         ports: Ports::new(budget.shards),
+        told,
     });
     let shard_port = settings.shard_port;
     let address = Address { listen, kafka, admin, shard_port, ports: Ports::new(budget.shards) };
     announce(ready, address.clone(), budget.shards);
-    let produce_rate_max = settings.produce_rate_max;
+    let own = settings.clone();
     let serve = move |start: ShardStart| {
-        let limits = Limits::within(&start.budget.pool, start.connections_max, produce_rate_max);
+        let limits = limits(&own, &start.budget.pool, start.connections_max);
         serve(start, address.clone(), limits, serving.clone())
     };
     node::run(&config(settings, plan, budget), &stop, serve).map_err(|error| failed(&error))?;
     say("stopped\n");
     Ok(())
+}
+
+/// The bounds of each shard's connections.
+pub(crate) fn limits(settings: &Settings, pool: &PoolBudget, connections_max: u32) -> Limits {
+    let limits = Limits::within(pool, connections_max, settings.produce_rate_max);
+    Limits { idle_time: settings.kafka.idle_time, ..limits }
 }
 
 /// Where the node is to be reached.
@@ -81,6 +90,8 @@ struct Kafka {
     has_chosen_port: bool,
     /// Where each shard listens alone.
     ports: Ports,
+    /// What clients are told of the node's settings.
+    told: NodeSettings,
 }
 
 impl Kafka {
@@ -131,7 +142,7 @@ async fn serve(start: ShardStart, address: Address, limits: Limits, serving: Sen
     let mut servers = vec![native::serve(&common, vec![own, shared], options)];
     if let (Some(kafka), Some(own)) = (address.kafka, kafka_own) {
         let shared = listen(&shard, kafka.listen).await?;
-        let options = kafka::Options { host: kafka.host, ports: kafka.ports };
+        let options = kafka::Options { host: kafka.host, ports: kafka.ports, node: kafka.told };
         servers.push(kafka::serve(&common, vec![own, shared], options));
     }
     let admin = match address.admin.filter(|_| shard.id() == ShardId(0)) {
@@ -203,7 +214,7 @@ fn config(settings: &Settings, plan: &ShardPlan, budget: &MemoryBudget) -> NodeC
         retention_interval: settings.retention_check_interval,
         compaction_interval: settings.compaction_interval,
         producer_expiration: settings.producer_expiration,
-        groups: corelog_engine::shard::GroupSettings::default(),
+        groups: settings.kafka.groups,
         fetch_path: settings.fetch_path.unwrap_or_default(),
         spin: settings.spin,
     }

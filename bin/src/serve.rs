@@ -1,7 +1,7 @@
 //! `corelog serve`: reads the settings, chooses the cores, and runs the node.
 
 use crate::failure::Failure;
-use crate::settings::{Given, Settings, SettingsError, remarks_on_variables};
+use crate::settings::{Given, Settings, SettingsError, parse_set, remarks_on_variables};
 use crate::table::Table;
 use crate::{node, quantity, tune};
 use clap::Args;
@@ -76,6 +76,10 @@ pub(crate) struct Serve {
     /// Let other machines connect although there is no authentication yet
     #[arg(long)]
     insecure: bool,
+    /// Give a setting that has no flag, under Kafka's name: auto.create.topics.enable=false, num.partitions=3, ... (may be
+    /// repeated; --print-config shows all)
+    #[arg(long, value_name = "NAME=VALUE")]
+    set: Vec<String>,
     /// Show every setting in force and where it came from, and end
     #[arg(long)]
     print_config: bool,
@@ -132,7 +136,12 @@ impl Serve {
         });
         let file = file.transpose()?;
         let named = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-        Given::gather(|name| self.flag(name), |variable| std::env::var(variable).ok(), named)
+        let set = parse_set(&self.set)?;
+        Given::gather(
+            |name| self.flag(name).or_else(|| set.get(name).cloned()),
+            |variable| std::env::var(variable).ok(),
+            named,
+        )
     }
 }
 
@@ -161,7 +170,8 @@ pub(crate) fn run(args: Serve) -> Result<(), Failure> {
     }
     let mut remarks = remarks(&checks(&host, &data_dir, memory_bytes), &plan)?;
     remarks.extend(rlimits.remarks(count).iter().map(Remark::to_string));
-    node::run(&settings, &plan, &budget, &remarks)
+    let told = given.told(&settings, &NetLimits::default());
+    node::run(&settings, told, &plan, &budget, &remarks)
 }
 
 fn print(text: &str) -> Result<(), Failure> {
@@ -186,7 +196,7 @@ fn limits_text(settings: &Settings, budget: &MemoryBudget, rlimits: Rlimits) -> 
         limits::SEGMENT_FILES => Limit { value: files, ..limit },
         _ => limit,
     });
-    let net = NetLimits::within(&budget.pool, rlimits.connections_max(budget.shards), settings.produce_rate_max);
+    let net = node::limits(settings, &budget.pool, rlimits.connections_max(budget.shards));
     for limit in engines.iter().chain(&net.table()) {
         table.row([limit.name.to_owned(), limit.to_string(), limit.past.to_owned()]);
     }

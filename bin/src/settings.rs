@@ -3,6 +3,7 @@
 //! In order: a flag, an environment variable, the settings file, the default. The file is TOML with the same names as
 //! the flags, and nothing in it is ignored: a name that is none of ours is refused with the nearest one that is.
 
+use crate::kafka_settings::{self, KafkaSettings};
 use crate::quantity;
 use corelog_engine::limits;
 use corelog_engine::shard::FetchPath;
@@ -10,8 +11,10 @@ use corelog_tuning::CpuSet;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
+use toml::de::{DeTable, DeValue};
 
 /// What the server runs with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,18 +54,20 @@ pub(crate) struct Settings {
     pub(crate) spin: Duration,
     /// Whether others than this machine may connect although nobody is asked who he is.
     pub(crate) insecure: bool,
+    /// What has Kafka's names.
+    pub(crate) kafka: KafkaSettings,
 }
 
 /// One setting: the row of a table that flags, file and `--print-config` share.
-struct Setting {
-    name: &'static str,
-    default: &'static str,
+pub(crate) struct Setting {
+    pub(crate) name: &'static str,
+    pub(crate) default: &'static str,
     /// How its value stands in TOML.
-    kind: Kind,
+    pub(crate) kind: Kind,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Text,
     Number,
     /// A number of bytes, or text with a unit.
@@ -91,11 +96,32 @@ const TABLE: [Setting; 18] = [
     Setting { name: "insecure", default: "false", kind: Kind::Switch },
 ];
 
+/// All settings: those that are corelog's own, and those that have Kafka's names.
+fn all() -> impl Iterator<Item = &'static Setting> {
+    TABLE.iter().chain(&kafka_settings::TABLE)
+}
+
 /// The value of a setting that is left to the machine.
 const AUTO: &str = "auto";
 
 /// The value of a setting for something that is not done.
 const OFF: &str = "off";
+
+/// The values that `--set NAME=VALUE` gives, by name. The last one of a name wins.
+pub(crate) fn parse_set(given: &[String]) -> Result<BTreeMap<&'static str, String>, SettingsError> {
+    let one = |given: &String| {
+        let (name, value) = given.split_once('=').ok_or_else(|| SettingsError::NoValue { given: given.clone() })?;
+        let name = name.trim();
+        if let Some(of_topic) = kafka_settings::is_topic_default(name) {
+            let source_of = Source::Flag("set");
+            return Err(SettingsError::OfTopics { name: name.to_owned(), source_of, of_topic });
+        }
+        let unknown = || SettingsError::UnknownFlag { name: name.to_owned(), nearest: nearest(name) };
+        let setting = all().find(|setting| setting.name == name).ok_or_else(unknown)?;
+        Ok((setting.name, value.trim().to_owned()))
+    };
+    given.iter().map(one).collect()
+}
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +136,8 @@ pub(crate) enum Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Flag(name) => write!(f, "--{name}"),
+            Source::Flag(name) if TABLE.iter().any(|setting| setting.name == *name) => write!(f, "--{name}"),
+            Source::Flag(_) => f.write_str("--set"),
             Source::Environment(name) => f.write_str(name),
             Source::File(file, line) => write!(f, "{file} line {line}"),
             Source::Default => f.write_str("default"),
@@ -127,6 +154,14 @@ pub(crate) enum SettingsError {
     NotToml { file: String, line: usize, error: String },
     #[error("{file} line {line}: there is no setting `{name}`; did you mean `{nearest}`?")]
     Unknown { file: String, line: usize, name: String, nearest: &'static str },
+    #[error("there is no setting `{name}` (--set); did you mean `{nearest}`?")]
+    UnknownFlag { name: String, nearest: &'static str },
+    #[error("--set {given}: it is NAME=VALUE, like num.partitions=3")]
+    NoValue { given: String },
+    #[error(
+        "{name} ({source_of}) is not a setting of the server here: set `{of_topic}` of the topics that are to have it"
+    )]
+    OfTopics { name: String, source_of: Source, of_topic: &'static str },
     #[error("{name} = `{value}` ({source_of}) is not allowed: it must be {allowed}")]
     Value { name: &'static str, value: String, source_of: Source, allowed: String },
     #[error(
@@ -158,7 +193,7 @@ impl Given {
                 .unwrap_or_else(|| (setting.default.to_owned(), Source::Default));
             (name, chosen)
         };
-        Ok(Given(TABLE.iter().map(choose).collect()))
+        Ok(Given(all().map(choose).collect()))
     }
 
     /// Reads every value, or says what is wrong with the first that cannot be.
@@ -190,6 +225,7 @@ impl Given {
             fetch_path: self.read("fetch-path", "auto, direct or splice", or_auto(fetch_path))?,
             spin: self.read("spin", "a duration up to 1s, like 50us", spin)?,
             insecure: self.read("insecure", "true or false", |text| text.parse().ok())?,
+            kafka: self.kafka()?,
         };
         let listeners = [
             ("listen", Some(settings.listen)),
@@ -257,7 +293,17 @@ impl Given {
         self.read("shard-port", &allowed, |_| None)
     }
 
-    fn read<T>(&self, name: &'static str, allowed: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, SettingsError> {
+    /// The value of a setting, and whether nobody gave it.
+    pub(crate) fn value(&self, name: &str) -> Option<(String, bool)> {
+        self.0.get(name).map(|(value, source)| (value.clone(), *source == Source::Default))
+    }
+
+    pub(crate) fn read<T>(
+        &self,
+        name: &'static str,
+        allowed: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, SettingsError> {
         let (value, source_of) = &self.0[name];
         read(value).ok_or_else(|| SettingsError::Value {
             name,
@@ -270,7 +316,7 @@ impl Given {
     /// The settings in force as a settings file, with a remark where each came from. `chosen` gives the values that
     /// stand behind `auto`.
     pub(crate) fn print(&self, chosen: &[(&str, String)]) -> String {
-        let assignments: Vec<(String, String)> = TABLE.iter().map(|setting| self.line(setting, chosen)).collect();
+        let assignments: Vec<(String, String)> = all().map(|setting| self.line(setting, chosen)).collect();
         let width = assignments.iter().map(|(assignment, _)| assignment.chars().count()).max().unwrap_or(0);
         assignments.iter().map(|(assignment, remark)| format!("{assignment:<width$}  # {remark}\n")).collect()
     }
@@ -293,15 +339,15 @@ const OTHER_VARIABLES: [&str; 3] = ["CORELOG_BIN", "CORELOG_BOOTSTRAP", "CORELOG
 /// Letters by which a slip may differ from what was meant. More is likelier to be a variable of somebody else's.
 const SLIPS_MAX: usize = 2;
 
-/// `data-dir` is CORELOG_DATA_DIR in the environment.
+/// `data-dir` is CORELOG_DATA_DIR in the environment, and `num.partitions` is CORELOG_NUM_PARTITIONS.
 fn variable(name: &str) -> String {
-    format!("CORELOG_{}", name.to_uppercase().replace('-', "_"))
+    format!("CORELOG_{}", name.to_uppercase().replace(['-', '.'], "_"))
 }
 
 /// A sentence for each variable of the environment that is none of ours and looks like a slip of one.
 pub(crate) fn remarks_on_variables(variables: impl Iterator<Item = String>) -> Vec<String> {
     let known: Vec<String> =
-        TABLE.iter().map(|setting| variable(setting.name)).chain(OTHER_VARIABLES.map(String::from)).collect();
+        all().map(|setting| variable(setting.name)).chain(OTHER_VARIABLES.map(String::from)).collect();
     let remark = |given: String| {
         let slips = |known: &&String| strsim::damerau_levenshtein(known, &given);
         let nearest = known.iter().min_by_key(slips).filter(|known| (1..=SLIPS_MAX).contains(&slips(known)))?;
@@ -379,16 +425,33 @@ fn address(text: &str) -> Option<SocketAddr> {
 type FromFile = BTreeMap<&'static str, (String, Source)>;
 
 fn parse(file: &str, text: &str) -> Result<FromFile, SettingsError> {
-    type Entries = BTreeMap<toml::Spanned<String>, toml::Spanned<toml::Value>>;
-    let entries: Entries = toml::from_str(text).map_err(|error| SettingsError::NotToml {
+    let table = DeTable::parse(text).map_err(|error| SettingsError::NotToml {
         file: file.to_owned(),
         line: line_of(text, error.span().map_or(0, |span| span.start)),
         error: error.message().to_owned(),
     })?;
-    entries
-        .iter()
-        .map(|(name, value)| entry(file, line_of(text, name.span().start), name.as_ref(), value.as_ref()))
-        .collect()
+    let mut leaves = Vec::new();
+    flatten("", table.get_ref(), &mut leaves);
+    let entry = |(name, at, value): &Leaf| {
+        // What is no table is one value, as it stands there.
+        let value = text[value.clone()].parse().unwrap_or_else(|_| toml::Value::from(&text[value.clone()]));
+        entry(file, line_of(text, *at), name, &value)
+    };
+    leaves.iter().map(entry).collect()
+}
+
+/// A setting's name, where it stands, and where its value does.
+type Leaf = (String, usize, Range<usize>);
+
+/// Dots in a name are tables in TOML.
+fn flatten(prefix: &str, table: &DeTable<'_>, leaves: &mut Vec<Leaf>) {
+    for (key, value) in table {
+        let name = format!("{prefix}{}", key.get_ref());
+        match value.get_ref() {
+            DeValue::Table(inner) if !inner.is_empty() => flatten(&format!("{name}."), inner, leaves),
+            _ => leaves.push((name, key.span().start, value.span())),
+        }
+    }
 }
 
 fn line_of(text: &str, position: usize) -> usize {
@@ -401,7 +464,11 @@ fn entry(
     name: &str,
     value: &toml::Value,
 ) -> Result<(&'static str, (String, Source)), SettingsError> {
-    let Some(setting) = TABLE.iter().find(|setting| setting.name == name) else {
+    let source = Source::File(file.to_owned(), line);
+    if let Some(of_topic) = kafka_settings::is_topic_default(name) {
+        return Err(SettingsError::OfTopics { name: name.to_owned(), source_of: source, of_topic });
+    }
+    let Some(setting) = all().find(|setting| setting.name == name) else {
         return Err(SettingsError::Unknown {
             file: file.to_owned(),
             line,
@@ -409,7 +476,6 @@ fn entry(
             nearest: nearest(name),
         });
     };
-    let source = Source::File(file.to_owned(), line);
     let text = match (setting.kind, value) {
         (Kind::Text | Kind::Number | Kind::Size, toml::Value::String(text)) => text.clone(),
         (Kind::Number | Kind::Size, toml::Value::Integer(number)) => number.to_string(),
@@ -432,12 +498,13 @@ fn nearest(name: &str) -> &'static str {
     // Underscores for dashes are the likeliest slip and should not count as one.
     let name: String = name.chars().take(64).collect::<String>().to_lowercase().replace('_', "-");
     let distance = |setting: &&Setting| strsim::damerau_levenshtein(setting.name, &name);
-    TABLE.iter().min_by_key(distance).map_or("", |setting| setting.name)
+    all().min_by_key(distance).map_or("", |setting| setting.name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use corelog_engine::shard::GroupSettings;
 
     fn gather(flags: &[(&str, &str)], environment: &[(&str, &str)], file: &str) -> Result<Given, SettingsError> {
         let answer = |from: &[(&str, &str)], name: &str| {
@@ -453,7 +520,7 @@ mod tests {
     #[test]
     fn the_operations_page_has_every_setting() {
         let page = include_str!("../../docs/operations.md");
-        for setting in &TABLE {
+        for setting in all() {
             let row = format!("\n| `{}` | ", setting.name);
             assert!(page.contains(&row), "docs/operations.md lacks {}", setting.name);
         }
@@ -481,6 +548,12 @@ mod tests {
             fetch_path: None,
             spin: Duration::from_micros(50),
             insecure: false,
+            kafka: KafkaSettings {
+                creates_topics: true,
+                partitions: 1,
+                idle_time: Duration::from_secs(600),
+                groups: GroupSettings::default(),
+            },
         };
         assert_eq!(settings, expected);
     }
@@ -495,24 +568,34 @@ mod tests {
         assert_eq!((settings.memory_bytes, settings.smp), (Some(2 << 30), Some(2)));
         let printed = given.print(&[("cpuset", "0-1".into())]);
         let expected = r#"
-data-dir = "/flag"               # --data-dir
-listen = "127.0.0.1:7092"        # default
-shard-port = "auto"              # default
-kafka-listen = "127.0.0.1:9092"  # default
-kafka-advertise = "auto"         # default
-admin-listen = "off"             # default
-smp = 2                          # corelog.toml line 1
-cpuset = "0-1"                   # default: auto
-memory = "2G"                    # CORELOG_MEMORY
-journal-bytes = "128MiB"         # default
-produce-rate-max = "off"         # default
-disk-reserve = "512MiB"          # default
-retention-check-interval = "5m"  # default
-compaction-interval = "15s"      # default
-producer-expiration = "1d"       # default
-fetch-path = "auto"              # default
-spin = "50us"                    # default
-insecure = false                 # default
+data-dir = "/flag"                       # --data-dir
+listen = "127.0.0.1:7092"                # default
+shard-port = "auto"                      # default
+kafka-listen = "127.0.0.1:9092"          # default
+kafka-advertise = "auto"                 # default
+admin-listen = "off"                     # default
+smp = 2                                  # corelog.toml line 1
+cpuset = "0-1"                           # default: auto
+memory = "2G"                            # CORELOG_MEMORY
+journal-bytes = "128MiB"                 # default
+produce-rate-max = "off"                 # default
+disk-reserve = "512MiB"                  # default
+retention-check-interval = "5m"          # default
+compaction-interval = "15s"              # default
+producer-expiration = "1d"               # default
+fetch-path = "auto"                      # default
+spin = "50us"                            # default
+insecure = false                         # default
+auto.create.topics.enable = true         # default
+connections.max.idle.ms = 600000         # default
+group.initial.rebalance.delay.ms = 3000  # default
+group.max.session.timeout.ms = 1800000   # default
+group.max.size = 10000                   # default
+group.min.session.timeout.ms = 6000      # default
+num.partitions = 1                       # default
+offset.metadata.max.bytes = 4096         # default
+offsets.retention.minutes = 10080        # default
+offsets.topic.num.partitions = 50        # default
 "#;
         assert_eq!(printed, expected.trim_start());
         let again = gather(&[], &[], &printed).unwrap().settings().unwrap();
@@ -530,13 +613,72 @@ insecure = false                 # default
     }
 
     #[test]
+    fn kafkas_names_are_settings_too() {
+        let file = "smp = 1\ngroup.max.session.timeout.ms = 60_000\nnum.partitions = 3\n\n[group]\nmax.size = 7\n";
+        let text = error(&[], file);
+        assert!(text.starts_with("corelog.toml line 5 is not TOML: "), "a table cannot be opened twice: {text}");
+        let file = file.replace("[group]\nmax.size", "group.max.size").replace("60_000", "60000");
+        let environment = [("CORELOG_AUTO_CREATE_TOPICS_ENABLE", "false")];
+        let given = gather(&[("offsets.retention.minutes", "2")], &environment, &file).unwrap();
+        let kafka = given.settings().unwrap().kafka;
+        assert!(!kafka.creates_topics);
+        assert_eq!((kafka.partitions, kafka.groups.members_max), (3, 7));
+        assert_eq!(kafka.groups.session_max, Duration::from_secs(60));
+        assert_eq!(kafka.groups.offsets_retention, Duration::from_secs(120));
+        let printed = given.print(&[]);
+        for line in ["offsets.retention.minutes = 2 ", "group.max.size = 7 ", "auto.create.topics.enable = false "] {
+            assert!(printed.contains(line), "{line}: {printed}");
+        }
+        assert_eq!(gather(&[], &[], &printed).unwrap().settings().unwrap().kafka, kafka);
+        let shown = given.told(&given.settings().unwrap(), &corelog_net::limits::Limits::default()).shown;
+        let told = |key: &str| shown.iter().find(|shown| shown.key == key).map(|s| (s.value.as_str(), s.is_default));
+        assert_eq!(told("num.partitions"), Some(("3", false)));
+        assert_eq!(told("group.min.session.timeout.ms"), Some(("6000", true)));
+        assert_eq!(told("message.max.bytes"), Some(("1048588", true)));
+        assert!(shown.is_sorted_by_key(|shown| shown.key));
+    }
+
+    #[test]
+    fn a_wrong_value_of_kafkas_is_refused() {
+        let refused = "(corelog.toml line 1) is not allowed: it must be";
+        for (file, text) in [
+            ("num.partitions = 0", format!("num.partitions = `0` {refused} a number from 1 to 10000")),
+            ("auto.create.topics.enable = 1", format!("auto.create.topics.enable = `1` {refused} true or false, without quotes")),
+            (
+                "group.min.session.timeout.ms = 1800001",
+                format!("group.min.session.timeout.ms = `1800001` {refused} at most 1800000, which is group.max.session.timeout.ms"),
+            ),
+            ("num.partition = 1", "corelog.toml line 1: there is no setting `num.partition`; did you mean `num.partitions`?".to_owned()),
+            (
+                "log.retention.ms = 1",
+                "log.retention.ms (corelog.toml line 1) is not a setting of the server here: set `retention.ms` of the topics that are to have it".to_owned(),
+            ),
+            ("[group]", "corelog.toml line 1: there is no setting `group`; did you mean `smp`?".to_owned()),
+        ] {
+            assert_eq!(error(&[], file), text);
+        }
+        let set = |given: &str| parse_set(&[given.to_owned()]).map_err(|error| error.to_string());
+        assert_eq!(set("num.partitions=3"), Ok([("num.partitions", "3".to_owned())].into()));
+        assert_eq!(set("num.partitions").unwrap_err(), "--set num.partitions: it is NAME=VALUE, like num.partitions=3");
+        assert_eq!(
+            set("num.partition=3").unwrap_err(),
+            "there is no setting `num.partition` (--set); did you mean `num.partitions`?"
+        );
+        assert!(
+            set("log.segment.bytes=3")
+                .unwrap_err()
+                .contains("(--set) is not a setting of the server here: set `segment.bytes`")
+        );
+    }
+
+    #[test]
     fn a_typo_names_the_nearest_setting() {
         for (typo, meant) in [("data_dir", "data-dir"), ("lisen", "listen"), ("CPUSET", "cpuset"), ("memroy", "memory")]
         {
             let text = error(&[], &format!("# mine\n{typo} = \"x\"\n"));
             assert_eq!(text, format!("corelog.toml line 2: there is no setting `{typo}`; did you mean `{meant}`?"));
         }
-        assert!(error(&[], "[server]\nsmp = 2\n").contains("there is no setting `server`"));
+        assert!(error(&[], "[server]\nsmp = 2\n").contains("there is no setting `server.smp`"));
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod tend;
 
 pub use controller::{Command, CommandError};
 pub use event::Event;
-pub use groups::GroupSettings;
+pub use groups::{GROUP_MEMBERS_MAX, GROUP_METADATA_BYTES_MAX, GroupSettings};
 pub use line::{Line, Place as LinePlace};
 pub use parcel::Parcel;
 pub use read::{Cursor, FetchPath, OffsetQuery, Read};

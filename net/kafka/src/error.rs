@@ -27,6 +27,8 @@ error_codes! {
     NotLeaderOrFollower = 6,
     /// What became of it is not known.
     RequestTimedOut = 7,
+    /// The topic is being made: ask again.
+    LeaderNotAvailable = 5,
     /// A batch is over the topic's `max.message.bytes`.
     MessageTooLarge = 10,
     /// The text that is to be kept with an offset is too long.

@@ -26,6 +26,7 @@ pub use kafka_protocol::messages::describe_log_dirs_response::{
 };
 pub use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
 pub use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+pub use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 pub use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
@@ -312,7 +313,6 @@ mod tests {
     use kafka_protocol::messages::describe_producers_request::TopicRequest;
     use kafka_protocol::messages::incremental_alter_configs_request as incremental;
     use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-    use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
     use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
     use proptest::prelude::*;
     use std::fmt::Debug;

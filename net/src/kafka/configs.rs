@@ -1,5 +1,6 @@
 //! Settings: described and changed, those of topics under Kafka's names; of a broker, what is the same for all topics.
 
+use super::dialect::Shared;
 use super::errors;
 use super::topics::find;
 use corelog_engine::metadata::{Shown, TopicSettings};
@@ -11,6 +12,7 @@ use corelog_kafka::messages::{
     DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym, IncrementalAlterConfigsRequest,
     IncrementalAlterConfigsResponse, IncrementallyAlteredConfigs, StrBytes,
 };
+use std::rc::Rc;
 
 /// Kinds of resources, by Kafka's numbers.
 const TOPIC: i8 = 2;
@@ -18,9 +20,11 @@ const BROKER: i8 = 4;
 
 /// Where a value comes from, by Kafka's numbers.
 pub(super) const SET_BY_TOPIC: i8 = 1;
+const SET_BY_BROKER: i8 = 4;
 pub(super) const SET_BY_DEFAULT: i8 = 5;
 
 /// Kinds of values, by Kafka's numbers.
+const BOOLEAN: i8 = 1;
 const STRING: i8 = 2;
 const LONG: i8 = 5;
 const DOUBLE: i8 = 6;
@@ -35,18 +39,10 @@ const SUBTRACT: i8 = 3;
 /// The only setting that is a list.
 const LIST_SETTING: &str = "cleanup.policy";
 
-/// What holds for every topic of a broker, and cannot be changed.
-const OF_BROKERS: [(&str, &str); 4] = [
-    ("auto.create.topics.enable", "false"),
-    ("default.replication.factor", "1"),
-    ("min.insync.replicas", "1"),
-    ("num.partitions", "1"),
-];
-
 type Refused = (ErrorCode, String);
 
 pub(super) async fn describe_configs(
-    shard: Shard,
+    shared: Rc<Shared>,
     request: DescribeConfigsRequest,
     version: i16,
 ) -> DescribeConfigsResponse {
@@ -59,8 +55,8 @@ pub(super) async fn describe_configs(
             keys.is_none_or(|keys| keys.is_empty() || keys.iter().any(|wanted| wanted.as_str() == key))
         };
         let configs = match resource.resource_type {
-            TOPIC => of_topic(&shard, &resource.resource_name),
-            BROKER => Ok(of_broker()),
+            TOPIC => of_topic(&shared.shard, &resource.resource_name),
+            BROKER => Ok(shared.own.node.shown.to_vec()),
             _ => Err((ErrorCode::InvalidRequest, "only topics and brokers have settings".to_owned())),
         };
         match configs {
@@ -85,13 +81,13 @@ fn of_topic(shard: &Shard, name: &str) -> Result<Vec<Shown>, Refused> {
     Ok(topic.settings.show())
 }
 
-fn of_broker() -> Vec<Shown> {
-    OF_BROKERS.iter().map(|(key, value)| Shown { key, value: (*value).to_owned(), is_default: true }).collect()
-}
-
 fn described(shown: &Shown, kind: i8, request: &DescribeConfigsRequest, version: i16) -> DescribeConfigsResourceResult {
     let value = Some(StrBytes::from_string(shown.value.clone()));
-    let source = if shown.is_default { SET_BY_DEFAULT } else { SET_BY_TOPIC };
+    let source = match (shown.is_default, kind) {
+        (true, _) => SET_BY_DEFAULT,
+        (false, BROKER) => SET_BY_BROKER,
+        (false, _) => SET_BY_TOPIC,
+    };
     let described = DescribeConfigsResourceResult::default()
         .with_name(StrBytes::from_static_str(shown.key))
         .with_value(value.clone())
@@ -118,6 +114,7 @@ fn kind_of(shown: &Shown) -> i8 {
     match shown.key {
         LIST_SETTING => LIST,
         "min.cleanable.dirty.ratio" => DOUBLE,
+        _ if shown.value.parse::<bool>().is_ok() => BOOLEAN,
         _ if shown.value.parse::<i64>().is_ok() => LONG,
         _ => STRING,
     }

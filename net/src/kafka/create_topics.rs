@@ -1,18 +1,18 @@
 //! CreateTopics: one after the other, each as durable as the metadata log before it is answered.
 
 use super::configs::{SET_BY_DEFAULT, SET_BY_TOPIC};
+use super::dialect::Shared;
 use super::errors;
 use super::topics::find;
 use corelog_engine::metadata::TopicInfo;
-use corelog_engine::shard::{Command, CommandError, Shard};
+use corelog_engine::shard::{Command, CommandError};
 use corelog_kafka::ErrorCode;
 use corelog_kafka::fetch::Topic;
 use corelog_kafka::messages::{
     CreatableTopic, CreatableTopicConfigs, CreatableTopicResult, CreateTopicsRequest, CreateTopicsResponse, StrBytes,
 };
+use std::rc::Rc;
 
-/// Partitions of a topic that is created without a number.
-const PARTITIONS_DEFAULT: u32 = 1;
 /// The one replica that there is.
 const REPLICAS: i16 = 1;
 /// What a client sends that leaves a number to the server.
@@ -20,12 +20,16 @@ const DEFAULT: i32 = -1;
 
 struct Refused(ErrorCode, String);
 
-pub(super) async fn create_topics(shard: Shard, request: CreateTopicsRequest, version: i16) -> CreateTopicsResponse {
+pub(super) async fn create_topics(
+    shared: Rc<Shared>,
+    request: CreateTopicsRequest,
+    version: i16,
+) -> CreateTopicsResponse {
     let mut results = Vec::new();
     for topic in &request.topics {
         let named = request.topics.iter().filter(|other| other.name == topic.name).count();
         let created = match named {
-            1 => create(&shard, topic, request.validate_only).await,
+            1 => create(&shared, topic, request.validate_only).await,
             _ => Err(Refused(ErrorCode::InvalidRequest, "the request has this topic more than once".to_owned())),
         };
         results.push(match created {
@@ -40,8 +44,8 @@ pub(super) async fn create_topics(shard: Shard, request: CreateTopicsRequest, ve
 }
 
 /// The topic; none if it was only to be looked whether there can be one.
-async fn create(shard: &Shard, topic: &CreatableTopic, validate_only: bool) -> Result<Option<TopicInfo>, Refused> {
-    let command = command(topic)?;
+async fn create(shared: &Shared, topic: &CreatableTopic, validate_only: bool) -> Result<Option<TopicInfo>, Refused> {
+    let (shard, command) = (&shared.shard, command(topic, shared.own.node.partitions)?);
     let refused = |error: CommandError| Refused(errors::of_command(&error), error.to_string());
     if validate_only {
         return shard.check_command(&command).map(|()| None).map_err(|error| refused(error.into()));
@@ -50,7 +54,7 @@ async fn create(shard: &Shard, topic: &CreatableTopic, validate_only: bool) -> R
     Ok(find(shard, &Topic::Name(&topic.name)).ok())
 }
 
-fn command(topic: &CreatableTopic) -> Result<Command, Refused> {
+fn command(topic: &CreatableTopic, partitions_default: u32) -> Result<Command, Refused> {
     if !topic.assignments.is_empty() {
         let why = "partitions are placed by the server: give their number instead";
         return Err(Refused(ErrorCode::InvalidReplicaAssignment, why.to_owned()));
@@ -60,7 +64,7 @@ fn command(topic: &CreatableTopic) -> Result<Command, Refused> {
         return Err(Refused(ErrorCode::InvalidReplicationFactor, why));
     }
     let partitions = match topic.num_partitions {
-        DEFAULT => PARTITIONS_DEFAULT,
+        DEFAULT => partitions_default,
         // What is negative is refused with what is 0.
         number => u32::try_from(number).unwrap_or(0),
     };

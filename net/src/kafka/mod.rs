@@ -26,4 +26,4 @@ mod server;
 mod state;
 mod topics;
 
-pub use server::{Options, serve};
+pub use server::{NodeSettings, Options, serve};

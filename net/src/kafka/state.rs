@@ -13,6 +13,7 @@ use super::leader_epochs::offset_for_leader_epoch;
 use super::list_offsets::list_offsets;
 use super::log_dirs::describe_log_dirs;
 use super::membership::{Caller, heartbeat, join_group, leave_group, sync_group};
+use super::metadata::{describe_cluster, metadata};
 use super::offsets::{offset_commit, offset_delete, offset_fetch};
 use super::produce::InFlight;
 use super::producers::{describe_producers, init_producer_id};
@@ -130,12 +131,14 @@ impl State {
                 Ok(())
             }
             Api::Metadata => {
-                let response = self.metadata(connection, messages::parse(request)?, request.version);
-                self.respond(request.api, request.version, request.correlation, &response);
-                Ok(())
+                let shared = connection.shared.clone();
+                self.answer_later(connection, request, |_, message, version| metadata(shared, message, version))
             }
             Api::ListOffsets => self.answer_later(connection, request, list_offsets),
-            Api::CreateTopics => self.answer_later(connection, request, create_topics),
+            Api::CreateTopics => {
+                let shared = connection.shared.clone();
+                self.answer_later(connection, request, |_, message, version| create_topics(shared, message, version))
+            }
             Api::DeleteTopics => self.answer_later(connection, request, delete_topics),
             Api::DeleteRecords => self.answer_later(connection, request, delete_records),
             Api::OffsetCommit => self.answer_later(connection, request, offset_commit),
@@ -161,14 +164,17 @@ impl State {
             Api::InitProducerId => self.answer_later(connection, request, init_producer_id),
             Api::DescribeProducers => self.answer_later(connection, request, describe_producers),
             Api::OffsetForLeaderEpoch => self.answer_later(connection, request, offset_for_leader_epoch),
-            Api::DescribeConfigs => self.answer_later(connection, request, describe_configs),
+            Api::DescribeConfigs => {
+                let shared = connection.shared.clone();
+                self.answer_later(connection, request, |_, message, version| describe_configs(shared, message, version))
+            }
             Api::AlterConfigs => self.answer_later(connection, request, alter_configs),
             Api::IncrementalAlterConfigs => self.answer_later(connection, request, incremental_alter_configs),
             Api::DescribeLogDirs => self.answer_later(connection, request, describe_log_dirs),
             Api::CreatePartitions => self.answer_later(connection, request, create_partitions),
             Api::DescribeCluster => {
                 messages::parse::<messages::DescribeClusterRequest>(request)?;
-                let response = self.describe_cluster(connection);
+                let response = describe_cluster(&connection.shared);
                 self.respond(request.api, request.version, request.correlation, &response);
                 Ok(())
             }

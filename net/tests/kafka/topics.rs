@@ -35,6 +35,31 @@ fn every_version_that_is_served_is_told_and_every_other_one_too() {
 }
 
 #[test]
+fn a_topic_that_is_asked_for_comes_into_being() {
+    run_default(|client| async move {
+        let mut kafka = Kafka::connect(&client).await;
+        let asked = |names: &[&str]| {
+            let topics = names.iter().map(|topic| MetadataRequestTopic::default().with_name(Some(name(topic))));
+            MetadataRequest::default().with_topics(Some(topics.collect()))
+        };
+        let unwanted = asked(&["a"]).with_allow_auto_topic_creation(false);
+        assert_eq!(kafka.call(4, &unwanted).await.topics[0].error_code, 3);
+        // Before version 4 no client could say that it does not want that.
+        for (version, topic) in [(0, "a"), (3, "b"), (4, "c"), (12, "d")] {
+            let response = kafka.call(version, &asked(&[topic, "not/a name", "__consumer_offsets"])).await;
+            let found: Vec<_> = response.topics.iter().map(|t| (t.error_code, t.partitions.len())).collect();
+            assert_eq!(found, [(0, 1), (17, 0), (3, 0)], "{version}: {response:?}");
+            assert_eq!(kafka.produce(topic, 0, &batch(&["x"])).await.error_code, 0);
+        }
+        let many: Vec<String> = (0..130).map(|n| format!("many-{n}")).collect();
+        let names: Vec<&str> = many.iter().map(String::as_str).collect();
+        let errors = |response: &MetadataResponse| response.topics.iter().map(|topic| topic.error_code).sum::<i16>();
+        assert_eq!(errors(&kafka.call(9, &asked(&names)).await), 30 * 5, "the others are to be asked for again");
+        assert_eq!(errors(&kafka.call(9, &asked(&names)).await), 0);
+    });
+}
+
+#[test]
 fn topics_come_and_go_in_every_version() {
     run_default(|client| async move {
         let mut kafka = Kafka::connect(&client).await;
@@ -73,10 +98,13 @@ fn metadata_of_every_version_names_leaders() {
         kafka.create("b", 1, &[]).await;
         for version in 0..=12 {
             let topic = |topic: &str| MetadataRequestTopic::default().with_name(Some(name(topic)));
-            let some = MetadataRequest::default().with_topics(Some(vec![topic("a"), topic("none"), topic("not/one")]));
+            // Before version 4 no client can say that it wants no topic to be made.
+            let other = if version < 4 { topic("b") } else { topic("none") };
+            let some = MetadataRequest::default().with_topics(Some(vec![topic("a"), other, topic("not/one")]));
+            let some = some.with_allow_auto_topic_creation(version < 4);
             let response = kafka.call(version, &some).await;
             let errors: Vec<_> = response.topics.iter().map(|topic| topic.error_code).collect();
-            assert_eq!(errors, [0, 3, 17], "{version}");
+            assert_eq!(errors, [0, if version < 4 { 0 } else { 3 }, 17], "{version}");
             let ids: Vec<_> = response.brokers.iter().map(|broker| broker.node_id).collect();
             assert!(response.topics[0].partitions.iter().all(|partition| ids.contains(&partition.leader_id)));
             assert!(response.topics[0].partitions.iter().all(|partition| partition.isr_nodes.len() == 1));

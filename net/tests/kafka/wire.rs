@@ -138,7 +138,8 @@ impl Kafka {
 
     pub async fn metadata(&mut self, topic: &str) -> (MetadataResponse, MetadataResponseTopic) {
         let topic = MetadataRequestTopic::default().with_name(Some(name(topic)));
-        let response = self.call(9, &MetadataRequest::default().with_topics(Some(vec![topic]))).await;
+        let request = MetadataRequest::default().with_topics(Some(vec![topic])).with_allow_auto_topic_creation(false);
+        let response = self.call(9, &request).await;
         let topic = response.topics[0].clone();
         (response, topic)
     }

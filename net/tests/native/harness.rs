@@ -1,13 +1,13 @@
 //! A node with the shipped engine and server in a simulated world, and a client that says exactly what a test wants.
 
 use corelog_batch::{BatchBuilder, Codec};
-use corelog_engine::metadata::Bounds;
+use corelog_engine::metadata::{Bounds, Shown};
 use corelog_engine::model::ShardId;
 use corelog_engine::reactor::sim::{World, WorldOptions};
 use corelog_engine::reactor::{Chunk, Outgoing, Reactor, Stream, mesh};
 use corelog_engine::shard::{Envelope, FetchPath, GroupSettings, Shard, ShardConfig};
 use corelog_net::admin::{self, Admin};
-use corelog_net::kafka;
+use corelog_net::kafka::{self, NodeSettings};
 use corelog_net::limits::Limits;
 use corelog_net::native::{Options, serve};
 use corelog_net::transport::{Common, Ports, Server};
@@ -152,7 +152,9 @@ async fn run_shard(
         listeners.push(reactor.listen(SocketAddr::new(host, port)).await.map_err(|error| error.to_string())?);
     }
     kafka_ports.set(shard.id(), kafka_port);
-    let options = kafka::Options { host: host.to_string(), ports: kafka_ports };
+    let shown = vec![Shown { key: "num.partitions", value: "1".into(), is_default: true }];
+    let told = NodeSettings { creates_topics: true, partitions: 1, shown: shown.into() };
+    let options = kafka::Options { host: host.to_string(), ports: kafka_ports, node: told };
     node.kafka_servers.borrow_mut().push(kafka::serve(&common, listeners, options));
     if number == 0 {
         let listener = reactor.listen(SocketAddr::new(host, ADMIN_PORT)).await.map_err(|error| error.to_string())?;

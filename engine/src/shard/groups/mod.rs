@@ -22,8 +22,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Members of a group.
-const MEMBERS_MAX: usize = 10_000;
+/// Members of a group, at most.
+pub const GROUP_MEMBERS_MAX: usize = 10_000;
+/// Bytes of the text that is kept with an offset, at most.
+pub const GROUP_METADATA_BYTES_MAX: usize = METADATA_BYTES_MAX;
 
 /// How groups are coordinated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +38,12 @@ pub struct GroupSettings {
     pub session_max: Duration,
     /// How long offsets are kept after their group became empty.
     pub offsets_retention: Duration,
+    /// Members of a group, from 1 to [`GROUP_MEMBERS_MAX`].
+    pub members_max: usize,
+    /// Partitions of the topic that groups are written to, when it is made.
+    pub partitions: u32,
+    /// Bytes of the text that may be kept with an offset, at most [`GROUP_METADATA_BYTES_MAX`].
+    pub metadata_bytes_max: usize,
     /// What all groups of a shard may take of memory, in bytes.
     pub bytes_max: usize,
 }
@@ -47,6 +55,9 @@ impl Default for GroupSettings {
             session_min: Duration::from_secs(6),
             session_max: Duration::from_secs(1800),
             offsets_retention: Duration::from_secs(7 * 86_400),
+            members_max: GROUP_MEMBERS_MAX,
+            partitions: records::PARTITIONS,
+            metadata_bytes_max: METADATA_BYTES_MAX,
             bytes_max: GROUPS_BYTES,
         }
     }
@@ -85,7 +96,7 @@ impl Shard {
         let settings = [("retention.ms", "-1"), ("segment.bytes", "16777216"), ("max.message.bytes", "16777216")];
         let command = Command::CreateTopic {
             name: GROUPS_TOPIC.to_owned(),
-            partitions: records::PARTITIONS,
+            partitions: self.0.config.groups.partitions,
             settings: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         };
         match self.command(command).await {
@@ -115,7 +126,7 @@ impl Shard {
         let fresh = format!("{}-{}", join.client_id, self.random_uuid());
         book.change(group, |entry| {
             let is_new = !entry.group.members().contains_key(&join.member);
-            if is_new && entry.group.members().len() >= MEMBERS_MAX {
+            if is_new && entry.group.members().len() >= settings.members_max {
                 return Err(refused(GroupError::Full));
             }
             entry.group.join(now, &join, fresh, settings.initial_rebalance_delay, waiter);
@@ -213,7 +224,7 @@ impl Shard {
     }
 
     fn check_commit(&self, place: &Place, committed: &Committed) -> Result<(), GroupError> {
-        if committed.metadata.len() > METADATA_BYTES_MAX {
+        if committed.metadata.len() > self.0.config.groups.metadata_bytes_max {
             return Err(GroupError::MetadataTooLarge);
         }
         let catalog = self.catalog();
