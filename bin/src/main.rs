@@ -6,6 +6,7 @@ mod doctor;
 mod dump_log;
 mod failure;
 mod format;
+mod group;
 mod kafka_settings;
 mod lines;
 mod node;
@@ -55,6 +56,8 @@ enum Command {
     Serve(serve::Serve),
     /// Create, list, describe, alter and delete topics, and delete their records
     Topic(topic::Topic),
+    /// Show consumer groups and how far they lag behind, and set, export, import and delete their offsets
+    Group(group::Group),
     /// Write each line of standard input as a record
     Produce(produce::Produce),
     /// Write a topic's records to standard output
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Topic(args) => topic::run(args),
+        Command::Group(args) => group::run(args),
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
         Command::Stats(args) => stats::run(args),

@@ -335,7 +335,7 @@ impl Given {
 }
 
 /// What other commands, the proofs, or this one beside its settings, take from the environment.
-const OTHER_VARIABLES: [&str; 3] = ["CORELOG_BIN", "CORELOG_BOOTSTRAP", "CORELOG_CONFIG"];
+const OTHER_VARIABLES: [&str; 4] = ["CORELOG_BIN", "CORELOG_BOOTSTRAP", "CORELOG_CONFIG", "CORELOG_KAFKA_BOOTSTRAP"];
 /// Letters by which a slip may differ from what was meant. More is likelier to be a variable of somebody else's.
 const SLIPS_MAX: usize = 2;
 

@@ -7,6 +7,8 @@
 
 pub mod api;
 pub mod api_versions;
+#[cfg(any(feature = "client", test))]
+pub mod calls;
 pub mod codec;
 mod error;
 pub mod fetch;

@@ -25,6 +25,7 @@ pub use kafka_protocol::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
 pub use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
+pub use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 pub use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 pub use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 pub use kafka_protocol::messages::metadata_response::{
@@ -54,7 +55,7 @@ pub use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 pub use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 pub use kafka_protocol::messages::leave_group_response::MemberResponse;
 pub use kafka_protocol::messages::list_groups_response::ListedGroup;
-pub use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
+pub use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 pub use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
 pub use kafka_protocol::messages::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
 pub use kafka_protocol::messages::offset_fetch_response::{

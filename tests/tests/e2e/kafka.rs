@@ -3,7 +3,8 @@
 use super::{consume_all, create_topic};
 use corelog_client::blocking::{Admin, Producer};
 use corelog_client::{ConnectOptions, NewRecord, ProducerOptions};
-use corelog_tests::process::Node;
+use corelog_tests::process::{Node, program};
+use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
@@ -241,5 +242,59 @@ fn who_speaks_something_else_gets_a_line_in_the_log() {
     assert!(rest.is_empty());
     let output = node.output();
     assert!(output.contains("speaks HTTP, this port speaks Kafka's protocol"), "{output}");
+    node.stop();
+}
+
+/// What `corelog group` prints, and whether it went well.
+fn group(address: SocketAddr, arguments: &[&str], input: &str) -> (bool, String) {
+    let mut command = Command::new(program());
+    command.arg("group").args(arguments).args(["-b", &address.to_string()]);
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().expect("the program starts");
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads");
+    let ended = child.wait_with_output().expect("it ends");
+    let text = [ended.stdout, ended.stderr].concat();
+    (ended.status.success(), String::from_utf8(text).expect("text"))
+}
+
+/// Offsets of a group by the program: looked at, set, taken elsewhere and back, and deleted.
+#[test]
+fn groups_are_looked_after() {
+    if !has_kcat() {
+        return;
+    }
+    let (mut node, address) = start();
+    create_topic(&node, "t", 2);
+    let done = |arguments: &[&str], input: &str| {
+        let (is_done, text) = group(address, arguments, input);
+        assert!(is_done, "{arguments:?}: {text}");
+        text
+    };
+    let lines: String = (0..RECORDS).map(|number| format!("{number}\n")).collect();
+    kcat(address, &["-P", "-t", "t"], &lines);
+    assert_eq!(read_in_group(address, "t", &["-e"]).len(), RECORDS);
+    assert!(done(&["list"], "").contains("readers"), "{}", done(&["list"], ""));
+    let lag = || {
+        let told: Value = serde_json::from_str(&done(&["describe", "readers", "--json"], "")).expect("JSON");
+        let rows = told["offsets"].as_array().expect("offsets").clone();
+        rows.iter().map(|row| row["lag"].as_u64().expect("a lag")).sum::<u64>()
+    };
+    assert_eq!(lag(), 0);
+    let kept = done(&["export", "readers"], "");
+    assert_eq!(kept.lines().count(), 2, "{kept}");
+    let planned = done(&["reset-offsets", "readers", "--to", "beginning", "--dry-run"], "");
+    assert!(planned.contains("nothing was changed") && lag() == 0, "{planned}");
+    done(&["reset-offsets", "readers", "--to", "beginning", "--topic", "t"], "");
+    assert_eq!(lag(), RECORDS as u64);
+    assert_eq!(read_in_group(address, "t", &["-e"]).len(), RECORDS, "all are read again");
+    done(&["reset-offsets", "readers", "--shift", "-10", "--topic", "t:1"], "");
+    assert_eq!(lag(), 10);
+    done(&["import"], &kept);
+    assert_eq!(lag(), 0);
+    let (is_done, why) = group(address, &["import"], "readers,t,2,0\n");
+    assert!(!is_done && why.contains("there is no partition 2 of topic t; nothing was changed"), "{why}");
+    done(&["delete", "readers"], "");
+    let (is_done, why) = group(address, &["describe", "readers"], "");
+    assert!(!is_done && why.contains("there is no group readers"), "{why}");
     node.stop();
 }
