@@ -14,6 +14,8 @@
 //! | J | an entry or section of a newer version | written by a newer program | refuse to start |
 //! | K | direct blocks of an entry not known durable, with a wrong checksum | torn: never acknowledged | stop before it |
 //! | L | a partition that the catalog does not know | its topic was deleted | dropped |
+//! | L2 | the same, and the metadata log is damaged | its topic may be what is lost | written to its files, which are kept |
+//! | N | a segment that is shorter than what was flushed to it | cut off or removed | the partition is fenced from it on |
 //! | M | no checkpoint file, or no journal, in a directory that was completed | somebody removed it | refuse to start |
 
 use super::checkpoint::{CheckpointState, Extent, PartitionState, Sealed};
@@ -93,6 +95,20 @@ impl Recovered {
 
     fn end(&self) -> Place {
         Place { segment: self.state.extent.segment_base, position: self.state.extent.end }
+    }
+
+    /// Whether a segment still counts: of one that is dropped the file may be gone.
+    pub fn holds(&self, segment: Offset) -> bool {
+        let sealed = self.state.sealed.get(&segment);
+        let is_active = segment == self.state.extent.segment_base;
+        is_active || sealed.is_some_and(|sealed| sealed.last >= self.state.extent.first)
+    }
+
+    /// What was acknowledged from an offset on is lost, although more came behind it.
+    pub fn fence_from(&mut self, from: Offset, why: String) {
+        let known = self.state.fenced.unwrap_or(from);
+        self.state.fenced = Some(known.min(from));
+        self.fenced.get_or_insert(why);
     }
 
     fn fence(&mut self, why: String) {

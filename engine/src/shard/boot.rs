@@ -43,8 +43,8 @@ const FIRST: ShardId = ShardId(0);
 pub enum Boot {
     /// From shard 0: what the data directory is.
     Layout(DataDir),
-    /// From shard 0: the topics.
-    Catalog(Vec<MetadataRecord>),
+    /// From shard 0: the topics, and whether they are all that there were.
+    Catalog(Vec<MetadataRecord>, bool),
     /// Partitions that move to the receiver.
     HandOver(Vec<(PartitionId, Recovered)>),
     /// To shard 0: all that is mine is recovered.
@@ -63,6 +63,8 @@ struct Start {
     early: Vec<(ShardId, Envelope)>,
     /// Shards of the old layout whose journal is damaged, and why a partition is fenced that nothing was found of then.
     damaged: BTreeMap<ShardId, String>,
+    /// Whether a topic that the catalog lacks was deleted: else it may be what the metadata log has lost.
+    knows_all_topics: bool,
 }
 
 impl Shard {
@@ -72,7 +74,15 @@ impl Shard {
     /// One sentence for the operator. Nothing was changed on disk that the next start could not build on.
     pub async fn start(reactor: Reactor, mesh: MeshHandle<Envelope>, config: ShardConfig) -> Result<Shard, ShardError> {
         let memory = OwnMemory::set_aside(&reactor, &config)?;
-        let mut start = Start { reactor, memory, mesh, config, early: Vec::new(), damaged: BTreeMap::new() };
+        let mut start = Start {
+            reactor,
+            memory,
+            mesh,
+            config,
+            early: Vec::new(),
+            damaged: BTreeMap::new(),
+            knows_all_topics: true,
+        };
         let opened = start.open_directory().await?;
         let directory = match &opened {
             Some(opened) => opened.dir.clone(),
@@ -120,8 +130,12 @@ impl Start {
         let (found, checkpoint, entries) = self.recover_old(&directory).await?;
         let own_directory = self.make_directory(target.generation).await?;
         let shard = Shard(Rc::new(self.inner(target)?));
-        let mut found = self.take_metadata(&shard, found).await?;
-        found.retain(|(id, _)| shard.catalog().topic(id.topic).is_some());
+        let found = self.take_metadata(&shard, found).await?;
+        let is_known = |(id, _): &(PartitionId, Recovered)| shard.catalog().topic(id.topic).is_some();
+        let (mut found, unknown): (Vec<_>, Vec<_>) = found.into_iter().partition(is_known);
+        if !self.knows_all_topics {
+            self.keep_unknown(unknown).await?;
+        }
         found.extend(self.lost_whole(&shard.catalog(), directory.node.shards, &found));
         settle(&self.reactor, &self.memory, &self.config, &mut found).await?;
         let mine = self.hand_over(&shard, found, moves).await?;
@@ -137,9 +151,8 @@ impl Start {
         if self.id() == FIRST {
             directory.remove_leftovers(&self.reactor).await.map_err(told)?;
         }
-        // A damaged metadata log may have lost topics: their files are not for us to remove, at this start or a later one.
-        let is_whole = shard.handle_of(PartitionId::METADATA).is_some_and(|metadata| !shard.is_fenced(metadata));
-        if self.id() == FIRST && is_whole && !self.damaged.contains_key(&FIRST) {
+        // Files of topics that may be lost are not for us to remove, at this start or a later one.
+        if self.id() == FIRST && self.knows_all_topics {
             let catalog = shard.catalog().clone();
             directory.remove_orphans(&self.reactor, &catalog).await.map_err(told)?;
         }
@@ -190,6 +203,30 @@ impl Start {
         let of = |old, why| catalog.owned_by(old, shards).map(move |(id, _)| (id, Recovered::lost_whole(why)));
         let lost = self.damaged.iter().flat_map(|(old, why)| of(*old, why));
         lost.filter(|(id, _)| !known.contains(id)).collect()
+    }
+
+    /// Writes what a journal has of partitions to their files, where their topics may be what is lost: of no journal that
+    /// begins now will it be known any more.
+    async fn keep_unknown(&self, mut unknown: Vec<(PartitionId, Recovered)>) -> Result<(), ShardError> {
+        unknown.retain(|(id, recovered)| !id.is_metadata() && !recovered.pieces.is_empty());
+        settle(&self.reactor, &self.memory, &self.config, &mut unknown).await?;
+        let me = self.id();
+        for (id, _) in unknown.iter().take(NAMED) {
+            let path = paths::partition(&self.config.data_dir, *id);
+            eprintln!(
+                "corelog: shard {me}: {} is of a topic that is not known any more: what the journal had of it was written \
+                 there, and `corelog dump-log --records {}` shows it",
+                path.display(),
+                path.display()
+            );
+        }
+        if unknown.len() > NAMED {
+            eprintln!(
+                "corelog: shard {me}: {} more partitions are of topics that are not known",
+                unknown.len() - NAMED
+            );
+        }
+        Ok(())
     }
 
     /// Sets a journal aside that acknowledged entries cannot be read from, for whoever repairs it.
@@ -288,11 +325,13 @@ impl Start {
         mut found: Vec<(PartitionId, Recovered)>,
     ) -> Result<Vec<(PartitionId, Recovered)>, ShardError> {
         if self.id() != FIRST {
-            let records = self.wait(|boot| match boot {
-                Boot::Catalog(records) => Ok(records),
+            let told = self.wait(|boot| match boot {
+                Boot::Catalog(records, is_whole) => Ok((records, is_whole)),
                 other => Err(other),
             });
-            shard.load_catalog(&records.await)?;
+            let (records, is_whole) = told.await;
+            self.knows_all_topics = is_whole;
+            shard.load_catalog(&records)?;
             return Ok(found);
         }
         let at = found.iter().position(|(id, _)| id.is_metadata());
@@ -309,9 +348,11 @@ impl Start {
         shard.restore(metadata);
         shard.read_metadata().await?;
         shard.warn_of_partitions();
+        let is_whole = shard.handle_of(PartitionId::METADATA).is_some_and(|metadata| !shard.is_fenced(metadata));
+        self.knows_all_topics = is_whole && !self.damaged.contains_key(&FIRST);
         let records: Vec<MetadataRecord> = shard.catalog().snapshot().collect();
         for other in self.others() {
-            self.send(other, Boot::Catalog(records.clone())).await;
+            self.send(other, Boot::Catalog(records.clone(), self.knows_all_topics)).await;
         }
         Ok(found)
     }
@@ -440,9 +481,11 @@ fn lost_whole(directory: &Path) -> String {
     format!("{} is damaged and may have held all of it", directory.join(paths::JOURNAL).display())
 }
 
+/// So many partitions are named of many.
+const NAMED: usize = 20;
+
 /// Names the partitions that are damaged: some of many.
 fn tell_fenced(found: &[(PartitionId, Recovered)]) {
-    const NAMED: usize = 20;
     let fenced: Vec<_> = found.iter().filter_map(|(id, found)| Some((id, found.fenced.as_ref()?))).collect();
     for (id, why) in fenced.iter().take(NAMED) {
         eprintln!("corelog: {} is fenced: {why}", id.called());

@@ -12,7 +12,7 @@ use crate::log::journal::{self, AppendSection, EntryFault, EntryHeader, Expected
 use crate::log::paths;
 use crate::log::recovery::{Piece, Recovered, Recovery};
 use crate::log::tail::BLOCK;
-use crate::model::PartitionId;
+use crate::model::{Offset, PartitionId};
 use crate::planted::{self, Bug};
 use crate::reactor::{File, Open, Reactor, Slice, WriteSync};
 use std::cell::RefCell;
@@ -370,15 +370,19 @@ pub(super) async fn settle(
     let queue: Vec<(PartitionId, Piece)> =
         found.iter_mut().flat_map(|(id, found)| found.pieces.drain(..).map(|piece| (*id, piece))).collect();
     let queue = Rc::new(RefCell::new(queue.into_iter()));
+    let short: Rc<RefCell<Vec<Short>>> = Rc::default();
     let root: Rc<Path> = config.data_dir.as_path().into();
     let writers: Vec<_> = (0..WRITERS)
         .map(|_| {
-            let (memory, queue, root) = (memory.clone(), queue.clone(), root.clone());
+            let (memory, queue, root, short) = (memory.clone(), queue.clone(), root.clone(), short.clone());
             let inner = reactor.clone();
             reactor.spawn(async move {
                 loop {
                     let Some((id, piece)) = queue.borrow_mut().next() else { return Ok(()) };
-                    write_piece(&inner, &memory, &root, id, &piece).await?;
+                    let length = write_piece(&inner, &memory, &root, id, &piece).await?;
+                    if length < piece.from.0 {
+                        short.borrow_mut().push(Short { id, segment: piece.segment, length, wanted: piece.from.0 });
+                    }
                 }
             })
         })
@@ -389,21 +393,44 @@ pub(super) async fn settle(
         outcome = outcome.and(writer.await);
     }
     outcome?;
+    fence_short(&root, found, &short.borrow());
     reactor.sync_fs(&root).await.map_err(|error| ShardError::io("flushing", &root, &error))
 }
 
+/// A segment that ends, or ended, before the place where more was to be written to it.
+#[derive(Debug)]
+struct Short {
+    id: PartitionId,
+    segment: Offset,
+    length: u64,
+    wanted: u64,
+}
+
+/// Fences partitions of which a file is cut off or gone. What was written to it now is there for whoever repairs it.
+fn fence_short(root: &Path, found: &mut [(PartitionId, Recovered)], short: &[Short]) {
+    for Short { id, segment, length, wanted } in short {
+        let damaged = found.iter_mut().find(|(found, _)| found == id);
+        if let Some((_, damaged)) = damaged.filter(|(_, damaged)| damaged.holds(*segment)) {
+            let path = paths::segment(root, *id, *segment);
+            damaged.fence_from(*segment, format!("{} has {length} bytes, and was flushed to {wanted}", path.display()));
+        }
+    }
+}
+
+/// Writes what the journal has of a segment; the length that the file had before.
 async fn write_piece(
     reactor: &Reactor,
     memory: &OwnMemory,
     root: &Path,
     id: PartitionId,
     piece: &Piece,
-) -> Result<(), ShardError> {
+) -> Result<u64, ShardError> {
     let path = paths::segment(root, id, piece.segment);
     let failed = |error: io::Error| ShardError::io("writing", &path, &error);
     reactor.create_dir(&paths::topic(root, id.topic)).await.map_err(failed)?;
     reactor.create_dir(&paths::partition(root, id)).await.map_err(failed)?;
     let file = reactor.open(&path, Open::Create).await.map_err(failed)?;
+    let before = file.length().await.map_err(failed)?;
     if !piece.from.0.is_multiple_of(BLOCK) {
         let why = format!("the journal lacks the beginning of the block at byte {}", piece.from);
         return Err(ShardError::Damaged { path: path.display().to_string().into(), why: why.into() });
@@ -417,7 +444,7 @@ async fn write_piece(
         file.write_at(at, buffer.freeze(), WriteSync::None).await.map_err(failed)?;
         at += length as u64;
     }
-    Ok(())
+    Ok(before)
 }
 
 /// Makes sure that there is a journal file of the configured size; true if it was made anew. A new one is zero-filled,

@@ -79,6 +79,8 @@ cases! {
     a_segment_that_is_missing_fences_its_partition: append_to_two, lose_a_segment;
     a_reader_is_not_given_what_nobody_checked: append_to_two, spoil_the_last_block;
     a_segment_that_ends_early_fences_its_partition: append_to_two, cut_a_segment;
+    a_segment_that_is_gone_after_a_kill_fences_its_partition: lose_it, be_fenced, be_fenced;
+    a_dropped_segment_is_not_missed_after_a_kill: roll_behind_a_checkpoint, miss_nothing, miss_nothing;
     what_lies_before_damage_is_read: append_segments, damage_the_newest, read_up_to_the_newest;
     what_lies_before_damage_is_read_without_an_index: append_segments, damage_the_oldest, read_up_to_the_oldest;
     a_journal_of_another_length_is_told: cut_the_journal, be_told;
@@ -716,6 +718,54 @@ async fn cut_a_segment(shard: Shard) {
     };
     assert!(matches!(refused, Err(ReadError::Fenced(_))), "{refused:?}");
     expect_range(&shard, other, 0..50, 700).await;
+}
+
+/// What the journal has continues each partition's segment in its middle. One goes, as if while the server was down.
+async fn lose_it(shard: Shard) {
+    create(&shard, "t", 2, &[]).await;
+    for range in [0..50, 50..70] {
+        shard.checkpoint().await.expect("a checkpoint");
+        for index in 0..2 {
+            append_range(&shard, partition(&shard, "t", index), range.clone(), 700).await;
+        }
+    }
+    let id = shard.id_of(partition(&shard, "t", 0)).expect("it is there");
+    let root = &shard.0.config.data_dir;
+    shard.reactor().remove_file(&paths::segment(root, id, Offset(0))).await.expect("it was there");
+    shard.reactor().sync_dir(&paths::partition(root, id)).await.expect("it is gone for good");
+}
+
+async fn be_fenced(shard: Shard) {
+    let (lost, other) = (partition(&shard, "t", 0), partition(&shard, "t", 1));
+    let status = shard.describe(lost).expect("it is there");
+    assert!(status.fenced.is_some() && status.next == Offset(70), "{status:?}");
+    let written = shard.append(lost, &batch(&[b"more"], 1), &Session::new(1), 1);
+    assert!(matches!(written, Err(AppendError::Fenced(_))), "{written:?}");
+    let read = shard.read_disk(lost, Offset(0), 1, &mut Cursor::default(), &mut Outgoing::new()).await;
+    assert!(matches!(read, Err(ReadError::Fenced(_))), "{read:?}");
+    expect_range(&shard, other, 0..70, 700).await;
+}
+
+/// The journal has the end of a segment whose file is dropped before a checkpoint says so.
+async fn roll_behind_a_checkpoint(shard: Shard) {
+    create(&shard, "t", 1, &[("segment.bytes", "65536")]).await;
+    let of = partition(&shard, "t", 0);
+    append_range(&shard, of, 0..50, 700).await;
+    shard.checkpoint().await.expect("a checkpoint");
+    append_range(&shard, of, 50..150, 700).await;
+    assert_eq!(shard.delete_records(of, Offset(120)).await, Ok(Offset(120)));
+    let id = shard.id_of(of).expect("it is there");
+    let path = paths::segment(&shard.0.config.data_dir, id, Offset(0));
+    while shard.reactor().open(&path, Open::Read).await.is_ok() {
+        shard.reactor().sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn miss_nothing(shard: Shard) {
+    let of = partition(&shard, "t", 0);
+    let status = shard.describe(of).expect("it is there");
+    assert!(status.fenced.is_none() && status.first == Offset(120), "{status:?}");
+    expect_range(&shard, of, 120..150, 700).await;
 }
 
 /// A block of the segment that begins at `base` is damaged, and its index file, if there is one, removed.

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test that meets what it did not expect should end there")]
 
 mod clients;
+mod forgotten;
 mod idle;
 mod kafka;
 mod killed;

@@ -463,6 +463,19 @@ fn beside_a_damaged_journal_a_later_segment_is_to_be_kept() {
 }
 
 #[test]
+fn beside_a_damaged_journal_a_partition_that_no_shard_knows_is_to_be_kept() {
+    let mut dir = DataDir::new();
+    write(&paths::segment(dir.root(), id(TOPIC, 5), Offset(0)), b"");
+    let directory = paths::partition(dir.root(), id(TOPIC, 5));
+    assert_eq!(dir.finds(Severity::Note, &directory, "its topic was deleted").remedy, Remedy::NextStart);
+    dir.journal[70] ^= 1;
+    dir.write_journal();
+    let (found, _) = dir.verify();
+    let of_it = found.iter().find(|finding| finding.path == directory).unwrap_or_else(|| panic!("{found:#?}"));
+    assert!(of_it.remedy == Remedy::Unproven && of_it.what.contains("its topic may be what is lost"), "{of_it}");
+}
+
+#[test]
 fn blocks_that_an_entry_left_to_the_segment_are_looked_at() {
     // Entry 2 is known durable by entry 4, entry 3 is not.
     for (block, severity) in [(4096, Severity::Error), (2 * 4096 + 4096, Severity::Note)] {

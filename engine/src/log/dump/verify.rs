@@ -139,11 +139,16 @@ impl<'a> Verify<'a> {
                 self.partition(*id, recovered, &directory, None)?;
             }
         }
-        let is_told_whole = self.is_told_whole;
-        for directory in partition_directories(root)?.into_iter().filter(|_| is_told_whole) {
+        // Where nothing is known, as without a node file, that is told once and not of each.
+        let is_any_known = self.is_told_whole || !known.is_empty();
+        for directory in partition_directories(root)?.into_iter().filter(|_| is_any_known) {
             if partition_of(&directory).is_none_or(|id| !known.contains_key(&id)) && !list(&directory)?.is_empty() {
-                let what = "no shard knows this partition: its topic was deleted, or nothing was ever acknowledged";
-                self.find(Severity::Note, &directory, None, what, Remedy::NextStart)?;
+                let (what, remedy) = match self.is_told_whole {
+                    true => ("its topic was deleted, or nothing was ever acknowledged", Remedy::NextStart),
+                    false => ("its topic may be what is lost", Remedy::Unproven),
+                };
+                let what = format_args!("no shard knows this partition: {what}");
+                self.find(Severity::Note, &directory, None, what, remedy)?;
             }
         }
         Ok(())
