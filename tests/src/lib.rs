@@ -28,5 +28,6 @@ pub mod powercut;
 pub mod process;
 pub mod records;
 pub mod run;
+pub mod serving;
 pub mod sometimes;
 pub mod world;

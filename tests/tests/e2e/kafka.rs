@@ -1,12 +1,13 @@
 //! Kafka's protocol by a client that nobody here wrote: kcat, over librdkafka.
 
 use super::{consume_all, create_topic};
-use corelog_client::blocking::{Admin, Producer};
-use corelog_client::{ConnectOptions, NewRecord, ProducerOptions};
+use corelog_client::blocking::Producer;
+use corelog_client::{NewRecord, ProducerOptions};
 use corelog_tests::process::{Node, program};
+use corelog_tests::serving::{self, SHARDS, start};
 use serde_json::Value;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -22,26 +23,6 @@ fn has_kcat() -> bool {
         eprintln!("left out: kcat is missing");
     }
     there
-}
-
-const SHARDS: u16 = 2;
-
-/// A server, and where it speaks Kafka's protocol, also after a restart.
-fn start() -> (Node, SocketAddr) {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_ports()));
-    let soon = ["--compaction-interval", "50ms"];
-    let node =
-        Node::start(SHARDS, &[&["--memory", "1GiB", "--kafka-listen", &address.to_string()][..], &soon].concat());
-    (node, address)
-}
-
-/// The first of as many ports as the server takes: one for all shards, and one for each.
-fn free_ports() -> u16 {
-    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    let chosen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-    let firsts = (0..100).map(|_| chosen().expect("a free port").port()).filter(|first| *first < u16::MAX - SHARDS);
-    let found = firsts.into_iter().find(|first| (*first..=first + SHARDS).all(|port| is_free(&port)));
-    found.expect("free ports one behind the other")
 }
 
 /// What kcat prints with these arguments, and `input`.
@@ -162,8 +143,7 @@ fn a_topic_is_compacted() {
     }
     let (mut node, address) = start();
     let settings = [("cleanup.policy", "compact"), ("segment.bytes", "65536"), ("min.cleanable.dirty.ratio", "0.1")];
-    let mut admin = Admin::connect(&node.bootstrap(), ConnectOptions::default()).expect("connects");
-    admin.create_topic("t", 1, &settings).expect("creates the topic");
+    serving::create_topic(&node, "t", 1, &settings);
     let filling = "x".repeat(300);
     let lines: String = (0..SENT).map(|number| format!("k{}:{number}-{filling}\n", number % KEYS)).collect();
     kcat(address, &["-P", "-t", "t", "-K", ":", "-X", "batch.size=8000"], &lines);
@@ -227,14 +207,7 @@ fn a_consumer_at_the_end_gets_what_comes() {
 #[test]
 fn who_speaks_something_else_gets_a_line_in_the_log() {
     let (mut node, address) = start();
-    let began = Instant::now();
-    let mut stream = loop {
-        // The native protocol's port may be first.
-        match TcpStream::connect(address) {
-            Ok(stream) => break stream,
-            Err(error) => assert!(began.elapsed() < PATIENCE, "{error}"),
-        }
-    };
+    let mut stream = TcpStream::connect(address).expect("connects");
     stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
     let mut rest = Vec::new();
     // The end, or a reset: the server has nothing to say in HTTP.

@@ -11,18 +11,13 @@ mod logfile;
 mod shards;
 mod spliced;
 
-use corelog_client::blocking::{Admin, Consumer};
-use corelog_client::{ConnectOptions, ConsumerOptions};
+use corelog_client::ConsumerOptions;
 use corelog_tests::process::Node;
-use std::time::Duration;
-
-/// Without a record for so long a consumer is stuck. The tests share two cores and a disk with each other.
-const PATIENCE: Duration = Duration::from_secs(90);
+use corelog_tests::serving::{self, PATIENCE};
 
 /// Creates a topic with default settings.
 fn create_topic(node: &Node, topic: &str, partitions: u32) {
-    let mut admin = Admin::connect(&node.bootstrap(), ConnectOptions::default()).expect("connects");
-    admin.create_topic(topic, partitions, &[]).expect("creates the topic");
+    serving::create_topic(node, topic, partitions, &[]);
 }
 
 /// Hands every record of a topic to `take`: partition, offset, key, value. Ends at what was the end when it began.
@@ -32,14 +27,7 @@ fn consume_all(node: &Node, topic: &str, take: impl FnMut(u32, i64, &[u8], &[u8]
 
 /// The same with a consumer of one's own options.
 fn consume(node: &Node, topic: &str, options: ConsumerOptions, mut take: impl FnMut(u32, i64, &[u8], &[u8])) {
-    let mut consumer = Consumer::connect(&node.bootstrap(), topic, options).expect("connects the consumer");
-    while !consumer.at_end() {
-        let Some(fetched) = consumer.poll(PATIENCE).expect("polls") else {
-            panic!("nothing came for {PATIENCE:?}, and the end is not reached");
-        };
-        for record in fetched.records() {
-            let record = record.expect("a whole record");
-            take(fetched.partition(), record.offset, record.key.unwrap_or_default(), record.value.unwrap_or_default());
-        }
-    }
+    serving::consume(node, topic, options, |partition, record| {
+        take(partition, record.offset, record.key.unwrap_or_default(), record.value.unwrap_or_default());
+    });
 }
