@@ -137,6 +137,11 @@ pub fn program() -> &'static Path {
     })
 }
 
+/// What the script tests/clients/install has put there.
+pub fn installed_clients() -> PathBuf {
+    profile_directory().parent().expect("a target directory").join("clients")
+}
+
 /// `target/<profile>`: this executable is there, or a test in its `deps`.
 fn profile_directory() -> PathBuf {
     let executable = current_exe().expect("the path of this program");
