@@ -10,6 +10,7 @@ mod programs;
 mod records;
 mod refusals;
 mod times;
+mod tools;
 
 use std::sync::Mutex;
 use std::thread;
