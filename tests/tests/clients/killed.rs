@@ -1,6 +1,6 @@
 //! The server is killed under producers that number their batches: no record is missing, and none is there twice.
 
-use super::programs::{Client, Running, clients};
+use super::programs::{CODECS, Client, Running, clients};
 use super::records::{Written, an_hour_ago, expected, lines, read_natively};
 use corelog_client::ConnectOptions;
 use corelog_client::blocking::Admin;
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const KILLS: usize = 3;
+const KILLS: usize = 6;
 const PARTITIONS: u32 = 3;
 /// A producer is given so many records, then pauses, so that it has some on their way at any time.
 const AT_A_TIME: usize = 5;
@@ -28,15 +28,20 @@ fn numbered_producers_outlive_kills() {
     let is_over = AtomicBool::new(false);
     let sent: Vec<Vec<Written>> = thread::scope(|scope| {
         let is_over = &is_over;
-        let feed = |client| scope.spawn(move || feed(address, client, is_over));
-        let producers: Vec<_> = clients.iter().map(feed).collect();
-        for _ in 0..KILLS {
+        let feed = |(client, codec)| scope.spawn(move || feed(address, client, codec, is_over));
+        let producers: Vec<_> = clients.iter().zip(CODECS.into_iter().cycle()).map(feed).collect();
+        let killing = scope.spawn(|| {
+            for _ in 0..KILLS {
+                all_go_on(&node, &clients);
+                node.kill();
+                node.restart(SHARDS);
+            }
             all_go_on(&node, &clients);
-            node.kill();
-            node.restart(SHARDS);
-        }
-        all_go_on(&node, &clients);
+        });
+        // Also when that failed, or the producers would go on for good.
+        let killed = killing.join();
         is_over.store(true, Ordering::Relaxed);
+        killed.expect("producers that go on behind a kill");
         producers.into_iter().map(|producer| producer.join().expect("a producer that writes all")).collect()
     });
     for (client, sent) in clients.iter().zip(sent) {
@@ -49,8 +54,8 @@ fn numbered_producers_outlive_kills() {
 }
 
 /// Gives a producer records until it is over, and waits until it has written them. Which they were.
-fn feed(address: SocketAddr, client: &Client, is_over: &AtomicBool) -> Vec<Written> {
-    let mut producer = Running::start(client, address, &["write", client.name, "none"]);
+fn feed(address: SocketAddr, client: &Client, codec: &str, is_over: &AtomicBool) -> Vec<Written> {
+    let mut producer = Running::start(client, address, &["write", client.name, codec]);
     let mut sent = Vec::new();
     while !is_over.load(Ordering::Relaxed) {
         let some: Vec<Written> = (sent.len()..sent.len() + AT_A_TIME).map(numbered).collect();
