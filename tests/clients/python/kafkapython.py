@@ -1,5 +1,8 @@
 """kafka-python."""
 
+import sys
+import time
+
 from common import Ends, Owned, main, records, say, show, told_to_leave
 from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
@@ -65,13 +68,23 @@ def group(bootstrap, topic, name):
     )
     consumer.subscribe([topic], listener=Listener())
     while not leave.is_set():
-        found = consumer.poll(200)
+        found = poll(consumer)
         for partition, batch in found.items():
             for record in batch:
                 say("at", partition.partition, record.offset)
         if found:
             commit(consumer)
     consumer.close()
+
+
+def poll(consumer):
+    try:
+        return consumer.poll(200)
+    except KafkaError as error:
+        # The caller tries again, here until the server is back.
+        print(repr(error), file=sys.stderr)
+        time.sleep(0.2)
+        return {}
 
 
 def commit(consumer):

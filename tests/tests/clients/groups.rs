@@ -1,10 +1,11 @@
-//! Members of a group come, die and leave: the partitions are shared out anew, and no record is skipped.
+//! Members of a group come, die and leave, and the server is killed: the partitions are shared out anew, and no record is
+//! skipped.
 
 use super::programs::{Client, Running, clients};
 use super::records::{Written, an_hour_ago, write_natively};
 use corelog_client::Codec;
 use corelog_tests::process::Node;
-use corelog_tests::serving::{PATIENCE, create_topic, start};
+use corelog_tests::serving::{PATIENCE, SHARDS, create_topic, start};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -21,14 +22,43 @@ const PAUSE: Duration = Duration::from_millis(20);
 fn groups_of_each_client_share_out_and_skip_nothing() {
     let clients = clients();
     let (mut node, address) = start();
-    // All at once: they wait for each other and for sessions to end far more than they compute.
-    thread::scope(|scope| {
-        for client in &clients {
-            let node = &node;
-            scope.spawn(move || come_die_and_leave(node, address, client));
-        }
+    each(&clients, |client| come_die_and_leave(&node, address, client));
+    node.stop();
+}
+
+#[test]
+fn groups_of_each_client_outlive_a_kill_of_the_server() {
+    let clients = clients();
+    let (mut node, address) = start();
+    let groups = each(&clients, |client| {
+        let mut topic = Topic::create(&node, client.name);
+        let members = [Member::join(address, client), Member::join(address, client)];
+        shared_out(&members.each_ref());
+        topic.write(&node);
+        topic.is_read(&members.each_ref(), &[]);
+        (topic, members)
+    });
+    node.kill();
+    node.restart(SHARDS);
+    each(groups, |(mut topic, members)| {
+        topic.write(&node);
+        topic.is_read(&members.each_ref(), &[]);
+        shared_out(&members.each_ref());
+        let read_before = members.each_ref().map(Member::read).concat();
+        members.into_iter().for_each(Member::leave);
+        let client = clients.iter().find(|client| client.name == topic.name).expect("the topic's client");
+        goes_on(&node, address, client, topic, &read_before);
     });
     node.stop();
+}
+
+/// Does `work` with all at once: groups wait for each other and for sessions to end far more than they compute.
+fn each<T: Send, R: Send>(items: impl IntoIterator<Item = T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    thread::scope(|scope| {
+        let work = &work;
+        let started: Vec<_> = items.into_iter().map(|item| scope.spawn(move || work(item))).collect();
+        started.into_iter().map(|one| one.join().expect("a group that does what it is to")).collect()
+    })
 }
 
 fn come_die_and_leave(node: &Node, address: SocketAddr, client: &Client) {
@@ -37,59 +67,58 @@ fn come_die_and_leave(node: &Node, address: SocketAddr, client: &Client) {
 
     let (first, second) = (join(), join());
     shared_out(&[&first, &second]);
-    topic.write();
-    topic.is_read_by(&[&first, &second]);
+    topic.write(node);
+    topic.is_read(&[&first, &second], &[]);
 
     let read_before = second.read();
     second.kill();
-    topic.write();
+    topic.write(node);
     shared_out(&[&first]);
     let third = join();
     shared_out(&[&first, &third]);
-    topic.write();
+    topic.write(node);
     topic.is_read(&[&first, &third], &read_before);
 
     let read_before = [read_before, first.read(), third.read()].concat();
     first.leave();
     third.leave();
-    topic.write();
-    let fourth = join();
-    topic.is_read(&[&fourth], &read_before);
-    // Whoever left had committed what it read.
-    let again: Vec<_> = fourth.read().into_iter().filter(|record| read_before.contains(record)).collect();
+    goes_on(node, address, client, topic, &read_before);
+}
+
+/// Whoever comes when all have left reads what is new, and nothing again: those who left had committed what they read.
+fn goes_on(node: &Node, address: SocketAddr, client: &Client, mut topic: Topic, read_before: &[(u32, i64)]) {
+    topic.write(node);
+    let member = Member::join(address, client);
+    topic.is_read(&[&member], read_before);
+    let again: Vec<_> = member.read().into_iter().filter(|record| read_before.contains(record)).collect();
     assert!(again.is_empty(), "{} reads again what was committed: {again:?}", client.name);
-    fourth.leave();
+    member.leave();
 }
 
 /// A topic that is written to now and then.
-struct Topic<'a> {
-    node: &'a Node,
-    name: &'a str,
+struct Topic {
+    name: &'static str,
     written: i64,
 }
 
 type Records = Vec<(u32, i64)>;
 
-impl Topic<'_> {
-    fn create<'a>(node: &'a Node, name: &'a str) -> Topic<'a> {
+impl Topic {
+    fn create(node: &Node, name: &'static str) -> Topic {
         create_topic(node, name, PARTITIONS, &[]);
-        Topic { node, name, written: 0 }
+        Topic { name, written: 0 }
     }
 
-    fn write(&mut self) {
+    fn write(&mut self, node: &Node) {
         let timestamp = an_hour_ago();
         let record = |number| Written { partition: number as u32 % PARTITIONS, timestamp, ..Written::default() };
         let records: Vec<Written> = (0..RECORDS).map(record).collect();
-        write_natively(self.node, self.name, Codec::None, &records);
+        write_natively(node, self.name, Codec::None, &records);
         self.written += RECORDS / i64::from(PARTITIONS);
     }
 
-    fn is_read_by(&self, members: &[&Member]) {
-        self.is_read(members, &Records::new());
-    }
-
     /// Waits until these members have read all that was not read before.
-    fn is_read(&self, members: &[&Member], before: &Records) {
+    fn is_read(&self, members: &[&Member], before: &[(u32, i64)]) {
         let all = || (0..PARTITIONS).flat_map(|partition| (0..self.written).map(move |offset| (partition, offset)));
         let left = || {
             let read: BTreeSet<_> =

@@ -4,6 +4,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -157,7 +159,9 @@ func group(bootstrap, topic, name string, leave <-chan struct{}) {
 	member := member{topic: topic}
 	for until.Err() == nil {
 		if err := group.Consume(until, []string{topic}, &member); err != nil && until.Err() == nil {
-			panic(err)
+			// As its documentation has it: the caller tries again, here until the server is back.
+			fmt.Fprintln(os.Stderr, err)
+			time.Sleep(200 * time.Millisecond)
 		}
 	}
 	common.Must(group.Close())

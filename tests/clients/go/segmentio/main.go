@@ -4,6 +4,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -116,7 +118,12 @@ func group(bootstrap, topic, name string, leave <-chan struct{}) {
 			common.Must(group.Close())
 			return
 		}
-		common.Must(err)
+		if err != nil {
+			// The caller tries again, here until the server is back.
+			fmt.Fprintln(os.Stderr, err)
+			time.Sleep(200 * time.Millisecond)
+			continue
+		}
 		owned.Remove(before...)
 		before = nil
 		for _, assignment := range generation.Assignments[topic] {
