@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const KILLS: usize = 6;
+const KILLS: usize = 4;
 const PARTITIONS: u32 = 3;
 /// A producer is given so many records, then pauses, so that it has some on their way at any time.
 const AT_A_TIME: usize = 5;
