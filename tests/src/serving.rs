@@ -14,10 +14,15 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A server, and where it speaks Kafka's protocol, also after a restart.
 pub fn start() -> (Node, SocketAddr) {
+    start_with(&[])
+}
+
+/// The same with more arguments.
+pub fn start_with(more: &[&str]) -> (Node, SocketAddr) {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_ports()));
-    let soon = ["--compaction-interval", "50ms"];
-    let node =
-        Node::start(SHARDS, &[&["--memory", "1GiB", "--kafka-listen", &address.to_string()][..], &soon].concat());
+    let listen = address.to_string();
+    let usual = ["--memory", "1GiB", "--kafka-listen", &listen, "--compaction-interval", "50ms"];
+    let node = Node::start(SHARDS, &[&usual[..], more].concat());
     // The native protocol's port, for which starting waits, may be first.
     let began = Instant::now();
     while let Err(error) = TcpStream::connect(address) {
