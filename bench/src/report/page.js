@@ -164,8 +164,8 @@ function copyButton(code) {
 function machine({ facts, limits }) {
   const described = facts.map(([name, value]) => html('div', {}, html('dt', {}, name), html('dd', {}, breakable(value))));
   const rows = limits.map((figure) => [figure.name, amount(figure.value, figure.unit), spread(figure)]);
-  const caption = 'Limits of the machine, measured in turns with the results';
-  const measured = rows.length ? table(caption, ['limit', 'median', 'runs'], rows) : [];
+  const caption = 'Limits of the machine, measured in turns with the results; percentiles are of all samples';
+  const measured = rows.length ? table(caption, ['limit', 'value', 'runs'], rows) : [];
   const listed = facts.length ? html('dl', {}, described) : [];
   return section('Machine', anchor(0), html('div', { class: 'machine' }, listed, measured));
 }
