@@ -149,6 +149,9 @@ pub enum BatchError {
         /// The codec's name.
         codec: &'static str,
     },
+    /// An LZ4 frame whose blocks depend on one another: Kafka's own client cannot read past it.
+    #[error("the blocks of the lz4 frame depend on one another: Kafka's readers take independent ones only")]
+    Lz4Linked,
     /// The compressed records take more bytes than they unpack to.
     #[error("the {codec} data are padded: they take more than twice the bytes that they unpack to")]
     Padded {

@@ -24,6 +24,8 @@ const ZSTD_AHEAD_BYTES_MAX: usize = 256 << 10;
 const ZSTD_KEPT_BYTES_MAX: usize = 1 << 20;
 /// What an LZ4 frame begins with. The decoder takes other formats too, which other readers of batches do not.
 const LZ4_MAGIC: [u8; 4] = 0x184d_2204_u32.to_le_bytes();
+/// The bit of the byte behind that which says that each block can be unpacked alone.
+const LZ4_INDEPENDENT: u8 = 1 << 5;
 /// Bytes of the longest number in a record.
 const NUMBER_BYTES_MAX: usize = 10;
 /// A zstd frame's window may be 8 MiB, which RFC 8878 asks every decoder to take; levels up to 19 ask for no more.
@@ -73,6 +75,9 @@ impl Unpacker {
         if codec != Codec::Zstd && self.zstd.as_ref().is_some_and(|context| context.sizeof() > ZSTD_KEPT_BYTES_MAX) {
             self.zstd = None;
         }
+        if codec == Codec::Lz4 && is_linked(batch.payload()) {
+            return Err(BatchError::Lz4Linked);
+        }
         self.allowance.set(INPUT_BYTES_MAX / 8);
         let input = Input { data: batch.payload(), allowance: &self.allowance };
         let mut unpacked = Unpacked {
@@ -103,6 +108,12 @@ impl Unpacker {
             bytes => Err(BatchError::TrailingBytes { bytes }),
         }
     }
+}
+
+/// Whether it is an LZ4 frame whose blocks depend on one another.
+fn is_linked(data: &[u8]) -> bool {
+    let flags = data.strip_prefix(&LZ4_MAGIC).and_then(|rest| rest.first());
+    flags.is_some_and(|flags| flags & LZ4_INDEPENDENT == 0)
 }
 
 fn reader<'a>(codec: Codec, input: Input<'a>, zstd: &'a mut Option<DCtx<'static>>) -> io::Result<Box<dyn Read + 'a>> {

@@ -328,6 +328,21 @@ fn a_bare_snappy_block_is_read_too() {
     assert_eq!(read(&view, 50), Err(BatchError::Bomb { max: 50 }));
 }
 
+/// Kafka's Java client ends at such a frame, so that nobody who uses it would get past it.
+#[test]
+fn lz4_frames_whose_blocks_depend_on_one_another_are_refused() {
+    use lz4_flex::frame::{BlockMode, FrameEncoder, FrameInfo};
+    use std::io::Write;
+    let plain = build(Codec::None, &[(5, None, Some(vec![3; 200_000]), vec![])]);
+    for (mode, refused) in [(BlockMode::Independent, false), (BlockMode::Linked, true)] {
+        let mut encoder = FrameEncoder::with_frame_info(FrameInfo::new().block_mode(mode), Vec::new());
+        encoder.write_all(&plain[61..]).unwrap();
+        let batch = with_payload(&plain, Codec::Lz4, &encoder.finish().unwrap());
+        let expected = if refused { Err(BatchError::Lz4Linked) } else { Ok(()) };
+        assert_eq!(check(&mut Unpacker::default(), &batch, 1 << 20).0, expected);
+    }
+}
+
 #[test]
 fn frames_are_those_that_other_clients_read() {
     let built = |codec| build(codec, &[(5, None, Some(vec![3; 100]), vec![])]);

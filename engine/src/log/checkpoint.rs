@@ -208,7 +208,7 @@ pub struct PartitionState {
     pub sealed: BTreeMap<Offset, Sealed>,
     /// Start offsets of the leader epochs that the log still has records of.
     pub epochs: BTreeMap<LeaderEpoch, Offset>,
-    /// Acknowledged records from this offset on are lost, if any are.
+    /// Acknowledged records from this offset on may be lost, if any are.
     pub fenced: Option<Offset>,
     /// The newest batches of each producer that numbers them.
     pub producers: BTreeMap<ProducerId, Window>,

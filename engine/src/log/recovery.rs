@@ -65,7 +65,9 @@ pub struct Recovery {
 impl Recovered {
     /// A loss that an earlier recovery found stays one.
     fn new(state: PartitionState) -> Recovered {
-        let fenced = state.fenced.map(|from| format!("acknowledged records from offset {from} on are lost"));
+        let fenced = state
+            .fenced
+            .map(|from| format!("acknowledged records from offset {from} on may be lost, as an earlier start found"));
         Recovered { state, pieces: Vec::new(), fenced }
     }
 

@@ -36,9 +36,11 @@ pub(super) async fn describe_log_dirs(
             .with_partitions(sizes.collect())
     });
     let described = described.filter(|topic| !topic.partitions.is_empty()).collect();
+    // Tools compare it from machine to machine: where the server was started says nothing there.
+    let data_dir = std::path::absolute(shard.data_dir()).unwrap_or_else(|_| shard.data_dir().to_owned());
     let result = DescribeLogDirsResult::default()
         .with_error_code(ErrorCode::None.code())
-        .with_log_dir(StrBytes::from_string(shard.data_dir().display().to_string()))
+        .with_log_dir(StrBytes::from_string(data_dir.display().to_string()))
         .with_topics(described);
     let space = shard.reactor().free_space(shard.data_dir()).await;
     let result = match space {
