@@ -163,8 +163,8 @@ impl Measured {
         }
     }
 
-    /// Adds times by their histogram in each run: p50 to p99.9 become figures too. A run without samples is left out, for
-    /// it would count as one of 0 us.
+    /// Adds times by their histogram in each run: p50 to p99.9 become figures too, each of as many samples as it takes. A run
+    /// without samples is left out, for it would count as one of 0 us.
     pub(crate) fn timing(&mut self, name: &str, runs: &[Histogram<u64>]) {
         let runs: Vec<&Histogram<u64>> = runs.iter().filter(|run| !run.is_empty()).collect();
         if runs.is_empty() {
@@ -172,7 +172,9 @@ impl Measured {
         }
         let all = latency::joined(runs.iter().copied());
         let us = |histogram: &Histogram<u64>, part| histogram.value_at_quantile(part) as f64 / 1e3;
-        for (percentile, part) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+        // Of fewer samples the highest of them is no percentile.
+        let percentiles = [("p50", 0.5, 1), ("p99", 0.99, 100), ("p99.9", 0.999, 1000)];
+        for (percentile, part, _) in percentiles.into_iter().filter(|(.., least)| all.len() >= *least) {
             let (value, runs) = (us(&all, part), runs.iter().map(|run| us(run, part)).collect());
             let (name, unit) = (format!("{name} {percentile}"), "us".to_owned());
             self.figures.push(Figure { name, unit, better: Better::Lower, value, runs, limits: Vec::new() });
@@ -246,7 +248,7 @@ mod tests {
             measured.set_ratio("cpu", "the bare loop", ratio);
         }
         let names: Vec<&str> = measured.figures.iter().map(|figure| figure.name.as_str()).collect();
-        assert_eq!(names, ["cpu", "ack p50", "ack p99", "ack p99.9"]);
+        assert_eq!(names, ["cpu", "ack p50"], "of one sample there is no p99");
         let cpu = &measured.figures[0];
         assert_eq!((cpu.value, &cpu.runs[..], cpu.limits.len()), (3.0, &[2.0, 4.0][..], 1));
         assert_eq!((measured.figures[1].runs.len(), measured.timings.len()), (1, 1), "a run without samples is none");

@@ -17,6 +17,7 @@ Examples:
 
 Kinds: silent (10,000 connections that never say hello; a shard takes 1,024 at once, who is closed comes again), never-read,
 byte-a-second, no-credit, flood.
+Connections at once are as the crowd sees them: those that wait for the server in the kernel, or are about to be closed, count too.
 Percentiles mean something only on a machine that does nothing else meanwhile.")]
 pub(crate) struct Arguments {
     /// Seconds beside each kind of crowd, all rounds together
