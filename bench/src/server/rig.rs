@@ -57,6 +57,9 @@ pub(crate) struct Rig {
     server: Option<Server>,
 }
 
+/// Batches may say any time.
+const ANY_TIME: (&str, &str) = ("message.timestamp.after.max.ms", "9223372036854775807");
+
 impl Rig {
     /// Connects to the server of `place`, or starts one there.
     pub(crate) fn start(place: &Place) -> Result<Rig> {
@@ -75,11 +78,12 @@ impl Rig {
         Ok(Rig { cores, directory, address, shards, server })
     }
 
-    /// Makes a topic of its own for one run.
+    /// Makes a topic of its own for one run. Stamped batches have nanoseconds where others have milliseconds.
     pub(crate) fn topic(&self, partitions: u32, settings: &[(&str, &str)]) -> Result<Topic> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let name = format!("bench-{}-{}", std::process::id(), now.as_nanos());
-        Connection::open(self.address)?.create_topic(&name, partitions, settings)?;
+        let settings = [&[ANY_TIME][..], settings].concat();
+        Connection::open(self.address)?.create_topic(&name, partitions, &settings)?;
         Ok(Topic(TopicName { name, partitions, address: self.address }))
     }
 

@@ -306,8 +306,8 @@ const TABLE: [Setting; 18] = [
     },
     Setting {
         key: "min.insync.replicas",
-        allowed: "1",
-        meaning: "told to those who ask; there is no replication yet",
+        allowed: "1, for replication is not available yet",
+        meaning: "told to those who ask",
         set: |_, text| (text == "1").then_some(()),
         copy: |_, _| (),
         show: |_| "1".into(),
