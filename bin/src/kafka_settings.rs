@@ -128,7 +128,7 @@ fn topic_defaults() -> impl Iterator<Item = Shown> {
     })
 }
 
-/// Why a name that Kafka's brokers have is none here.
-pub(crate) fn is_topic_default(name: &str) -> Option<&'static str> {
+/// The setting of topics whose default a name stands for at Kafka's brokers: here it is set for each of them.
+pub(crate) fn setting_of_topics(name: &str) -> Option<&'static str> {
     TOPIC_DEFAULTS.iter().find(|(key, _)| *key == name).map(|(_, of_topic)| *of_topic)
 }

@@ -112,7 +112,7 @@ pub(crate) fn parse_set(given: &[String]) -> Result<BTreeMap<&'static str, Strin
     let one = |given: &String| {
         let (name, value) = given.split_once('=').ok_or_else(|| SettingsError::NoValue { given: given.clone() })?;
         let name = name.trim();
-        if let Some(of_topic) = kafka_settings::is_topic_default(name) {
+        if let Some(of_topic) = kafka_settings::setting_of_topics(name) {
             let source_of = Source::Flag("set");
             return Err(SettingsError::OfTopics { name: name.to_owned(), source_of, of_topic });
         }
@@ -465,7 +465,7 @@ fn entry(
     value: &toml::Value,
 ) -> Result<(&'static str, (String, Source)), SettingsError> {
     let source = Source::File(file.to_owned(), line);
-    if let Some(of_topic) = kafka_settings::is_topic_default(name) {
+    if let Some(of_topic) = kafka_settings::setting_of_topics(name) {
         return Err(SettingsError::OfTopics { name: name.to_owned(), source_of: source, of_topic });
     }
     let Some(setting) = all().find(|setting| setting.name == name) else {
