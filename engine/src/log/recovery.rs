@@ -15,7 +15,7 @@
 //! | K | direct blocks of an entry not known durable, with a wrong checksum | torn: never acknowledged | stop before it |
 //! | L | a partition that the catalog does not know | its topic was deleted | dropped |
 //! | L2 | the same, and the metadata log is damaged | its topic may be what is lost | written to its files, which are kept |
-//! | N | a segment that is shorter than what was flushed to it | cut off or removed | the partition is fenced from it on |
+//! | N | a segment that is shorter than what was flushed to it | cut off or removed | the partition is fenced from it on; that file is not written to, the journal is set aside |
 //! | M | no checkpoint file, or no journal, in a directory that was completed | somebody removed it | refuse to start |
 
 use super::checkpoint::{CheckpointState, Extent, PartitionState, Sealed};

@@ -10,7 +10,7 @@ use super::memory::OwnMemory;
 use super::pace::Pace;
 use super::partition::{Active, Mark, Partition, Sealed};
 use super::read::Rebuilds;
-use super::recover::{Found, Reader, ensure_journal, fresh_journal, settle};
+use super::recover::{Found, Reader, ensure_journal, fresh_journal, keep_journal, settle};
 use super::remote::{Calls, Envelope};
 use super::{
     Cursor, Event, Inner, PartitionHandle, Partitions, Read, Shard, ShardConfig, ShardCounters, Stages, State,
@@ -23,14 +23,14 @@ use crate::log::frame::Sequence;
 use crate::log::index::SparseIndex;
 use crate::log::paths;
 use crate::log::recovery::Recovered;
-use crate::log::tail::{BLOCK, Place, block_ceil};
+use crate::log::tail::{Place, block_ceil};
 use crate::metadata::{Catalog, MetadataRecord, Replay, TopicSettings};
 use crate::model::{Offset, PartitionId, Position, ShardId};
 use crate::reactor::mesh::MeshHandle;
 use crate::reactor::{Open, Outgoing, Reactor};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -63,6 +63,8 @@ struct Start {
     early: Vec<(ShardId, Envelope)>,
     /// Shards of the old layout whose journal is damaged, and why a partition is fenced that nothing was found of then.
     damaged: BTreeMap<ShardId, String>,
+    /// Directories of the old layout whose journal was read, and not set aside.
+    read: Vec<PathBuf>,
     /// Whether a topic that the catalog lacks was deleted: else it may be what the metadata log has lost.
     knows_all_topics: bool,
 }
@@ -81,6 +83,7 @@ impl Shard {
             config,
             early: Vec::new(),
             damaged: BTreeMap::new(),
+            read: Vec::new(),
             knows_all_topics: true,
         };
         let opened = start.open_directory().await?;
@@ -137,7 +140,7 @@ impl Start {
             self.keep_unknown(unknown).await?;
         }
         found.extend(self.lost_whole(&shard.catalog(), directory.node.shards, &found));
-        settle(&self.reactor, &self.memory, &self.config, &mut found).await?;
+        self.settle(&mut found).await?;
         let mine = self.hand_over(&shard, found, moves).await?;
         tell_fenced(&mine);
         shard.restore(mine);
@@ -180,8 +183,10 @@ impl Start {
                 eprintln!("corelog: shard {me}: {torn}");
             }
             if damaged {
-                self.keep_damaged_journal(&path).await?;
+                keep_journal(&self.reactor, &self.memory, &self.config, &path).await?;
                 self.damaged.insert(ShardId(old), lost_whole(&path));
+            } else {
+                self.read.push(path);
             }
             // Only a shard that stays goes on with the numbers of its checkpoint files.
             checkpoint = if moves { 0 } else { number };
@@ -205,11 +210,22 @@ impl Start {
         lost.filter(|(id, _)| !known.contains(id)).collect()
     }
 
+    /// Writes what was found to the segments. What could not be put in its place stays in a journal that is set aside before a
+    /// checkpoint says that it is not needed.
+    async fn settle(&mut self, found: &mut [(PartitionId, Recovered)]) -> Result<(), ShardError> {
+        if settle(&self.reactor, &self.memory, &self.config, found).await? {
+            for directory in std::mem::take(&mut self.read) {
+                keep_journal(&self.reactor, &self.memory, &self.config, &directory).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes what a journal has of partitions to their files, where their topics may be what is lost: of no journal that
     /// begins now will it be known any more.
-    async fn keep_unknown(&self, mut unknown: Vec<(PartitionId, Recovered)>) -> Result<(), ShardError> {
+    async fn keep_unknown(&mut self, mut unknown: Vec<(PartitionId, Recovered)>) -> Result<(), ShardError> {
         unknown.retain(|(id, recovered)| !id.is_metadata() && !recovered.pieces.is_empty());
-        settle(&self.reactor, &self.memory, &self.config, &mut unknown).await?;
+        self.settle(&mut unknown).await?;
         let me = self.id();
         for (id, _) in unknown.iter().take(NAMED) {
             let path = paths::partition(&self.config.data_dir, *id);
@@ -227,40 +243,6 @@ impl Start {
             );
         }
         Ok(())
-    }
-
-    /// Sets a journal aside that acknowledged entries cannot be read from, for whoever repairs it.
-    async fn keep_damaged_journal(&self, directory: &Path) -> Result<(), ShardError> {
-        // Beside the shards: with another shard count their directories go.
-        let shard = directory.file_name().map_or_else(String::new, |shard| shard.to_string_lossy().into_owned());
-        let name = format!("{}{}-{shard}", paths::DAMAGED_JOURNAL, self.reactor.wall_clock().0);
-        let kept = self.config.data_dir.join(name);
-        eprintln!("corelog: shard {}: a damaged journal is kept as {}", self.id(), kept.display());
-        let path = directory.join(paths::JOURNAL);
-        self.copy_file(&path, &kept).await
-    }
-
-    async fn copy_file(&self, from: &Path, to: &Path) -> Result<(), ShardError> {
-        const PIECE_BYTES: usize = 1 << 20;
-        let failed = |error: std::io::Error| ShardError::io("copying", from, &error);
-        let source = self.reactor.open(from, Open::Read).await.map_err(failed)?;
-        let target = self.reactor.open(to, Open::Create).await.map_err(failed)?;
-        let mut at = 0;
-        loop {
-            let (read, mut buffer) = source.read_at(at, self.memory.wait_buffer(PIECE_BYTES).await).await;
-            let read = read.map_err(failed)?;
-            // Its length may be what is damaged: the last block is filled up, and cut off below.
-            buffer.truncate(read.next_multiple_of(BLOCK as usize));
-            buffer[read..].fill(0);
-            if read > 0 {
-                target.write_at(at, buffer.freeze(), crate::reactor::WriteSync::None).await.map_err(failed)?;
-            }
-            at += read as u64;
-            if read < PIECE_BYTES {
-                target.truncate(at).await.map_err(failed)?;
-                return target.sync_data().await.map_err(failed);
-            }
-        }
     }
 
     async fn make_directory(&self, generation: u64) -> Result<std::path::PathBuf, ShardError> {
@@ -343,7 +325,7 @@ impl Start {
                 vec![(PartitionId::METADATA, lost.unwrap_or_else(Recovered::empty))]
             }
         };
-        settle(&self.reactor, &self.memory, &self.config, &mut metadata).await?;
+        self.settle(&mut metadata).await?;
         tell_fenced(&metadata);
         shard.restore(metadata);
         shard.read_metadata().await?;
@@ -689,7 +671,10 @@ impl Shard {
         let found = Reader::new(self.reactor(), &self.0.memory, config, directory.clone()).read(true).await?;
         let mut partitions: Vec<_> = found.recovery.partitions.into_iter().collect();
         partitions.retain(|(id, _)| id.is_metadata() || self.handle_of(*id).is_some());
-        settle(self.reactor(), &self.0.memory, config, &mut partitions).await?;
+        let is_short = settle(self.reactor(), &self.0.memory, config, &mut partitions).await?;
+        if found.damaged || is_short {
+            keep_journal(self.reactor(), &self.0.memory, config, &directory).await?;
+        }
         // Topics may have been deleted meanwhile.
         partitions.retain(|(id, _)| id.is_metadata() || self.handle_of(*id).is_some());
         let seen: Vec<PartitionId> = partitions.iter().map(|(id, _)| *id).collect();

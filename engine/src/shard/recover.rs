@@ -10,9 +10,8 @@ use crate::log::checkpoint::{CheckpointState, JournalFrom, Replayed, replay};
 use crate::log::frame::{Checksum, Nonce, Sequence};
 use crate::log::journal::{self, AppendSection, EntryFault, EntryHeader, Expected, JournalPosition, Section};
 use crate::log::paths;
-use crate::log::recovery::{Piece, Recovered, Recovery};
+use crate::log::recovery::Recovery;
 use crate::log::tail::BLOCK;
-use crate::model::{Offset, PartitionId};
 use crate::planted::{self, Bug};
 use crate::reactor::{File, Open, Reactor, Slice, WriteSync};
 use std::cell::RefCell;
@@ -22,10 +21,8 @@ use std::rc::Rc;
 
 /// Bytes read or written at once.
 const PIECE_BYTES: usize = 1 << 20;
-/// Partitions whose tails are written to their segments at the same time.
-const WRITERS: usize = 16;
 /// Pieces of a new journal that are written at the same time.
-const FILLERS: u64 = 8;
+const FILLERS: usize = 8;
 
 /// What was found in a shard's directory.
 #[derive(Debug)]
@@ -359,94 +356,6 @@ fn direct(section: Section<'_>) -> Option<AppendSection> {
     }
 }
 
-/// Writes what was found to the segments, and makes it durable together with all that was written before the crash: an
-/// entry that was read may have been in the device's cache only.
-pub(super) async fn settle(
-    reactor: &Reactor,
-    memory: &OwnMemory,
-    config: &ShardConfig,
-    found: &mut [(PartitionId, Recovered)],
-) -> Result<(), ShardError> {
-    let queue: Vec<(PartitionId, Piece)> =
-        found.iter_mut().flat_map(|(id, found)| found.pieces.drain(..).map(|piece| (*id, piece))).collect();
-    let queue = Rc::new(RefCell::new(queue.into_iter()));
-    let short: Rc<RefCell<Vec<Short>>> = Rc::default();
-    let root: Rc<Path> = config.data_dir.as_path().into();
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|_| {
-            let (memory, queue, root, short) = (memory.clone(), queue.clone(), root.clone(), short.clone());
-            let inner = reactor.clone();
-            reactor.spawn(async move {
-                loop {
-                    let Some((id, piece)) = queue.borrow_mut().next() else { return Ok(()) };
-                    let length = write_piece(&inner, &memory, &root, id, &piece).await?;
-                    if length < piece.from.0 {
-                        short.borrow_mut().push(Short { id, segment: piece.segment, length, wanted: piece.from.0 });
-                    }
-                }
-            })
-        })
-        .collect();
-    // All of them also after an error: a write that lands later would undo what the next try writes.
-    let mut outcome = Ok(());
-    for writer in writers {
-        outcome = outcome.and(writer.await);
-    }
-    outcome?;
-    fence_short(&root, found, &short.borrow());
-    reactor.sync_fs(&root).await.map_err(|error| ShardError::io("flushing", &root, &error))
-}
-
-/// A segment that ends, or ended, before the place where more was to be written to it.
-#[derive(Debug)]
-struct Short {
-    id: PartitionId,
-    segment: Offset,
-    length: u64,
-    wanted: u64,
-}
-
-/// Fences partitions of which a file is cut off or gone. What was written to it now is there for whoever repairs it.
-fn fence_short(root: &Path, found: &mut [(PartitionId, Recovered)], short: &[Short]) {
-    for Short { id, segment, length, wanted } in short {
-        let damaged = found.iter_mut().find(|(found, _)| found == id);
-        if let Some((_, damaged)) = damaged.filter(|(_, damaged)| damaged.holds(*segment)) {
-            let path = paths::segment(root, *id, *segment);
-            damaged.fence_from(*segment, format!("{} has {length} bytes, and was flushed to {wanted}", path.display()));
-        }
-    }
-}
-
-/// Writes what the journal has of a segment; the length that the file had before.
-async fn write_piece(
-    reactor: &Reactor,
-    memory: &OwnMemory,
-    root: &Path,
-    id: PartitionId,
-    piece: &Piece,
-) -> Result<u64, ShardError> {
-    let path = paths::segment(root, id, piece.segment);
-    let failed = |error: io::Error| ShardError::io("writing", &path, &error);
-    reactor.create_dir(&paths::topic(root, id.topic)).await.map_err(failed)?;
-    reactor.create_dir(&paths::partition(root, id)).await.map_err(failed)?;
-    let file = reactor.open(&path, Open::Create).await.map_err(failed)?;
-    let before = file.length().await.map_err(failed)?;
-    if !piece.from.0.is_multiple_of(BLOCK) {
-        let why = format!("the journal lacks the beginning of the block at byte {}", piece.from);
-        return Err(ShardError::Damaged { path: path.display().to_string().into(), why: why.into() });
-    }
-    let mut at = piece.from.0;
-    for part in piece.bytes.chunks(PIECE_BYTES) {
-        let length = part.len().next_multiple_of(BLOCK as usize);
-        let mut buffer = memory.wait_buffer(length).await;
-        buffer[..part.len()].copy_from_slice(part);
-        buffer[part.len()..].fill(0);
-        file.write_at(at, buffer.freeze(), WriteSync::None).await.map_err(failed)?;
-        at += length as u64;
-    }
-    Ok(before)
-}
-
 /// Makes sure that there is a journal file of the configured size; true if it was made anew. A new one is zero-filled,
 /// so that writing to it changes no metadata of the file system.
 pub(super) async fn ensure_journal(
@@ -479,24 +388,48 @@ pub(super) async fn ensure_journal(
 
 /// Writes zeros from the beginning of a file up to `bytes`, several pieces at a time.
 async fn fill(reactor: &Reactor, file: &Rc<File>, zeros: &Slice, bytes: u64) -> io::Result<()> {
-    let pieces: Vec<_> = (0..FILLERS)
-        .map(|filler| {
-            let (file, zeros) = (file.clone(), zeros.clone());
-            reactor.spawn(async move {
-                let mut at = filler * zeros.len() as u64;
-                while at < bytes {
-                    let length = zeros.len().min((bytes - at) as usize);
-                    file.write_at(at, zeros.slice(0..length), WriteSync::None).await?;
-                    at += FILLERS * zeros.len() as u64;
+    let places = (0..bytes).step_by(zeros.len());
+    let (file, zeros) = (file.clone(), zeros.clone());
+    // One that lands late would undo what is written to the journal by then.
+    for_each(reactor, FILLERS, places, move |at| {
+        let (file, length) = (file.clone(), zeros.len().min((bytes - at) as usize));
+        let piece = zeros.slice(0..length);
+        async move { file.write_at(at, piece, WriteSync::None).await }
+    })
+    .await
+}
+
+/// Works on each of many, `at_once` of them at the same time. After an error nothing more is begun, and what is under way
+/// is waited for, so that nothing lands later.
+async fn for_each<T: 'static, F, E: 'static>(
+    reactor: &Reactor,
+    at_once: usize,
+    items: impl Iterator<Item = T> + 'static,
+    work: impl Fn(T) -> F + Clone + 'static,
+) -> Result<(), E>
+where
+    F: Future<Output = Result<(), E>> + 'static,
+{
+    let items = Rc::new(RefCell::new(Some(items)));
+    let take = |items: &RefCell<Option<_>>| items.borrow_mut().as_mut().and_then(Iterator::next);
+    let workers: Vec<_> = (0..at_once)
+        .map_while(|_| {
+            let (items, work, mut item) = (items.clone(), work.clone(), Some(take(&items)?));
+            Some(reactor.spawn(async move {
+                while let Some(taken) = item {
+                    if let Err(error) = work(taken).await {
+                        *items.borrow_mut() = None;
+                        return Err(error);
+                    }
+                    item = take(&items);
                 }
-                io::Result::Ok(())
-            })
+                Ok(())
+            }))
         })
         .collect();
-    // All of them also after an error: one that lands later would undo what is written to the journal by then.
     let mut outcome = Ok(());
-    for piece in pieces {
-        outcome = outcome.and(piece.await);
+    for worker in workers {
+        outcome = outcome.and(worker.await);
     }
     outcome
 }
@@ -512,5 +445,10 @@ pub(super) fn fresh_journal(reactor: &Reactor, config: &ShardConfig) -> JournalF
     }
 }
 
+mod keep;
+mod settle;
 #[cfg(test)]
 mod tests;
+
+pub(super) use keep::keep_journal;
+pub(super) use settle::settle;

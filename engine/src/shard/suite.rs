@@ -744,6 +744,14 @@ async fn be_fenced(shard: Shard) {
     let read = shard.read_disk(lost, Offset(0), 1, &mut Cursor::default(), &mut Outgoing::new()).await;
     assert!(matches!(read, Err(ReadError::Fenced(_))), "{read:?}");
     expect_range(&shard, other, 0..70, 700).await;
+    let (reactor, root) = (shard.reactor(), &shard.0.config.data_dir);
+    let path = paths::segment(root, shard.id_of(lost).expect("it is there"), Offset(0));
+    let file = reactor.open(&path, Open::Read).await.expect("it was made to look at its length");
+    let why = "the next start would not see the hole, had this one ended before its checkpoint";
+    assert_eq!(file.length().await.expect("it has one"), 0, "{why}");
+    let kept = reactor.list_dir(root).await.expect("it is there");
+    let kept = kept.iter().filter(|entry| entry.name.starts_with(paths::DAMAGED_JOURNAL));
+    assert_eq!(kept.count(), 1, "what was to be written there is kept, once");
 }
 
 /// The journal has the end of a segment whose file is dropped before a checkpoint says so.

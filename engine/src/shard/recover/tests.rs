@@ -6,7 +6,7 @@ use crate::log::BLOCK as BLOCK_BYTES;
 use crate::log::checkpoint::{Extent, FileHeader, GroupWriter, Next as NextGroup, PartitionState, Record, snapshot};
 use crate::log::journal::{EntryHeader, EntryWriter, Start, unflushed_max};
 use crate::log::testing::partition;
-use crate::model::{LeaderEpoch, Offset, Position, ShardId, Timestamp};
+use crate::model::{LeaderEpoch, Offset, PartitionId, Position, ShardId, Timestamp};
 use crate::reactor::sim::{World, WorldOptions};
 use crate::shard::suite;
 use std::collections::BTreeMap;
