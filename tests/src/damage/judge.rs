@@ -1,12 +1,12 @@
 //! What became of damage: harmless, mended, or told. Everything else is a failure: a panic, a wrong record, silence, or a
 //! partition that suffers for another one's file.
 
-use super::node::{Node, Seen};
+use super::node::{Node, Seen, Shards};
 use super::site::{Expected, Site};
 use corelog_engine::log::dump::{Finding, Remedy, Severity};
 use corelog_engine::log::paths;
 use corelog_engine::model::PartitionId;
-use corelog_engine::shard::{Command, Shard};
+use corelog_engine::shard::Command;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -58,8 +58,8 @@ pub(super) fn look_twice(site: &Site, node: &Node) -> Result<[Look; 2], String> 
 }
 
 fn look(site: &Site, node: &Node) -> Result<Look, String> {
-    let shard = match node.start() {
-        Ok(shard) => shard,
+    let shards = match node.start() {
+        Ok(shards) => shards,
         Err(why) => {
             let (partitions, metadata, files) = (BTreeMap::new(), None, node.paths());
             return Ok(Look { refused: Some(why), partitions, metadata, deleted_is_back: false, files });
@@ -67,23 +67,23 @@ fn look(site: &Site, node: &Node) -> Result<Look, String> {
     };
     let mut partitions = BTreeMap::new();
     for (name, index) in site.expected.keys() {
-        let seen = node.look(&shard, name, *index).transpose();
+        let seen = node.look(&shards, name, *index).transpose();
         partitions.insert((*name, *index), seen.map_err(|why| format!("{name}/{index}: {why}"))?);
     }
-    let deleted_is_back = node.open(&shard, site.deleted, 0).is_some();
-    let metadata = make_topic(node, &shard)?;
+    let deleted_is_back = shards.open(site.deleted, 0).is_some();
+    let metadata = make_topic(node, &shards)?;
     Ok(Look { refused: None, partitions, metadata, deleted_is_back, files: node.paths() })
 }
 
 /// Makes a topic that was not there, and takes it away again.
-fn make_topic(node: &Node, shard: &Shard) -> Result<Option<String>, String> {
+fn make_topic(node: &Node, shards: &Shards) -> Result<Option<String>, String> {
     let name = || "probe".to_owned();
     for command in [
         Command::CreateTopic { name: name(), partitions: 1, settings: Vec::new() },
         Command::DeleteTopic { name: name() },
     ] {
-        let wish = shard.clone();
-        match node.finish(shard, async move { wish.command(command).await }) {
+        let wish = shards.first().clone();
+        match node.finish(shards.first(), async move { wish.command(command).await }) {
             Some(Ok(())) => {}
             Some(Err(why)) => return Ok(Some(why.to_string())),
             None => return Err("a topic is never made".into()),

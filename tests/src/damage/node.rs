@@ -1,9 +1,9 @@
-//! One shard of the engine on the simulated disk, with files that were put there.
+//! Two shards of the engine on the simulated disk, with files that were put there.
 
 use crate::records::{self, RecordId};
 use corelog_engine::error::ReadError;
 use corelog_engine::metadata::Bounds;
-use corelog_engine::model::{Offset, PartitionIndex, ShardId, Timestamp};
+use corelog_engine::model::{Offset, PartitionId, PartitionIndex, ShardId, Timestamp};
 use corelog_engine::reactor::sim::{CrashKind, NodeId, World, WorldOptions};
 use corelog_engine::reactor::{Outgoing, mesh};
 use corelog_engine::shard::{
@@ -19,6 +19,9 @@ use std::time::Duration;
 /// The first append's records are of the millisecond behind this one.
 pub(super) const STORY_TIMESTAMP: i64 = 1_700_000_000_000;
 const POOL_BYTES: usize = 4 << 20;
+/// One holds the log of topics. Of the other damage may hide that its topics were made.
+const SHARDS: u16 = 2;
+const MESH_MESSAGES: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Where the data directory is on the node's disk.
 pub(super) const DATA: &str = "data";
@@ -59,6 +62,30 @@ pub(super) struct Node {
     id: NodeId,
 }
 
+/// The shards of a node that started.
+pub(super) struct Shards(Vec<Shard>);
+
+/// A partition, and the shard that it belongs to.
+pub(super) struct Opened {
+    pub(super) shard: Shard,
+    pub(super) handle: PartitionHandle,
+}
+
+impl Shards {
+    /// The one that has the log of topics.
+    pub(super) fn first(&self) -> &Shard {
+        &self.0[0]
+    }
+
+    pub(super) fn open(&self, name: &str, index: u32) -> Option<Opened> {
+        let topic = self.first().catalog().topics().find(|topic| topic.name.as_str() == name)?.id;
+        let index = PartitionIndex(index);
+        let shard = self.0[usize::from(self.first().owner(topic, index)?.0)].clone();
+        let handle = shard.open(PartitionId { topic, index })?;
+        Some(Opened { shard, handle })
+    }
+}
+
 /// What a partition shows of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seen {
@@ -84,21 +111,31 @@ impl Node {
         Node { world, id }
     }
 
-    /// Starts its one shard.
+    /// Starts its shards.
     ///
     /// # Errors
     /// The sentence for the operator.
-    pub(super) fn start(&self) -> Result<Shard, String> {
-        let started = Rc::new(RefCell::new(None));
-        let told = started.clone();
-        self.world.start_shard(self.id, ShardId(0), 1, POOL_BYTES, move |reactor| async move {
-            let mesh = mesh::build::<Envelope>(1, 16).remove(0).attach(&reactor);
-            let outcome = Shard::start(reactor.clone(), mesh, config()).await;
-            *told.borrow_mut() = Some(outcome.map_err(|error| error.to_string()));
-            pending::<()>().await;
-        });
-        self.world.run_until(PATIENCE, || started.borrow().is_some());
-        started.take().unwrap_or_else(|| Err("the node neither starts nor gives up".into()))
+    pub(super) fn start(&self) -> Result<Shards, String> {
+        let started: Rc<RefCell<BTreeMap<ShardId, Shard>>> = Rc::default();
+        let refused: Rc<RefCell<Option<String>>> = Rc::default();
+        for (mesh, id) in mesh::build::<Envelope>(SHARDS, MESH_MESSAGES).into_iter().zip((0..).map(ShardId)) {
+            let (started, refused) = (started.clone(), refused.clone());
+            self.world.start_shard(self.id, id, SHARDS, POOL_BYTES, move |reactor| async move {
+                let mesh = mesh.attach(&reactor);
+                match Shard::start(reactor.clone(), mesh, config()).await {
+                    Ok(shard) => drop(started.borrow_mut().insert(id, shard)),
+                    Err(error) => *refused.borrow_mut() = Some(error.to_string()),
+                }
+                pending::<()>().await;
+            });
+        }
+        let is_told = || refused.borrow().is_some() || started.borrow().len() == usize::from(SHARDS);
+        let is_told = self.world.run_until(PATIENCE, is_told);
+        match refused.take() {
+            Some(why) => Err(why),
+            None if is_told => Ok(Shards(started.take().into_values().collect())),
+            None => Err("the node neither starts nor gives up".into()),
+        }
     }
 
     /// Ends its process.
@@ -146,17 +183,12 @@ impl Node {
         files
     }
 
-    pub(super) fn open(&self, shard: &Shard, name: &str, index: u32) -> Option<PartitionHandle> {
-        let topic = shard.catalog().topics().find(|topic| topic.name.as_str() == name)?.id;
-        shard.open(corelog_engine::model::PartitionId { topic, index: PartitionIndex(index) })
-    }
-
     /// Looks at a partition in all ways: from its beginning to its end, and by time, which takes the indexes. Nothing if
     /// there is no such partition.
-    pub(super) fn look(&self, shard: &Shard, name: &str, index: u32) -> Option<Result<Seen, String>> {
-        let handle = self.open(shard, name, index)?;
+    pub(super) fn look(&self, shards: &Shards, name: &str, index: u32) -> Option<Result<Seen, String>> {
+        let Opened { shard, handle } = shards.open(name, index)?;
         let status = shard.describe(handle)?;
-        let looked = self.finish(shard, look(shard.clone(), handle, status));
+        let looked = self.finish(&shard, look(shard.clone(), handle, status));
         Some(looked.unwrap_or_else(|| Err("reading it never ends".into())))
     }
 }

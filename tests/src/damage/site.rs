@@ -1,10 +1,10 @@
 //! The small data directory that is damaged: made once by the engine on the simulated disk, with what was acknowledged.
 
-use super::node::{Node, STORY_TIMESTAMP};
+use super::node::{Node, Opened, STORY_TIMESTAMP, Shards};
 use crate::records::{self, RecordId};
 use corelog_batch::Codec;
 use corelog_engine::model::{Offset, PartitionId};
-use corelog_engine::shard::{Command, Completed, Session, Shard};
+use corelog_engine::shard::{Command, Completed, Session};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -46,15 +46,15 @@ impl Site {
     /// of the journal behind that.
     pub fn make() -> Site {
         let node = Node::new(1, &BTreeMap::new());
-        let shard = node.start().expect("a node starts on an empty disk");
-        let mut maker = Maker { node: &node, shard, site: Site { deleted: "gone", ..Site::default() }, appends: 0 };
+        let shards = node.start().expect("a node starts on an empty disk");
+        let mut maker = Maker { node: &node, shards, site: Site { deleted: "gone", ..Site::default() }, appends: 0 };
         maker.tell();
-        let Maker { shard, mut site, .. } = maker;
-        for topic in shard.catalog().topics() {
+        let Maker { shards, mut site, .. } = maker;
+        for topic in shards.first().catalog().topics() {
             let name = site.expected.keys().find(|(name, _)| *name == topic.name.as_str()).expect("a topic of ours").0;
             site.ids.extend(topic.partition_ids().map(|id| (id, (name, id.index.0))));
         }
-        drop(shard);
+        drop(shards);
         node.kill();
         site.files = node.files();
         site
@@ -74,7 +74,7 @@ impl Site {
 
 struct Maker<'a> {
     node: &'a Node,
-    shard: Shard,
+    shards: Shards,
     site: Site,
     appends: u64,
 }
@@ -119,8 +119,8 @@ impl Maker<'_> {
     }
 
     fn command(&self, command: Command) {
-        let shard = self.shard.clone();
-        let done = self.node.finish(&self.shard, async move { shard.command(command).await });
+        let shard = self.shards.first().clone();
+        let done = self.node.finish(self.shards.first(), async move { shard.command(command).await });
         assert_eq!(done, Some(Ok(())));
     }
 
@@ -128,9 +128,8 @@ impl Maker<'_> {
         self.appends += 1;
         let append = self.appends;
         let batch = records::batch(append, count, bytes, STORY_TIMESTAMP + append as i64, Codec::None);
-        let handle = self.node.open(&self.shard, name, index).expect("a partition that is there");
-        let shard = self.shard.clone();
-        let done = self.node.finish(&self.shard, async move {
+        let Opened { shard, handle } = self.shards.open(name, index).expect("a partition that is there");
+        let done = self.node.finish(&shard.clone(), async move {
             let session = Session::new(1);
             shard.append(handle, &batch, &session, append).map_err(|error| error.to_string())?;
             session.completed().await;
@@ -145,9 +144,8 @@ impl Maker<'_> {
     }
 
     fn delete_records(&mut self, name: &'static str, index: u32, before: i64) {
-        let handle = self.node.open(&self.shard, name, index).expect("a partition that is there");
-        let shard = self.shard.clone();
-        let done = self.node.finish(&self.shard, async move { shard.delete_records(handle, Offset(before)).await });
+        let Opened { shard, handle } = self.shards.open(name, index).expect("a partition that is there");
+        let done = self.node.finish(&shard.clone(), async move { shard.delete_records(handle, Offset(before)).await });
         assert_eq!(done, Some(Ok(Offset(before))));
         self.site.expected.get_mut(&(name, index)).expect("a topic that was created").first = before;
     }
