@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::load::crew::Run;
-use crate::load::{Load, Pace};
+use crate::load::{self, Load, Pace};
 use crate::machine::limits::{self, Meter};
 use crate::report::live::Runs;
 use crate::report::{Better, Machine, Measured, Moment, Report, Share, median_ratio};
@@ -74,6 +74,7 @@ pub(crate) fn measure(
     // The yardstick knows one size of frames only.
     let with_yardstick = with_yardstick && bodies.bodies.len() == 1;
     let topic = rig.topic(workload.partitions, &[("durability", workload.durability.name())])?;
+    load::touch(topic.0.lanes(workload.producers, 0..workload.producers)?, &bodies.bodies[0])?;
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     for run in 0..workload.repeats {
         meter.slice(Duration::from_secs_f64(workload.seconds / 3.0))?;

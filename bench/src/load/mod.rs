@@ -141,6 +141,24 @@ pub fn run(lanes: Vec<Lane>, plan: Plan<'_>, watch: &mut impl Watch) -> Result<L
     })
 }
 
+/// Has every partition of `lanes` take a request, or refuse it: its first segment is made then, which is a topic's beginning
+/// and no load's.
+///
+/// # Errors
+/// When a connection breaks, or a request is refused for good.
+pub fn touch(lanes: Vec<Lane>, body: &[u8]) -> Result<()> {
+    const SLICE: Duration = Duration::from_millis(5);
+    let span = Span { warm_up: Duration::ZERO, measured: Duration::MAX };
+    let pace = Pace::Closed { window: 1 };
+    let mut driver = Driver::new(lanes, Plan { bodies: &[body.to_vec()], pace, span, stamped: false })?;
+    driver.start()?;
+    // Who has asked once more than it has partitions has an answer from each.
+    while driver.connections.iter().any(|connection| connection.requested <= connection.handles.len()) {
+        driver.run_until(Duration::from_nanos(driver.now()) + SLICE)?;
+    }
+    Ok(())
+}
+
 const SECOND: Duration = Duration::from_secs(1);
 
 struct Driver {
@@ -169,7 +187,8 @@ struct Driver {
 struct Connection {
     stream: TcpStream,
     handles: Vec<u32>,
-    turn: usize,
+    /// Requests so far.
+    requested: usize,
     received: Vec<u8>,
     filled: usize,
     out: Vec<u8>,
@@ -353,7 +372,7 @@ impl Connection {
         Ok(Connection {
             stream: lane.stream,
             handles: lane.handles,
-            turn: 0,
+            requested: 0,
             received: vec![0; RECEIVE_BYTES],
             filled: 0,
             out: Vec::new(),
@@ -371,8 +390,9 @@ impl Connection {
         let begin = self.out.len();
         self.out.extend_from_slice(frame);
         self.out[begin + 4..begin + 8].copy_from_slice(&correlation.to_le_bytes());
-        self.out[begin + 12..begin + 16].copy_from_slice(&self.handles[self.turn].to_le_bytes());
-        self.turn = (self.turn + 1) % self.handles.len();
+        self.out[begin + 12..begin + 16]
+            .copy_from_slice(&self.handles[self.requested % self.handles.len()].to_le_bytes());
+        self.requested += 1;
     }
 
     /// Sends what is queued, as far as the socket takes it. Answers whether something is left.

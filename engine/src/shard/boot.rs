@@ -283,7 +283,7 @@ impl Start {
             pace: Pace::default(),
             rebuilds: Rebuilds::default(),
             checkpoints: checkpoint::Checkpoints::new(),
-            files: segments::Files::default(),
+            files: segments::SegmentFiles::default(),
             retention: tend::Retention::default(),
             producers: producers::Producers::default(),
             coordinator: groups::Coordinator::default(),
@@ -651,7 +651,7 @@ impl Shard {
     fn give_up_pending(&self) {
         self.forget_pending();
         self.0.checkpoints.forget();
-        self.0.files.close_all();
+        self.0.files.open.borrow_mut().close_all();
         let handles = self.0.partitions.borrow().handles();
         for handle in handles {
             let mut partitions = self.0.partitions.borrow_mut();

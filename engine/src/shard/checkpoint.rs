@@ -43,6 +43,8 @@ pub(super) struct Checkpoints {
     pub(super) boundary: Cell<u64>,
     /// Partitions that changed since the last boundary.
     listed: RefCell<Vec<PartitionHandle>>,
+    /// How many the last checkpoint covered.
+    covered: Cell<usize>,
     /// Partitions whose topic was deleted since the last checkpoint.
     pub(super) gone: RefCell<Vec<PartitionId>>,
     /// Segments that were written anew since the last checkpoint.
@@ -83,6 +85,7 @@ impl Checkpoints {
         Checkpoints {
             boundary: Cell::new(1),
             listed: RefCell::default(),
+            covered: Cell::new(0),
             gone: RefCell::default(),
             swaps: RefCell::default(),
             requested: Cell::new(false),
@@ -128,6 +131,11 @@ impl Checkpoints {
             partition.checkpoint.listed = true;
             self.listed.borrow_mut().push(handle);
         }
+    }
+
+    /// Partitions that are being appended to.
+    pub(super) fn at_work(&self) -> usize {
+        self.listed.borrow().len().max(self.covered.get())
     }
 
     /// Forgets what was listed; the partitions are read again from disk.
@@ -268,6 +276,7 @@ impl Shard {
         }
         checkpoints.boundary.set(checkpoints.boundary.get() + 1);
         checkpoints.writing.set(checkpoints.dirty.replace(0));
+        checkpoints.covered.set(checkpoints.listed.borrow().len());
         Some(Cut {
             journal: JournalFrom {
                 nonce: journal.nonce,
@@ -287,9 +296,10 @@ impl Shard {
 
     async fn write_partitions(&self, cut: &mut Cut) -> Result<(), ShardError> {
         let boundary = self.0.checkpoints.boundary.get();
+        let count = cut.partitions.len().min(WRITERS_MAX);
         let queue = Rc::new(RefCell::new(std::mem::take(&mut cut.partitions)));
         let done = Rc::new(RefCell::new(Vec::new()));
-        let writers: Vec<_> = (0..WRITERS_MAX)
+        let writers: Vec<_> = (0..count)
             .map(|number| {
                 let (shard, queue, done) = (self.clone(), queue.clone(), done.clone());
                 self.reactor().spawn(async move {

@@ -289,7 +289,7 @@ impl Shard {
             if let Some(partition) = self.0.partitions.borrow_mut().remove(*id) {
                 self.dissolve(partition);
             }
-            self.0.files.forget(*id);
+            self.0.files.open.borrow_mut().forget(*id);
             self.0.checkpoints.gone.borrow_mut().push(*id);
         }
         self.count_producers();

@@ -11,6 +11,7 @@ mod commit;
 mod compact;
 mod controller;
 mod event;
+mod files;
 mod groups;
 mod journal;
 mod line;
@@ -226,7 +227,7 @@ struct Inner {
     pace: pace::Pace,
     rebuilds: read::Rebuilds,
     checkpoints: checkpoint::Checkpoints,
-    files: segments::Files,
+    files: segments::SegmentFiles,
     retention: tend::Retention,
     producers: producers::Producers,
     coordinator: groups::Coordinator,

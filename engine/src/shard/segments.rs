@@ -4,8 +4,9 @@
 //! ones queue up behind it, so that order holds.
 
 use super::append::{has_last_block, is_ready};
+use super::files::Files;
 use super::partition::{Active, Partition, Sealed};
-use super::{PartitionHandle, Shard, Table};
+use super::{PartitionHandle, Shard};
 use crate::error::{AppendError, ShardError};
 use crate::log::index::{FILE_BYTES_MAX, Identity, SparseIndex};
 use crate::log::paths::{self, SegmentName};
@@ -26,59 +27,19 @@ const RECYCLED_MAX: usize = 4;
 /// A smaller file is not worth keeping.
 const RECYCLED_BYTES_MIN: u64 = 1 << 20;
 
-/// Segment files that are open, within a bound.
+/// A shard's segment files: those that are open, and those that wait to be written again.
 #[derive(Debug, Default)]
-pub(super) struct Files {
-    open: RefCell<Table<(PartitionId, SegmentName), Opened>>,
-    clock: Cell<u64>,
+pub(super) struct SegmentFiles {
+    pub(super) open: RefCell<Files<Rc<File>>>,
     /// Retired segment files, ready to be renamed into place, with their lengths.
     pub(super) recycled: RefCell<Vec<(PathBuf, u64)>>,
     recycled_count: Cell<u64>,
 }
 
-#[derive(Debug)]
-struct Opened {
-    file: Rc<File>,
-    used: u64,
-}
-
-impl Files {
-    fn get(&self, key: (PartitionId, SegmentName)) -> Option<Rc<File>> {
-        self.clock.set(self.clock.get() + 1);
-        let mut open = self.open.borrow_mut();
-        let opened = open.get_mut(&key)?;
-        opened.used = self.clock.get();
-        Some(opened.file.clone())
-    }
-
-    fn insert(&self, key: (PartitionId, SegmentName), file: Rc<File>, bound: usize) {
-        let mut open = self.open.borrow_mut();
-        if open.len() >= bound {
-            let oldest = open.iter().min_by_key(|(_, opened)| opened.used).map(|(key, _)| *key);
-            oldest.and_then(|oldest| open.remove(&oldest));
-        }
-        open.insert(key, Opened { file, used: self.clock.get() });
-    }
-
+impl SegmentFiles {
     /// Forgets a file; returns it if nobody else uses it now.
-    fn take_unused(&self, key: (PartitionId, SegmentName)) -> Option<File> {
-        let opened = self.open.borrow_mut().remove(&key)?;
-        Rc::try_unwrap(opened.file).ok()
-    }
-
-    /// Closes what was not used since the last call of this.
-    pub(super) fn close_idle(&self, since: u64) -> u64 {
-        self.open.borrow_mut().retain(|_, opened| opened.used > since);
-        self.clock.get()
-    }
-
-    /// Closes all files of a partition.
-    pub(super) fn forget(&self, id: PartitionId) {
-        self.open.borrow_mut().retain(|(partition, _), _| *partition != id);
-    }
-
-    pub(super) fn close_all(&self) {
-        self.open.borrow_mut().clear();
+    fn take_unused(&self, id: PartitionId, name: SegmentName) -> Option<File> {
+        Rc::try_unwrap(self.open.borrow_mut().take((id, name))?).ok()
     }
 }
 
@@ -100,7 +61,7 @@ impl Shard {
     ) -> Result<Option<Rc<File>>, ShardError> {
         let segment = segment.into();
         let Some(id) = self.id_of(handle) else { return Ok(None) };
-        if let Some(file) = self.0.files.get((id, segment)) {
+        if let Some(file) = self.0.files.open.borrow_mut().get((id, segment)) {
             return Ok(Some(file));
         }
         let path = paths::segment(&self.0.config.data_dir, id, segment);
@@ -109,7 +70,7 @@ impl Shard {
             return Ok(None);
         }
         // Another one opened it meanwhile: with two, one would be taken for unused and its file written again.
-        if let Some(file) = self.0.files.get((id, segment)) {
+        if let Some(file) = self.0.files.open.borrow_mut().get((id, segment)) {
             return Ok(Some(file));
         }
         let file = Rc::new(opened.map_err(|error| match error.kind() {
@@ -118,7 +79,7 @@ impl Shard {
             }
             _ => ShardError::io("opening", &path, &error),
         })?);
-        self.0.files.insert((id, segment), file.clone(), self.0.config.files_max);
+        self.0.files.open.borrow_mut().insert((id, segment), file.clone(), self.0.config.files_max);
         Ok(Some(file))
     }
 
@@ -126,7 +87,7 @@ impl Shard {
     async fn open_segment(&self, path: &Path, how: Open) -> io::Result<File> {
         let opened = self.reactor().open(path, how).await;
         if opened.as_ref().is_err_and(is_too_many_files) {
-            self.0.files.close_all();
+            self.0.files.open.borrow_mut().close_all();
             return self.reactor().open(path, how).await;
         }
         opened
@@ -225,7 +186,7 @@ impl Shard {
         let path = paths::segment(&self.0.config.data_dir, id, base);
         let (file, initialised) =
             self.make_segment(id, &path).await.map_err(|error| self.storage_error("creating", &path, &error))?;
-        self.0.files.insert((id, base.into()), Rc::new(file), self.0.config.files_max);
+        self.0.files.open.borrow_mut().insert((id, base.into()), Rc::new(file), self.0.config.files_max);
         let mut partitions = self.0.partitions.borrow_mut();
         let partition = partitions.get_mut(handle).ok_or(AppendError::UnknownPartition)?;
         // The log may have been read again from disk meanwhile.
@@ -386,7 +347,7 @@ impl Shard {
     pub(super) async fn retire(&self, id: PartitionId, sealed: &Sealed) {
         let root = &self.0.config.data_dir;
         let path = paths::segment(root, id, sealed.name());
-        let unused = self.0.files.take_unused((id, sealed.name()));
+        let unused = self.0.files.take_unused(id, sealed.name());
         let keeps = self.0.files.recycled.borrow().len() < RECYCLED_MAX && sealed.bytes.0 >= RECYCLED_BYTES_MIN;
         let number = self.0.files.recycled_count.get();
         let kept =

@@ -207,7 +207,7 @@ impl Shard {
         }
         self.0.tail_bytes.set(self.0.tail_bytes.get() - released);
         let clock = &self.0.retention.files_clock;
-        clock.set(self.0.files.close_idle(clock.get()));
+        clock.set(self.0.files.open.borrow_mut().close_idle(clock.get()));
     }
 
     /// Sees to it that tails have room for `bytes` more: drops chunks that are on disk when the budget is nearly used,
@@ -224,10 +224,9 @@ impl Shard {
         }
     }
 
-    /// How large a partition's next chunk may become: with many partitions at work, chunks that double would take all
-    /// memory long before they are filled.
+    /// How large a partition's next chunk may become.
     pub(super) fn tail_share(&self) -> usize {
-        self.0.config.tail_bytes_max.saturating_sub(self.0.tail_bytes.get()) / 1024
+        share(self.0.config.tail_bytes_max, self.0.tail_bytes.get(), self.0.checkpoints.at_work())
     }
 
     /// Whether memory for appends is too scarce for more of this session's; never while the shard refuses them anyway. Who
@@ -268,6 +267,13 @@ impl Shard {
     }
 }
 
+/// Memory of the tails that one of so many partitions at work may take at once: chunks that double would take all long before
+/// they are filled, and one that is not filled cannot be given back.
+fn share(max: usize, taken: usize, at_work: usize) -> usize {
+    let left = max.saturating_sub(taken);
+    (left / 1024).min(max / 4 / at_work.max(1))
+}
+
 /// Base of a partition's first segment. None where nothing may be removed: files before it could be what was lost.
 fn begin(partition: &Partition) -> Option<Offset> {
     let first = partition.sealed.front().map(|sealed| sealed.base);
@@ -283,4 +289,22 @@ fn release(partition: &mut Partition, bytes: usize) -> usize {
         released += freed;
     }
     released
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::tail::BLOCK;
+
+    #[test]
+    fn chunks_that_are_not_filled_never_take_all_memory() {
+        const MAX: usize = 300 << 20;
+        for at_work in [1, 100, 1000, 2000, 10_000, 30_000] {
+            // As tails round it.
+            let largest = share(MAX, 0, at_work).next_power_of_two().max(BLOCK as usize);
+            assert!(at_work * largest <= MAX / 2, "{at_work} partitions with {largest} bytes each");
+        }
+        assert!(share(MAX, 0, 1) >= 256 << 10, "one that has all to itself takes large ones");
+        assert_eq!(share(MAX, MAX, 1), 0, "the smallest chunk is taken then");
+    }
 }
