@@ -45,10 +45,10 @@ pub struct Args {
     /// Print JSON instead of tables.
     #[arg(long, global = true, conflicts_with = "csv")]
     pub json: bool,
-    /// Print a row of CSV for each run of each figure.
+    /// Print a row of CSV for each run of each figure; `bars` and `diff` have none.
     #[arg(long, global = true)]
     pub csv: bool,
-    /// Also write one HTML page with charts, which needs no network.
+    /// Also write one HTML page with charts, which needs no network; `bars` and `diff` have none.
     #[arg(long, global = true, value_name = "FILE")]
     pub html: Option<PathBuf>,
     /// Say a line a second on standard error although it is no terminal.

@@ -161,10 +161,26 @@ fn compare(before: &Report, after: &Report, alpha: f64, threshold: f64) -> Diff 
     }
     let is_new = |new: &&Measured| counterpart(new, &after.results, &before.results).is_none();
     diff.unmatched.extend(after.results.iter().filter(is_new).map(|new| format!("only after: {}", what(new))));
+    diff.notes.extend(moved_limits(before, after, threshold));
     if before.machine != after.machine {
         diff.notes.push("the reports are not of the same machine as it was: its facts differ".into());
     }
     diff
+}
+
+/// Limits of the machine that moved meanwhile: what a figure lost with them corelog did not lose.
+fn moved_limits(before: &Report, after: &Report, threshold: f64) -> Vec<String> {
+    let moved = |old: &Figure| {
+        let new = after.limits.iter().find(|new| new.name == old.name)?;
+        let change = (new.value / old.value - 1.0) * 100.0;
+        let (from, to) = (amount(old.value, &old.unit), amount(new.value, &old.unit));
+        (change.abs() >= threshold).then(|| format!("{} {from} -> {to} ({change:+.0} %)", old.name))
+    };
+    let moved: Vec<String> = before.limits.iter().filter_map(moved).collect();
+    if moved.is_empty() {
+        return Vec::new();
+    }
+    vec![format!("limits of the machine moved, and figures with them: {}", moved.join(", "))]
 }
 
 /// The result of the other report that is of the same thing: of the same case, subject and load or, where a load was made
@@ -393,6 +409,21 @@ mod tests {
         other.results.push(Measured::new("produce", "corelog", "another"));
         let diff = compare(&report(&QUIET, &QUIET), &other, 0.05, 5.0);
         assert_eq!((diff.figures.len(), diff.unmatched.len()), (0, 3));
+    }
+
+    #[test]
+    fn limits_that_moved_are_told() {
+        let (mut before, mut after) = (report(&QUIET, &QUIET), report(&QUIET, &QUIET));
+        for (report, flush) in [(&mut before, 100.0), (&mut after, 150.0)] {
+            let mut limits = Measured::new(limits::CASE, "machine", "");
+            limits.figure("flush", "us", Better::Lower, vec![flush]);
+            limits.figure("write", "B/s", Better::Higher, vec![1e9]);
+            report.limits = limits.figures;
+        }
+        let diff = compare(&before, &after, 0.05, 5.0);
+        assert!(diff.notes[0].contains("flush") && diff.notes[0].contains("+50 %"), "{:?}", diff.notes);
+        assert!(!diff.notes[0].contains("write") && !diff.is_worse(), "{:?}", diff.notes);
+        assert!(compare(&before, &before, 0.05, 5.0).notes.is_empty());
     }
 
     #[test]

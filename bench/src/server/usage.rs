@@ -3,8 +3,12 @@
 use super::connection::Connection;
 use crate::error::{BenchError, Doing, Result};
 use corelog_wire::{Operation, ShardStats, StatsRequest};
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
+use std::time::Duration;
 
 /// What was used up to a moment.
 #[derive(Debug, Clone, Default)]
@@ -20,7 +24,7 @@ pub(crate) struct Usage {
 /// The kernel's figures of a process.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Process {
-    /// CPU time of all its threads, nanoseconds.
+    /// CPU time of all its threads, those that have ended among them, nanoseconds.
     pub(crate) cpu: u64,
     /// How much of it was in its own code and in the kernel for it, in the kernel's ticks of 10 ms: coarse, but true over
     /// a run of some seconds.
@@ -40,14 +44,14 @@ impl Process {
         let unknown = || BenchError::Server("the kernel's figures of CPU time are in an unknown form".into());
         let (user_ticks, system_ticks) = ticks(&stat).ok_or_else(unknown)?;
         let status = fs::read_to_string(format!("/proc/{pid}/status")).doing(doing)?;
-        let (mut cpu, mut switches) = (0, 0);
+        let mut switches = 0;
         for thread in fs::read_dir(format!("/proc/{pid}/task")).doing(doing)?.flatten() {
             // A thread may have ended meanwhile.
             let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
-            let times = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
-            cpu += times.split_whitespace().next().and_then(|time| time.parse::<u64>().ok()).unwrap_or(0);
             switches += number(&status, "voluntary_ctxt_switches:") + number(&status, "nonvoluntary_ctxt_switches:");
         }
+        let clock = clock_getcpuclockid(Pid::from_raw(pid as i32)).and_then(ClockId::now);
+        let cpu = clock.map(|time| Duration::from(time).as_nanos() as u64).map_err(io::Error::from).doing(doing)?;
         Ok(Process { cpu, user_ticks, system_ticks, switches, memory_peak: number(&status, "VmHWM:") * 1024 })
     }
 }

@@ -56,7 +56,7 @@ pub enum CommandError {
     #[error("{0}")]
     Refused(#[from] MetadataError),
     /// It could not be logged.
-    #[error("the metadata log takes no records: {0}")]
+    #[error("the log of topics takes no records: {0}")]
     Log(AppendError),
     /// A bound was reached; try again.
     #[error("the controller is at one of its bounds; try again")]

@@ -121,6 +121,8 @@ impl From<CommandError> for Refusal {
     fn from(error: CommandError) -> Refusal {
         match error {
             CommandError::Refused(error) => error.into(),
+            // Which log it is: no partition of the caller's topics.
+            CommandError::Log(AppendError::Fenced(_)) => Refusal::told(Status::Fenced, &error),
             CommandError::Log(error) => error.into(),
             CommandError::Busy => Refusal::busy("the controller is at one of its bounds"),
         }

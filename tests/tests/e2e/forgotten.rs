@@ -57,6 +57,10 @@ fn records_of_a_topic_whose_making_is_lost_are_kept() {
         // The first of these starts says so, and no other.
         let told = node.output().matches("of a topic that is not known any more").count();
         assert_eq!(told, elsewhere.len(), "{}", node.output());
+        let made =
+            Command::new(program()).args(["topic", "create", "new", "-b", &node.bootstrap()]).output().expect("runs");
+        let refused = String::from_utf8_lossy(&made.stderr);
+        assert!(!made.status.success() && refused.contains("the log of topics takes no records"), "{refused}");
         let directory = node.data_dir().join("topics").join(topic.id.to_string());
         for partition in &elsewhere {
             let dumped = dumped(&directory.join(partition.to_string()));
