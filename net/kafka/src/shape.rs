@@ -85,10 +85,10 @@ fn walk_structure(fields: &[Field], version: i16, reader: &mut Reader<'_>) -> Re
     reader.tags()
 }
 
-/// Walks through a request of these fields to its end.
-pub(crate) fn walk(fields: &[Field], version: i16, mut reader: Reader<'_>) -> Result<(), Malformed> {
+/// Walks through a request of these fields. Answers what lies behind the last.
+pub(crate) fn walk<'a>(fields: &[Field], version: i16, mut reader: Reader<'a>) -> Result<Reader<'a>, Malformed> {
     walk_structure(fields, version, &mut reader)?;
-    reader.end()
+    Ok(reader)
 }
 
 #[cfg(test)]
@@ -98,7 +98,7 @@ mod tests {
     const FIELDS: &[Field] = &[Field::array(&[Field::TEXT, Field::I64.from(2)]), Field::values(&Field::I32).to(1)];
 
     fn walked(bytes: &[u8], version: i16, is_flexible: bool) -> Result<(), Malformed> {
-        walk(FIELDS, version, Reader::new(bytes, is_flexible))
+        walk(FIELDS, version, Reader::new(bytes, is_flexible))?.end()
     }
 
     #[test]
