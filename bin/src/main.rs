@@ -7,7 +7,6 @@ mod dump_log;
 mod failure;
 mod format;
 mod group;
-mod kafka_settings;
 mod lines;
 mod node;
 mod produce;
