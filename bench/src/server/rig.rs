@@ -51,10 +51,11 @@ pub(crate) struct Place {
 /// A server and whatever is needed beside it.
 pub(crate) struct Rig {
     pub(crate) cores: Cores,
-    pub(crate) directory: TempDir,
     pub(crate) address: SocketAddr,
     shards: u16,
+    // Dropped before the directory: a server that runs makes files in what is being removed.
     server: Option<Server>,
+    pub(crate) directory: TempDir,
 }
 
 /// Batches may say any time.

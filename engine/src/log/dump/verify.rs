@@ -510,7 +510,7 @@ impl<'a> Verify<'a> {
                         ("checkpoint and journal do not know it, or its records were deleted", Remedy::NextStart)
                     }
                     Some(found) if is_held(found.base) => {
-                        ("what it holds is in another file, as compaction wrote it", Remedy::NextStart)
+                        ("another file has its offsets, as after compaction or behind damage", Remedy::NextStart)
                     }
                     Some(_) if !self.is_told_whole => {
                         ("what can be read of checkpoint and journal does not tell of it", Remedy::Unproven)
