@@ -308,14 +308,17 @@ fn json_of(group: &str, about: &Description, rows: &[Row<'_>]) -> String {
 
 fn delete(args: &Delete) -> Result<String, Failure> {
     let mut groups = args.server.groups()?;
-    let mut shown = String::new();
+    let (mut shown, mut refused) = (String::new(), String::new());
     for group in &args.groups {
-        if let Err(error) = groups.delete(group) {
-            return Err(Failure::Failed(format!("{shown}{}", failed(error))));
+        match groups.delete(group) {
+            Ok(()) => shown.push_str(&for_terminal(&format!("deleted group {group}\n"))),
+            Err(error) => refused.push_str(&format!("{}\n", failed(error))),
         }
-        shown.push_str(&for_terminal(&format!("deleted group {group}\n")));
     }
-    Ok(shown)
+    match refused.trim_end() {
+        "" => Ok(shown),
+        refused => Err(Failure::Failed(format!("{shown}{refused}"))),
+    }
 }
 
 /// New offsets of a group, beside those that it had.

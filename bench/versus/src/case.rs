@@ -31,7 +31,7 @@ impl Scale {
         backlog_bytes: 2 << 30,
         log_bytes: 10 << 30,
         partitions: 10_000,
-        java_records: 1_000_000,
+        java_records: 200_000,
     };
     pub(crate) const QUICK: Scale = Scale {
         warm_up: Duration::from_millis(1000),
@@ -39,7 +39,7 @@ impl Scale {
         backlog_bytes: 200 << 20,
         log_bytes: 1 << 30,
         partitions: 1000,
-        java_records: 100_000,
+        java_records: 50_000,
     };
 }
 

@@ -130,24 +130,15 @@ impl State {
                 self.reply(request.api, request.version, request.correlation, &served);
                 Ok(())
             }
-            Api::Metadata => {
-                let shared = connection.shared.clone();
-                self.answer_later(connection, request, |_, message, version| metadata(shared, message, version))
-            }
+            Api::Metadata => self.answer_by_shared(connection, request, metadata),
             Api::ListOffsets => self.answer_later(connection, request, list_offsets),
-            Api::CreateTopics => {
-                let shared = connection.shared.clone();
-                self.answer_later(connection, request, |_, message, version| create_topics(shared, message, version))
-            }
+            Api::CreateTopics => self.answer_by_shared(connection, request, create_topics),
             Api::DeleteTopics => self.answer_later(connection, request, delete_topics),
             Api::DeleteRecords => self.answer_later(connection, request, delete_records),
             Api::OffsetCommit => self.answer_later(connection, request, offset_commit),
             Api::OffsetFetch => self.answer_later(connection, request, offset_fetch),
             Api::OffsetDelete => self.answer_later(connection, request, offset_delete),
-            Api::FindCoordinator => {
-                let shared = connection.shared.clone();
-                self.answer_later(connection, request, |_, message, version| find_coordinator(shared, message, version))
-            }
+            Api::FindCoordinator => self.answer_by_shared(connection, request, find_coordinator),
             Api::JoinGroup => {
                 let client_id = request.client_id.unwrap_or_default().to_owned();
                 let caller = Caller { client_id, host: format!("/{}", connection.peer().ip()) };
@@ -164,10 +155,7 @@ impl State {
             Api::InitProducerId => self.answer_later(connection, request, init_producer_id),
             Api::DescribeProducers => self.answer_later(connection, request, describe_producers),
             Api::OffsetForLeaderEpoch => self.answer_later(connection, request, offset_for_leader_epoch),
-            Api::DescribeConfigs => {
-                let shared = connection.shared.clone();
-                self.answer_later(connection, request, |_, message, version| describe_configs(shared, message, version))
-            }
+            Api::DescribeConfigs => self.answer_by_shared(connection, request, describe_configs),
             Api::AlterConfigs => self.answer_later(connection, request, alter_configs),
             Api::IncrementalAlterConfigs => self.answer_later(connection, request, incremental_alter_configs),
             Api::DescribeLogDirs => self.answer_later(connection, request, describe_log_dirs),
@@ -209,6 +197,17 @@ impl State {
         if self.flow.outbox.copy(&frame.unwrap_or_default()).is_err() {
             self.flow.give_up();
         }
+    }
+
+    /// Answers with what a task finds out from what the connections of a shard share.
+    fn answer_by_shared<M: Message + 'static, R: Encodable + 'static, F: Future<Output = R> + 'static>(
+        &mut self,
+        connection: &Rc<Connection>,
+        request: &Request<'_>,
+        find_out: impl FnOnce(Rc<Shared>, M, i16) -> F,
+    ) -> Result<(), Malformed> {
+        let shared = connection.shared.clone();
+        self.answer_later(connection, request, |_, message, version| find_out(shared, message, version))
     }
 
     /// Answers with what a task finds out.

@@ -30,7 +30,6 @@ fn what_is_no_request_ends_its_connection() {
             with(ApiKey::Fetch as i16, 14, &[]),
             with(ApiKey::Produce as i16, 12, &[]),
             with(ApiKey::Metadata as i16, 1, &[0x7f, 0xff, 0xff, 0xff]),
-            with(ApiKey::Metadata as i16, 1, &[0, 0, 0, 0, 9]),
             with(ApiKey::Produce as i16, 3, &[0xff, 0xff, 0, 1, 0, 0, 0, 1, 0x7f, 0xff, 0xff, 0xff]),
         ] {
             assert_ends_for(&client, &bytes).await;

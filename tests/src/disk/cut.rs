@@ -100,8 +100,8 @@ impl<'a> Replay<'a> {
         Ok(to.write_all_at(&self.log.data(&entry)?, entry.offset)?)
     }
 
-    /// Writes the image that a power cut here leaves to `to`.
-    pub fn cut(&self, seed: u64, to: &Path) -> Result<Survivors> {
+    /// Writes the image that a power cut here leaves to `to`. Without `tears` writes that would be torn are there whole.
+    pub fn cut(&self, seed: u64, to: &Path, tears: bool) -> Result<Survivors> {
         image::copy(&self.stable, to)?;
         let image = File::options().write(true).open(to)?;
         let mut chance = Chance(seed);
@@ -112,6 +112,9 @@ impl<'a> Replay<'a> {
             if chance.one_in(TORN_ONE_IN) {
                 survivors.torn += 1;
                 self.tear(&image, place, &mut chance)?;
+                if !tears {
+                    self.write(&image, place)?;
+                }
             } else if chance.below(8) < kept {
                 survivors.whole += 1;
                 self.write(&image, place)?;

@@ -266,7 +266,8 @@ fn groups_are_looked_after() {
     assert_eq!(lag(), 0);
     let (is_done, why) = group(address, &["import"], "readers,t,2,0\n");
     assert!(!is_done && why.contains("there is no partition 2 of topic t; nothing was changed"), "{why}");
-    done(&["delete", "readers"], "");
+    let (is_done, told) = group(address, &["delete", "nosuch", "readers"], "");
+    assert!(!is_done && told.contains("deleted group readers") && told.contains("nosuch"), "all are tried: {told}");
     let (is_done, why) = group(address, &["describe", "readers"], "");
     assert!(!is_done && why.contains("there is no group readers"), "{why}");
     node.stop();
