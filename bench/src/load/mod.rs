@@ -535,8 +535,11 @@ mod tests {
         let bare = bare(100);
         let pace = Pace::Open { requests_per_second: 2000.0 };
         let plan = Plan { bodies: &[vec![7; 100]], pace, span: SPAN, stamped: false };
+        let began = Instant::now();
         let load = run(lanes(&bare, 2), plan, &mut ()).expect("runs");
-        assert!((100..=240).contains(&load.requests), "2,000 a second for 0.1 s, not {}", load.requests);
+        // Where this thread is kept from running, more is due by the end, and what was due in the warm-up is answered later.
+        let due = 2000.0 * began.elapsed().as_secs_f64();
+        assert!((100..=due as u64 + 1).contains(&load.requests), "{} of the {due} that were due", load.requests);
     }
 
     #[test]
