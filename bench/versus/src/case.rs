@@ -244,16 +244,21 @@ fn backlog(broker: &Broker, _: &Setup, scale: Scale) -> Result<Figures> {
     Ok(vec![(BYTES, rate), ("broker CPU, seconds", (broker.cpu()? - before).as_secs_f64())])
 }
 
+/// Starts a broker on what is there, and answers the seconds until it has acknowledged a record.
+fn start_again(subject: Subject, setup: &Setup, directory: &Path) -> Result<(Broker, f64)> {
+    let began = Instant::now();
+    let broker = Broker::spawn(subject, setup, directory)?;
+    client::first_ack(&broker, TOPIC)?;
+    Ok((broker, began.elapsed().as_secs_f64()))
+}
+
 fn start(subject: Subject, setup: &Setup, directory: &Path, _: Scale) -> Result<Figures> {
     // What is made once, at the first start of all, is not what is measured.
     let broker = Broker::start(subject, setup, directory)?;
     Topic::make(&broker, TOPIC, 1)?.keep();
     client::first_ack(&broker, TOPIC)?;
     broker.stop()?;
-    let began = Instant::now();
-    let broker = Broker::spawn(subject, setup, directory)?;
-    client::first_ack(&broker, TOPIC)?;
-    let seconds = began.elapsed().as_secs_f64();
+    let (broker, seconds) = start_again(subject, setup, directory)?;
     thread::sleep(Duration::from_secs(2));
     Ok(vec![(SECONDS, seconds), ("idle memory, MB", broker.resident_bytes()? / 1e6)])
 }
@@ -263,10 +268,8 @@ fn killed(subject: Subject, setup: &Setup, directory: &Path, scale: Scale) -> Re
     Topic::make(&broker, TOPIC, 1)?.keep();
     client::fill(&broker, TOPIC, scale.log_bytes)?;
     broker.kill()?;
-    let began = Instant::now();
-    let broker = Broker::spawn(subject, setup, directory)?;
-    client::first_ack(&broker, TOPIC)?;
-    Ok(vec![(SECONDS, began.elapsed().as_secs_f64())])
+    let (_, seconds) = start_again(subject, setup, directory)?;
+    Ok(vec![(SECONDS, seconds)])
 }
 
 fn restarted(subject: Subject, setup: &Setup, directory: &Path, scale: Scale) -> Result<Figures> {
@@ -274,8 +277,6 @@ fn restarted(subject: Subject, setup: &Setup, directory: &Path, scale: Scale) ->
     Topic::make(&broker, TOPIC, scale.partitions)?.keep();
     client::touch_all(&broker, TOPIC, scale.partitions)?;
     broker.stop()?;
-    let began = Instant::now();
-    let broker = Broker::spawn(subject, setup, directory)?;
-    client::first_ack(&broker, TOPIC)?;
-    Ok(vec![(SECONDS, began.elapsed().as_secs_f64())])
+    let (_, seconds) = start_again(subject, setup, directory)?;
+    Ok(vec![(SECONDS, seconds)])
 }
