@@ -24,7 +24,7 @@ impl From<Offset> for SegmentName {
 pub const TOPICS: &str = "topics";
 /// Name of a shard's journal.
 pub const JOURNAL: &str = "journal";
-/// How the name of a journal that is set aside begins; when it was made and of which shard follow.
+/// How the name of a journal that is set aside begins; of which shard it is, and the checkpoint file that it follows, come behind.
 pub const DAMAGED_JOURNAL: &str = "journal.damaged-";
 /// Name of a shard's directory of retired segment files.
 pub const RECYCLED: &str = "recycled";

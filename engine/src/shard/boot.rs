@@ -63,8 +63,8 @@ struct Start {
     early: Vec<(ShardId, Envelope)>,
     /// Shards of the old layout whose journal is damaged, and why a partition is fenced that nothing was found of then.
     damaged: BTreeMap<ShardId, String>,
-    /// Directories of the old layout whose journal was read, and not set aside.
-    read: Vec<PathBuf>,
+    /// Directories of the old layout whose journal was read, and not set aside, with the numbers of their checkpoint files.
+    read: Vec<(PathBuf, u64)>,
     /// Whether a topic that the catalog lacks was deleted: else it may be what the metadata log has lost.
     knows_all_topics: bool,
 }
@@ -183,10 +183,10 @@ impl Start {
                 eprintln!("corelog: shard {me}: {torn}");
             }
             if damaged {
-                keep_journal(&self.reactor, &self.memory, &self.config, &path).await?;
+                keep_journal(&self.reactor, &self.memory, &self.config, &path, number).await?;
                 self.damaged.insert(ShardId(old), lost_whole(&path));
             } else {
-                self.read.push(path);
+                self.read.push((path, number));
             }
             // Only a shard that stays goes on with the numbers of its checkpoint files.
             checkpoint = if moves { 0 } else { number };
@@ -214,8 +214,8 @@ impl Start {
     /// checkpoint says that it is not needed.
     async fn settle(&mut self, found: &mut [(PartitionId, Recovered)]) -> Result<(), ShardError> {
         if settle(&self.reactor, &self.memory, &self.config, found).await? {
-            for directory in std::mem::take(&mut self.read) {
-                keep_journal(&self.reactor, &self.memory, &self.config, &directory).await?;
+            for (directory, checkpoint) in std::mem::take(&mut self.read) {
+                keep_journal(&self.reactor, &self.memory, &self.config, &directory, checkpoint).await?;
             }
         }
         Ok(())
@@ -673,7 +673,7 @@ impl Shard {
         partitions.retain(|(id, _)| id.is_metadata() || self.handle_of(*id).is_some());
         let is_short = settle(self.reactor(), &self.0.memory, config, &mut partitions).await?;
         if found.damaged || is_short {
-            keep_journal(self.reactor(), &self.0.memory, config, &directory).await?;
+            keep_journal(self.reactor(), &self.0.memory, config, &directory, found.checkpoint).await?;
         }
         // Topics may have been deleted meanwhile.
         partitions.retain(|(id, _)| id.is_metadata() || self.handle_of(*id).is_some());

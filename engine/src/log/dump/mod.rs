@@ -66,7 +66,7 @@ pub enum DumpError {
     /// The path is nothing of a data directory.
     #[error(
         "{} is not of a corelog data directory: give one, or a shard's, topic's or partition's directory in it, or a file \
-         named journal, journal.damaged-N-N, checkpoint-N, N.log or N.index",
+         named journal, journal.damaged-*, checkpoint-N, N.log or N.index",
         path.display()
     )]
     Unrecognised {

@@ -600,7 +600,7 @@ fn damage_that_may_concern_a_part_is_told_with_it() {
 #[test]
 fn a_kept_copy_of_a_journal_is_shown() {
     let dir = DataDir::new();
-    let copy = dir.root().join("journal.damaged-1700000000000-0");
+    let copy = dir.root().join("journal.damaged-shards-1-0-7");
     fs::copy(dir.shard().join("journal"), &copy).unwrap();
     let count = |wanted: &str| {
         let mut count = 0;

@@ -10,16 +10,19 @@ use crate::shard::memory::OwnMemory;
 use std::path::Path;
 
 /// Sets aside the journal in a shard's directory, which has what was acknowledged and could not be put in its place, for
-/// whoever repairs it.
+/// whoever repairs it. It is named by the checkpoint file that it follows: tried again, it is the same copy and no other one.
 pub(in crate::shard) async fn keep_journal(
     reactor: &Reactor,
     memory: &OwnMemory,
     config: &ShardConfig,
     directory: &Path,
+    checkpoint: u64,
 ) -> Result<(), ShardError> {
     // Beside the shards: with another shard count their directories go.
     let shard = directory.file_name().map_or_else(String::new, |shard| shard.to_string_lossy().into_owned());
-    let name = format!("{}{}-{shard}", paths::DAMAGED_JOURNAL, reactor.wall_clock().0);
+    let layout =
+        directory.parent().and_then(Path::file_name).map_or_else(String::new, |all| all.to_string_lossy().into_owned());
+    let name = format!("{}{layout}-{shard}-{checkpoint}", paths::DAMAGED_JOURNAL);
     let kept = config.data_dir.join(name);
     eprintln!("corelog: shard {}: its journal is kept as {}", reactor.shard(), kept.display());
     copy_file(reactor, memory, &directory.join(paths::JOURNAL), &kept).await?;
