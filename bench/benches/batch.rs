@@ -1,7 +1,7 @@
-//! What the check of a produced batch costs: of plain records, and of compressed ones, which are unpacked for it. Lines of a
-//! web server's log, 16 KiB and 1 MiB of them. Run with `cargo bench -p corelog-bench --bench batch`.
+//! What the check of a produced batch costs: of plain records, of compressed ones, which are unpacked for it, and of plain ones
+//! that are compressed because their topic asks for it. Lines of a web server's log, 16 KiB and 1 MiB of them. Run with `cargo bench -p corelog-bench --bench batch`.
 
-use corelog_batch::{BatchBuilder, BatchView, Codec, Limits, Unpacker, validate};
+use corelog_batch::{BatchBuilder, BatchView, Codec, Limits, Repack, Unpacker, validate};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use std::future::ready;
 use std::hint::black_box;
@@ -38,6 +38,13 @@ fn check(unpacker: &mut Unpacker, batch: &BatchView<'_>) -> bool {
     matches!(checked.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(_)))
 }
 
+fn repack(unpacker: &mut Unpacker, batch: &BatchView<'_>, codec: Codec, out: &mut Vec<u8>) -> bool {
+    out.clear();
+    let how = Repack { codec, bytes_max: 4 << 20, unpacked_max: UNPACKED_MAX };
+    let repacked = pin!(unpacker.repack(batch, &how, out, || ready(())));
+    matches!(repacked.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(_)))
+}
+
 fn batches(criterion: &mut Criterion) {
     for size in [16 << 10, 1 << 20] {
         let mut group = criterion.benchmark_group(format!("check/{}KiB", size >> 10));
@@ -53,6 +60,12 @@ fn batches(criterion: &mut Criterion) {
             if codec != Codec::None {
                 group.bench_with_input(BenchmarkId::new("compressed records", codec), &batch, |bencher, batch| {
                     bencher.iter(|| check(&mut unpacker, black_box(batch)));
+                });
+                let (plain, mut out) = (lines(size, Codec::None), Vec::new());
+                let Ok(plain) = BatchView::first(&plain) else { continue };
+                assert!(repack(&mut unpacker, &plain, codec, &mut out));
+                group.bench_with_input(BenchmarkId::new("compressed anew", codec), &plain, |bencher, plain| {
+                    bencher.iter(|| repack(&mut unpacker, black_box(plain), codec, &mut out));
                 });
             }
         }

@@ -99,7 +99,10 @@ pub const WAITER_BYTES: u64 = 512;
 
 /// Bytes of batches that a shard has on their way to others. The last one may go over it.
 pub const PARCEL_BYTES: usize = 4 << 20;
-/// Memory of a shard for a look inside compressed batches; the network side checks that it does.
+/// What the batches of a produce may take together that are compressed anew as their topics ask.
+pub const REPACKED_BYTES: usize = 4 << 20;
+/// Memory of a shard for a look inside compressed batches and for what is compressed anew, which may have an eighth more than
+/// its bytes; the network side checks that it does.
 pub const UNPACKING_BYTES: u64 = 17 * MIB;
 /// Messages under way from one shard to another.
 pub const MESH_MESSAGES_MAX: usize = 1024;
@@ -366,7 +369,7 @@ fn fixed_lines(shards: u16) -> [BudgetLine; 12] {
         BudgetLine { what: "groups of consumers", bytes: GROUPS_BYTES as u64 },
         BudgetLine { what: "compaction", bytes: COMPACTION_BYTES },
         BudgetLine { what: "batches that wait for their segment", bytes: WAITING_BYTES },
-        BudgetLine { what: "a compressed batch that is checked", bytes: UNPACKING_BYTES },
+        BudgetLine { what: "compressed batches that are checked, or compressed anew", bytes: UNPACKING_BYTES },
         BudgetLine { what: "mesh between shards", bytes: mesh },
         BudgetLine { what: "batches between shards", bytes: PARCEL_BYTES as u64 + u64::from(MESSAGE_BYTES_MAX) },
         BudgetLine { what: "rings", bytes: RING_BYTES },

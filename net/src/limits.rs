@@ -1,7 +1,7 @@
 //! Every bound of the network side: numbers that a server is given, and the table that people read.
 
 use corelog_engine::limits::{
-    CONNECTION_BYTES, CONNECTIONS_MAX, HANDLES_MAX, HELLO_MS_MAX, Limit, MESSAGE_BYTES_MAX, PoolBudget,
+    CONNECTION_BYTES, CONNECTIONS_MAX, HANDLES_MAX, HELLO_MS_MAX, Limit, MESSAGE_BYTES_MAX, PoolBudget, REPACKED_BYTES,
     REQUESTS_IN_FLIGHT_MAX, UNPACKING_BYTES, Unit, WAITERS_MAX,
 };
 use std::time::Duration;
@@ -28,6 +28,8 @@ pub struct Limits {
     pub linger_time: Duration,
     /// Bytes that the compressed batches of a produce may unpack to. What clients unpack of one unless told otherwise.
     pub unpacked_bytes_max: usize,
+    /// Bytes of batches of a produce that are compressed anew as their topics ask.
+    pub repacked_bytes_max: usize,
     /// Bytes of a frame's body.
     pub body_bytes_max: u32,
     /// Requests of one connection that are not answered yet.
@@ -83,6 +85,7 @@ impl Default for Limits {
             stalled_time: Duration::from_millis(500),
             linger_time: Duration::from_secs(1),
             unpacked_bytes_max: 128 << 20,
+            repacked_bytes_max: REPACKED_BYTES,
             body_bytes_max: MESSAGE_BYTES_MAX + BODY_BYTES_EXTRA,
             requests_max: REQUESTS_IN_FLIGHT_MAX as usize,
             request_bytes_max: 32 << 20,
@@ -133,7 +136,7 @@ impl Limits {
     }
 
     /// One line per bound. Those that the engine's table has as well are left to it.
-    pub fn table(&self) -> [Limit; 24] {
+    pub fn table(&self) -> [Limit; 25] {
         let bytes = |name, value: usize, past| Limit { name, value: value as u64, unit: Unit::Bytes, past };
         let count = |name, value: usize, past| Limit { name, value: value as u64, unit: Unit::Count, past };
         let time = |name, value: Duration, past| Limit {
@@ -156,6 +159,11 @@ impl Limits {
             time("a client noticing that its connection ends", self.linger_time, "the connection is closed"),
             bytes("body of a frame", self.body_bytes_max as usize, "frame_too_large, the connection is closed"),
             bytes("compressed batches of a produce once unpacked", self.unpacked_bytes_max, "invalid_batch"),
+            bytes(
+                "batches of a produce compressed anew (`compression.type`)",
+                self.repacked_bytes_max,
+                "batch_too_large for one alone; those behind it are to be sent again",
+            ),
             bytes("produce bodies of a connection not yet answered", self.request_bytes_max, STOPS),
             Limit {
                 name: "produces of a connection a second",
@@ -188,7 +196,7 @@ impl Limits {
     }
 }
 
-const _: () = assert!(UNPACKING_BYTES as usize >= corelog_batch::Unpacker::BYTES_MAX);
+const _: () = assert!(UNPACKING_BYTES as usize >= corelog_batch::Unpacker::BYTES_MAX + REPACKED_BYTES / 8 * 9);
 const _: () = assert!(CONNECTION_BYTES as usize >= corelog_wire::HELLO_BODY_BYTES_MAX as usize);
 
 #[cfg(test)]

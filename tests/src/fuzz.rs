@@ -4,7 +4,7 @@
 //! Checksums keep random bytes away from what lies behind them, so that each input is also tried with its checksums made
 //! to fit. `tests/fuzz` has the targets for cargo-fuzz, and `tests/tests/fuzz.rs` runs them with stable Rust.
 
-use corelog_batch::{BatchView, Limits, Unpacker, batches, validate};
+use corelog_batch::{BatchView, Codec, Limits, Repack, Unpacker, batches, validate};
 use corelog_engine::log::BLOCK;
 use corelog_engine::log::checkpoint::{self, FILE_HEADER_BYTES, replay, snapshot};
 use corelog_engine::log::frame::{Checksum, HEADER_BYTES};
@@ -136,6 +136,7 @@ fn check_batches(bytes: &[u8]) {
         assert_eq!(summary.length, batch.bytes().len());
         if is_open || unpacks(&batch, RECORDS_BYTES_MAX) {
             assert_eq!(count, Ok(summary.record_count), "what a server takes a client can read");
+            check_repacked(&batch, RECORDS_BYTES_MAX);
         }
     }
 }
@@ -145,6 +146,21 @@ fn unpacks(batch: &BatchView<'_>, max: usize) -> bool {
     let mut unpacker = Unpacker::default();
     let checked = pin!(unpacker.check(batch, max, || ready(())));
     matches!(checked.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(_)))
+}
+
+/// Compressed anew it must be one that would be taken, with as many records.
+fn check_repacked(batch: &BatchView<'_>, unpacked_max: usize) {
+    let (mut unpacker, mut out) = (Unpacker::default(), Vec::new());
+    let how = Repack { codec: Codec::Lz4, bytes_max: 1 << 20, unpacked_max };
+    let is_repacked = {
+        let repacked = pin!(unpacker.repack(batch, &how, &mut out, || ready(())));
+        matches!(repacked.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(_)))
+    };
+    if is_repacked {
+        let again = validate(&out, Limits { batch_bytes_max: 1 << 20 }).map(|summary| summary.record_count);
+        assert_eq!(again.map(|count| i64::from(count) - 1), Ok(i64::from(batch.last_offset_delta())));
+        assert!(BatchView::first(&out).is_ok_and(|again| unpacks(&again, unpacked_max)));
+    }
 }
 
 /// Journal entries.

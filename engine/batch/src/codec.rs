@@ -97,19 +97,8 @@ pub(crate) fn decompress(codec: Codec, _: &[u8], _: usize, _: &mut Vec<u8>) -> R
 #[cfg(feature = "codecs")]
 pub(crate) fn compress(codec: Codec, data: &[u8], out: &mut Vec<u8>) -> Result<(), BatchError> {
     use std::io::Write;
-    let written = match codec {
-        Codec::None => out.write_all(data),
-        Codec::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(&mut *out, flate2::Compression::default());
-            encoder.write_all(data).and_then(|()| encoder.finish().map(drop))
-        }
-        Codec::Snappy => snappy::compress(data, out),
-        Codec::Lz4 => {
-            let mut encoder = lz4_flex::frame::FrameEncoder::new(&mut *out);
-            encoder.write_all(data).and_then(|()| encoder.finish().map(drop).map_err(std::io::Error::other))
-        }
-        Codec::Zstd => zstd::stream::copy_encode(data, &mut *out, zstd::DEFAULT_COMPRESSION_LEVEL),
-    };
+    let mut encoder = crate::encode::Encoder::new(codec, &mut *out)?;
+    let written = encoder.write_all(data).and_then(|()| encoder.finish());
     written.map_err(|_| BatchError::Compression { codec: codec.name() })
 }
 
@@ -178,25 +167,8 @@ pub(crate) mod snappy {
 
     const MAGIC: &[u8] = b"\x82SNAPPY\0";
     const VERSION_BYTES: usize = 8;
-    /// What snappy-java writes; its reader takes any.
-    const BLOCK_BYTES: usize = 32 << 10;
     /// A copy of 64 bytes takes three: nothing honest expands more than this.
     const EXPANSION_MAX: usize = 22;
-
-    pub(super) fn compress(data: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
-        out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1]);
-        let mut encoder = snap::raw::Encoder::new();
-        for block in data.chunks(BLOCK_BYTES) {
-            let length_at = out.len();
-            let begin = length_at + 4;
-            out.resize(begin + snap::raw::max_compress_len(block.len()), 0);
-            let length = encoder.compress(block, &mut out[begin..])?;
-            out.truncate(begin + length);
-            out[length_at..begin].copy_from_slice(&(length as u32).to_be_bytes());
-        }
-        Ok(())
-    }
 
     pub(super) fn decompress(data: &[u8], max: usize, out: &mut Vec<u8>) -> io::Result<()> {
         let mut blocks = Blocks::of(data)?;

@@ -149,6 +149,14 @@ pub enum BatchError {
         /// The codec's name.
         codec: &'static str,
     },
+    /// In the codec that its topic asks for, the batch takes more than is allowed.
+    #[error("compressed anew ({codec}) the batch takes more than the {max} bytes allowed")]
+    TooLargeRepacked {
+        /// The codec's name.
+        codec: &'static str,
+        /// The bound.
+        max: usize,
+    },
     /// An LZ4 frame whose blocks depend on one another: Kafka's own client cannot read past it.
     #[error("the blocks of the lz4 frame depend on one another: Kafka's readers take independent ones only")]
     Lz4Linked,

@@ -10,6 +10,8 @@
 
 mod builder;
 mod codec;
+#[cfg(feature = "codecs")]
+mod encode;
 mod error;
 mod filter;
 mod header;
@@ -26,7 +28,7 @@ pub use filter::{Rebuild, Rebuilt, empty, extend};
 pub use header::{BatchView, HEADER_BYTES, LENGTH_PREFIX_BYTES, STAMPED_BYTES, frame_length, number, stamp};
 pub use record::{Header, Headers, Record, Records};
 #[cfg(feature = "codecs")]
-pub use unpack::Unpacker;
+pub use unpack::{Repack, Unpacker};
 pub use validate::{BatchSummary, Batches, Limits, batches, validate};
 
 /// CRC-32C (Castagnoli) of `bytes`, as batches carry it.

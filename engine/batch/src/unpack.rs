@@ -2,12 +2,13 @@
 //! unpack to 100 MiB, which a server neither has the memory for nor the time at a stretch.
 
 use crate::codec::{lz4, snappy};
-use crate::header::BatchView;
+use crate::encode::Encoder;
+use crate::header::{BatchView, CODEC_BITS, HEADER_BYTES, seal};
 use crate::record::take_record;
 use crate::validate::{check_count, check_record};
 use crate::{BatchError, Codec, varint};
 use std::cell::Cell;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Read, Write};
 use zstd::zstd_safe::{DCtx, DParameter};
 
 /// Bytes that are unpacked between two pauses: 10 to 100 us of work.
@@ -31,9 +32,25 @@ const NUMBER_BYTES_MAX: usize = 10;
 /// A zstd frame's window may be 8 MiB, which RFC 8878 asks every decoder to take; levels up to 19 ask for no more.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// Blocks of snappy are unpacked whole. Framed ones are of 32 KiB, but some clients send a batch as one bare block.
-const SNAPPY_BLOCK_BYTES_MAX: usize = 16 << 20;
+const SNAPPY_BLOCK_BYTES_MAX: usize = 8 << 20;
+/// What a codec may take to compress: zstd's window of 1 MiB, and its tables.
+const PACKING_BYTES_MAX: usize = 3 << 20;
 
-/// Checks compressed batches, one after another, in bounded memory: 16 MiB for the window or the blocks of the codec, and
+/// Bytes that are compressed between two pauses: gzip takes 100 us for them.
+const PACKED_AT_ONCE: usize = 4 << 10;
+
+/// How a batch is to be compressed anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repack {
+    /// By this codec.
+    pub codec: Codec,
+    /// Bytes that it may take then, header included.
+    pub bytes_max: usize,
+    /// Bytes that its records may take as they are.
+    pub unpacked_max: usize,
+}
+
+/// Checks compressed batches, one after another, in bounded memory: 8 MiB for the window or the blocks of the codec, and
 /// a piece.
 pub struct Unpacker {
     piece: Box<[u8]>,
@@ -56,8 +73,8 @@ impl Default for Unpacker {
 }
 
 impl Unpacker {
-    /// Bytes that a check may take beside its batch.
-    pub const BYTES_MAX: usize = (16 << 20) + (1 << 20);
+    /// Bytes that a check may take beside its batch, or compressing it anew beside that and what comes of it.
+    pub const BYTES_MAX: usize = (8 << 20) + (1 << 20) + PACKING_BYTES_MAX;
 
     /// Checks the records of a compressed batch, which may unpack to `max` bytes: what [`validate`](crate::validate) checks
     /// of records as they are. Awaits `pause()` every now and then, so that others get on. Gives the bytes unpacked.
@@ -68,6 +85,59 @@ impl Unpacker {
         &mut self,
         batch: &BatchView<'_>,
         max: usize,
+        pause: impl FnMut() -> P,
+    ) -> Result<usize, BatchError> {
+        self.walk(batch, max, None, pause).await
+    }
+
+    /// Appends the batch to `out` with its records compressed by another codec, or not at all; it may have been compressed or
+    /// not. They are checked as by [`Unpacker::check`]. Gives the bytes unpacked.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, among that `TooLargeRepacked`. Then `out` is as it was.
+    pub async fn repack<P: Future<Output = ()>>(
+        &mut self,
+        batch: &BatchView<'_>,
+        how: &Repack,
+        out: &mut Vec<u8>,
+        pause: impl FnMut() -> P,
+    ) -> Result<usize, BatchError> {
+        let begin = out.len();
+        let too_large = || BatchError::TooLargeRepacked { codec: how.codec.name(), max: how.bytes_max };
+        let mut bounded = Bounded { out, end_max: begin.saturating_add(how.bytes_max) };
+        let unpacked = match bounded.write_all(&batch.bytes()[..HEADER_BYTES]) {
+            Ok(()) => self.pack(batch, how, bounded, too_large, pause).await,
+            Err(_) => Err(too_large()),
+        };
+        match unpacked {
+            Ok(_) => {
+                let codec_bits = u16::from(how.codec.code());
+                seal(&mut out[begin..], batch.attributes() & !CODEC_BITS | codec_bits);
+            }
+            Err(_) => out.truncate(begin),
+        }
+        unpacked
+    }
+
+    async fn pack<P: Future<Output = ()>>(
+        &mut self,
+        batch: &BatchView<'_>,
+        how: &Repack,
+        to: Bounded<'_>,
+        too_large: impl Fn() -> BatchError,
+        pause: impl FnMut() -> P,
+    ) -> Result<usize, BatchError> {
+        let mut packing = Packing { encoder: Encoder::new(how.codec, to)?, too_large: too_large() };
+        let unpacked = self.walk(batch, how.unpacked_max, Some(&mut packing), pause).await?;
+        packing.encoder.finish().map_err(|_| too_large())?;
+        Ok(unpacked)
+    }
+
+    async fn walk<P: Future<Output = ()>>(
+        &mut self,
+        batch: &BatchView<'_>,
+        max: usize,
+        packing: Option<&mut Packing<'_>>,
         pause: impl FnMut() -> P,
     ) -> Result<usize, BatchError> {
         let count = check_count(batch)?;
@@ -93,6 +163,7 @@ impl Unpacker {
             input_bytes: INPUT_BYTES_MAX / 8,
             taken_in: 0,
             allowance: &self.allowance,
+            packing,
             pause,
         };
         for index in 0..count {
@@ -107,6 +178,36 @@ impl Unpacker {
             0 => Ok(max - unpacked.left),
             bytes => Err(BatchError::TrailingBytes { bytes }),
         }
+    }
+}
+
+/// What records are compressed with as they come out of their codec.
+struct Packing<'a> {
+    encoder: Encoder<Bounded<'a>>,
+    /// When there is no room for what comes of it.
+    too_large: BatchError,
+}
+
+/// The end of a vector that may not grow past a bound, nor take much more memory than it has bytes.
+struct Bounded<'a> {
+    out: &'a mut Vec<u8>,
+    end_max: usize,
+}
+
+impl Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > self.end_max.saturating_sub(self.out.len()) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if self.out.capacity() - self.out.len() < bytes.len() {
+            self.out.reserve_exact(bytes.len().max(self.out.len() / 8));
+        }
+        self.out.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -197,7 +298,7 @@ struct Deltas {
 }
 
 /// The records of a batch as they come out of their codec, of which a piece is at hand.
-struct Unpacked<'a, F> {
+struct Unpacked<'a, 'p, F> {
     from: Box<dyn Read + 'a>,
     codec: Codec,
     piece: &'a mut [u8],
@@ -215,10 +316,11 @@ struct Unpacked<'a, F> {
     /// Bytes that it has taken in, up to the last pause.
     taken_in: usize,
     allowance: &'a Cell<usize>,
+    packing: Option<&'a mut Packing<'p>>,
     pause: F,
 }
 
-impl<P: Future<Output = ()>, F: FnMut() -> P> Unpacked<'_, F> {
+impl<P: Future<Output = ()>, F: FnMut() -> P> Unpacked<'_, '_, F> {
     /// Passes one record that is at hand as a whole, as nearly all are.
     #[inline]
     fn record_at_hand(&mut self) -> Option<Result<Deltas, Fault>> {
@@ -308,6 +410,18 @@ impl<P: Future<Output = ()>, F: FnMut() -> P> Unpacked<'_, F> {
         }
     }
 
+    /// Passes the `count` bytes that came last on to be compressed.
+    async fn pack(&mut self, count: usize) -> Result<(), Fault> {
+        let Some(packing) = &mut self.packing else { return Ok(()) };
+        for bytes in self.piece[self.end..self.end + count].chunks(PACKED_AT_ONCE) {
+            packing.encoder.write_all(bytes).map_err(|_| Fault::Batch(packing.too_large))?;
+            if bytes.len() == PACKED_AT_ONCE {
+                (self.pause)().await;
+            }
+        }
+        Ok(())
+    }
+
     async fn pause(&mut self) {
         (self.pause)().await;
         self.taken_in += self.input_bytes - self.allowance.get();
@@ -341,6 +455,7 @@ impl<P: Future<Output = ()>, F: FnMut() -> P> Unpacked<'_, F> {
             }
         };
         self.left = self.left.checked_sub(count).ok_or(Fault::Batch(BatchError::Bomb { max: self.max }))?;
+        self.pack(count).await?;
         self.end += count;
         self.since_pause += count;
         self.is_all = count == 0;

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that meets what it did not expect should end there and then")]
 
 use corelog_batch::{
-    AppendRefused, BatchBuilder, BatchError, BatchView, Codec, Header, Limits, Unpacker, batches, frame_length,
-    validate,
+    AppendRefused, BatchBuilder, BatchError, BatchView, Codec, Header, Limits, Repack, Unpacker, batches, frame_length,
+    number, validate,
 };
 use proptest::prelude::*;
 use std::cell::Cell;
@@ -59,17 +59,34 @@ fn read(batch: &BatchView<'_>, max: usize) -> Result<Vec<OwnedRecord>, BatchErro
 
 /// What the check of a compressed batch says, and how often it paused.
 fn check(unpacker: &mut Unpacker, batch: &[u8], max: usize) -> (Result<(), BatchError>, usize) {
-    let pauses = Cell::new(0);
-    let pause = || {
-        pauses.set(pauses.get() + 1);
-        let mut is_over = false;
-        poll_fn(move |_| if std::mem::replace(&mut is_over, true) { Poll::Ready(()) } else { Poll::Pending })
-    };
     let view = BatchView::first(batch).unwrap();
-    let mut checking = pin!(unpacker.check(&view, max, pause));
+    let pauses = Cell::new(0);
+    let found = run(unpacker.check(&view, max, || paused(&pauses)));
+    (found.map(drop), pauses.get())
+}
+
+/// The batch compressed anew, and how often that paused.
+fn repack(unpacker: &mut Unpacker, batch: &[u8], how: &Repack) -> (Result<Vec<u8>, BatchError>, usize) {
+    let view = BatchView::first(batch).unwrap();
+    let pauses = Cell::new(0);
+    let mut out = b"before".to_vec();
+    let found = run(unpacker.repack(&view, how, &mut out, || paused(&pauses)));
+    assert!(out.starts_with(b"before") && (found.is_ok() || out.len() == 6));
+    assert!(out.capacity() <= out.len().max(how.bytes_max) / 8 * 9 + 64, "{} for {}", out.capacity(), out.len());
+    (found.map(|_| out.split_off(6)), pauses.get())
+}
+
+fn paused(pauses: &Cell<usize>) -> impl Future<Output = ()> {
+    pauses.set(pauses.get() + 1);
+    let mut is_over = false;
+    poll_fn(move |_| if std::mem::replace(&mut is_over, true) { Poll::Ready(()) } else { Poll::Pending })
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
     loop {
-        if let Poll::Ready(found) = checking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            return (found.map(drop), pauses.get());
+        if let Poll::Ready(found) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return found;
         }
     }
 }
@@ -102,6 +119,32 @@ fn poke(bytes: &[u8]) {
 }
 
 proptest! {
+    #[test]
+    fn compressed_anew_only_the_compression_differs(
+        from in codec(),
+        to in codec(),
+        records in proptest::collection::vec(record(), 1..20),
+        sequence in 0..1000_i32,
+    ) {
+        let mut built = build(from, &records);
+        number(&mut built, 7, 3, sequence).unwrap();
+        let how = Repack { codec: to, bytes_max: 1 << 22, unpacked_max: 1 << 22 };
+        let repacked = repack(&mut Unpacker::default(), &built, &how).0.unwrap();
+        validate(&repacked, LIMITS).unwrap();
+        let (before, after) = (BatchView::first(&built).unwrap(), BatchView::first(&repacked).unwrap());
+        prop_assert_eq!(after.codec().unwrap(), to);
+        prop_assert_eq!(check(&mut Unpacker::default(), &repacked, 1 << 22).0, Ok(()));
+        prop_assert_eq!(read(&after, 1 << 22).unwrap(), read(&before, 1 << 22).unwrap());
+        // Length, checksum and codec aside, which follow from it.
+        prop_assert_eq!(&repacked[..8], &built[..8]);
+        prop_assert_eq!(&repacked[12..17], &built[12..17]);
+        prop_assert_eq!(&repacked[23..61], &built[23..61]);
+        let tight = Repack { bytes_max: repacked.len() - 1, ..how };
+        let refused = repack(&mut Unpacker::default(), &built, &tight).0;
+        prop_assert_eq!(refused, Err(BatchError::TooLargeRepacked { codec: to.name(), max: repacked.len() - 1 }));
+        prop_assert_eq!(repack(&mut Unpacker::default(), &built, &Repack { bytes_max: repacked.len(), ..how }).0, Ok(repacked));
+    }
+
     #[test]
     fn built_is_valid_and_reads_back(codec in codec(), records in proptest::collection::vec(record(), 1..20)) {
         let built = build(codec, &records);
@@ -230,6 +273,23 @@ fn a_bomb_is_refused_by_every_codec() {
             assert_eq!(checked, Ok(()), "{codec}");
             assert!((24..=80).contains(&pauses), "{codec} paused {pauses} times");
         }
+    }
+}
+
+#[test]
+fn a_bomb_is_not_compressed_anew() {
+    let record = (5, None, Some(vec![0; 1 << 20]), vec![]);
+    for (from, to) in Codec::ALL.into_iter().flat_map(|from| Codec::ALL.map(|to| (from, to))) {
+        let built = build(from, std::slice::from_ref(&record));
+        let how = Repack { codec: to, bytes_max: 1 << 21, unpacked_max: 1 << 16 };
+        let mut unpacker = Unpacker::default();
+        assert_eq!(repack(&mut unpacker, &built, &how).0, Err(BatchError::Bomb { max: 1 << 16 }), "{from} to {to}");
+        let (repacked, pauses) = repack(&mut unpacker, &built, &Repack { unpacked_max: 1 << 21, ..how });
+        assert!(repacked.is_ok() && pauses >= 256, "{from} to {to} paused {pauses} times");
+        let (refused, pauses) =
+            repack(&mut unpacker, &built, &Repack { codec: Codec::None, unpacked_max: 1 << 21, bytes_max: 1 << 16 });
+        assert_eq!(refused, Err(BatchError::TooLargeRepacked { codec: "none", max: 1 << 16 }), "{from}");
+        assert!(pauses <= 64, "{from} went on for {pauses} pauses");
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Catalog {
     by_folded_name: BTreeMap<String, TopicId>,
     /// Partitions of all topics together.
     partitions: u32,
+    /// Topics whose batches may have to be compressed anew.
+    repacked: u32,
     /// Where the next topic starts: behind the last one created.
     next_placement: u32,
 }
@@ -176,6 +178,11 @@ impl Catalog {
         self.partitions
     }
 
+    /// Whether there is a topic whose batches may have to be compressed anew.
+    pub fn has_repacked(&self) -> bool {
+        self.repacked > 0
+    }
+
     /// Where the next topic will start.
     pub(super) fn next_placement(&self) -> u32 {
         self.next_placement
@@ -270,7 +277,7 @@ impl Catalog {
                 self.next_placement = topic.placement.wrapping_add(topic.partitions);
             }
             MetadataRecord::TopicDeleted { id } => self.remove(*id)?,
-            MetadataRecord::SettingsChanged { id, settings } => self.changed(*id)?.settings = *settings,
+            MetadataRecord::SettingsChanged { id, settings } => self.change(*id, settings)?,
             MetadataRecord::PartitionsAdded { id, partitions } => self.grow(*id, *partitions)?,
             MetadataRecord::SnapshotBegin { .. } | MetadataRecord::SnapshotTopic(_) | MetadataRecord::SnapshotEnd => {
                 return Err(ApplyError::Snapshot);
@@ -292,6 +299,7 @@ impl Catalog {
         }
         self.count(id, topic.partitions, topic.partitions)?;
         self.by_folded_name.insert(name.folded(), id);
+        self.repacked += topic.settings.count_repacked();
         self.topics.insert(id, topic.clone());
         Ok(())
     }
@@ -300,6 +308,14 @@ impl Catalog {
         let topic = self.topics.remove(&id).ok_or(ApplyError::Unknown { id })?;
         self.by_folded_name.remove(&topic.name.folded());
         self.partitions -= topic.partitions;
+        self.repacked -= topic.settings.count_repacked();
+        Ok(())
+    }
+
+    fn change(&mut self, id: TopicId, settings: &TopicSettings) -> Result<(), ApplyError> {
+        let topic = self.changed(id)?;
+        let before = std::mem::replace(&mut topic.settings, *settings);
+        self.repacked = self.repacked - before.count_repacked() + settings.count_repacked();
         Ok(())
     }
 

@@ -3,8 +3,9 @@
 //! One table says for every key what it is allowed to be, how it is read and how it is shown; a second one names what
 //! of Kafka's is refused, and why. Nothing is accepted and then ignored.
 
-use crate::limits::{COMPACTION_BATCH_BYTES, MESSAGE_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use crate::limits::{COMPACTION_BATCH_BYTES, MESSAGE_BYTES_MAX, REPACKED_BYTES, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use crate::model::Timestamp;
+use corelog_batch::Codec;
 use std::fmt;
 
 /// The longest value that is looked at, in bytes. No setting needs as much; an error quotes what it was given.
@@ -107,6 +108,8 @@ pub struct TopicSettings {
     pub durability: Durability,
     /// What happens to old segments.
     pub cleanup: Cleanup,
+    /// How batches are compressed when they are stored; `None` leaves it to the producer.
+    pub compression: Option<Codec>,
     /// Whose clock the time of a record is from.
     pub timestamps: TimestampType,
     /// How far a producer's time may be before the server's, in milliseconds.
@@ -154,16 +157,6 @@ pub enum SettingError {
         /// What would be allowed.
         allowed: &'static str,
     },
-    /// Kafka has this value, and it is refused here.
-    #[error("setting {key:?} cannot be {value:?}: {reason}")]
-    ValueUnavailable {
-        /// The key.
-        key: &'static str,
-        /// The value.
-        value: &'static str,
-        /// Why, and what to use instead.
-        reason: &'static str,
-    },
 }
 
 /// A setting as it is shown.
@@ -210,11 +203,11 @@ const TABLE: [Setting; 18] = [
     },
     Setting {
         key: "compression.type",
-        allowed: "producer",
-        meaning: "batches stay compressed as the producer sent them",
-        set: |_, text| (text == "producer").then_some(()),
-        copy: |_, _| (),
-        show: |_| "producer".into(),
+        allowed: "producer, uncompressed, gzip, snappy, lz4 or zstd",
+        meaning: "how batches are stored: compressed as the producer sent them, or compressed anew where that differs",
+        set: |to, text| compression(text).map(|value| to.compression = value),
+        copy: |to, from| to.compression = from.compression,
+        show: |of| compression_name(of.compression).into(),
     },
     Setting {
         key: "delete.retention.ms",
@@ -365,15 +358,6 @@ const UNAVAILABLE: [(&str, &str); 15] = [
     ("unclean.leader.election.enable", "replication is not available yet"),
 ];
 
-/// Values that Kafka knows for keys of `TABLE` and that are refused by name.
-const VALUES_UNAVAILABLE: [(&str, &str, &str); 5] = [
-    ("compression.type", "uncompressed", "the server does not recompress; use producer"),
-    ("compression.type", "gzip", "the server does not recompress; let producers compress and use producer"),
-    ("compression.type", "snappy", "the server does not recompress; let producers compress and use producer"),
-    ("compression.type", "lz4", "the server does not recompress; let producers compress and use producer"),
-    ("compression.type", "zstd", "the server does not recompress; let producers compress and use producer"),
-];
-
 impl Default for TopicSettings {
     fn default() -> TopicSettings {
         TopicSettings {
@@ -384,6 +368,7 @@ impl Default for TopicSettings {
             retention_bytes: None,
             durability: Durability::Flush,
             cleanup: Cleanup::Delete,
+            compression: None,
             timestamps: TimestampType::CreateTime,
             timestamp_before_max_ms: i64::MAX as u64,
             timestamp_after_max_ms: 3_600_000,
@@ -442,10 +427,16 @@ impl TopicSettings {
     }
 
     /// The largest batch that a partition takes: as in Kafka, one that would not fit a segment is refused too.
-    /// So is one that compaction would have to leave as it is.
+    /// So is one that compaction would have to leave as it is, or for which there is no memory to compress it anew.
     pub fn batch_bytes_max(&self) -> u32 {
         let compacted = if self.compacts() { COMPACTION_BATCH_BYTES as u32 } else { u32::MAX };
-        self.max_message_bytes.min(self.segment_bytes).min(compacted)
+        let repacked = if self.compression.is_some() { REPACKED_BYTES as u32 } else { u32::MAX };
+        self.max_message_bytes.min(self.segment_bytes).min(compacted).min(repacked)
+    }
+
+    /// One if batches may have to be compressed anew, else nothing.
+    pub(super) fn count_repacked(&self) -> u32 {
+        u32::from(self.compression.is_some())
     }
 
     /// Whether of each key only the last record stays.
@@ -502,10 +493,7 @@ fn find(key: &str) -> Result<usize, SettingError> {
 }
 
 fn refused(setting: &Setting, value: &str) -> SettingError {
-    match VALUES_UNAVAILABLE.iter().find(|(key, name, _)| *key == setting.key && *name == value) {
-        Some((key, value, reason)) => SettingError::ValueUnavailable { key, value, reason },
-        None => SettingError::Value { key: setting.key, value: cut_off(value), allowed: setting.allowed },
-    }
+    SettingError::Value { key: setting.key, value: cut_off(value), allowed: setting.allowed }
 }
 
 /// Keeps errors short, whatever a client sends.
@@ -543,6 +531,24 @@ fn unless_minus_one(text: &str) -> Option<Option<u64>> {
 
 fn minus_one_or(value: Option<u64>) -> String {
     value.map_or_else(|| "-1".into(), |value| value.to_string())
+}
+
+/// Kafka's words for how batches are stored.
+const COMPRESSIONS: [(&str, Option<Codec>); 6] = [
+    ("producer", None),
+    ("uncompressed", Some(Codec::None)),
+    ("gzip", Some(Codec::Gzip)),
+    ("snappy", Some(Codec::Snappy)),
+    ("lz4", Some(Codec::Lz4)),
+    ("zstd", Some(Codec::Zstd)),
+];
+
+fn compression(text: &str) -> Option<Option<Codec>> {
+    COMPRESSIONS.into_iter().find(|(name, _)| *name == text).map(|(_, codec)| codec)
+}
+
+fn compression_name(codec: Option<Codec>) -> &'static str {
+    COMPRESSIONS.into_iter().find(|(_, one)| *one == codec).map_or("producer", |(name, _)| name)
 }
 
 fn durability(text: &str) -> Option<Durability> {
@@ -598,7 +604,6 @@ mod tests {
         assert!(TABLE.is_sorted_by_key(|setting| setting.key));
         assert!(UNAVAILABLE.is_sorted_by_key(|(key, _)| *key));
         assert!(UNAVAILABLE.iter().all(|(key, _)| TABLE.iter().all(|setting| setting.key != *key)));
-        assert!(VALUES_UNAVAILABLE.iter().all(|(key, ..)| TABLE.iter().any(|setting| setting.key == *key)));
     }
 
     #[test]
@@ -624,6 +629,7 @@ mod tests {
             ("min.cleanable.dirty.ratio", ["0", "0.000001"], ["1.1", "-0"]),
             ("min.cleanable.dirty.ratio", ["1.0", ".5"], ["NaN", "0.0000001"]),
             ("max.compaction.lag.ms", ["1", "9223372036854775807"], ["0", "-1"]),
+            ("compression.type", ["uncompressed", "zstd"], ["none", "Gzip"]),
         ] {
             for value in good {
                 TopicSettings::parse(&[(key, value)]).unwrap();
@@ -641,6 +647,8 @@ mod tests {
         assert_eq!(TopicSettings::default().batch_bytes_max(), 1_048_588);
         let compacted = [("cleanup.policy", "compact"), ("max.message.bytes", "16777216")];
         assert_eq!(TopicSettings::parse(&compacted).unwrap().batch_bytes_max() as usize, COMPACTION_BATCH_BYTES);
+        let repacked = [("compression.type", "lz4"), ("max.message.bytes", "16777216")];
+        assert_eq!(TopicSettings::parse(&repacked).unwrap().batch_bytes_max() as usize, REPACKED_BYTES);
     }
 
     #[test]

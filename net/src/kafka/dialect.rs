@@ -2,12 +2,13 @@
 
 use super::server::Own;
 use super::state::State;
+use super::topics::compression;
 use crate::limits::Limits;
-use crate::transport::{self, Dialect, Flow, Framing, Goodbye, Head, KAFKA, Phase, Unreadable};
+use crate::transport::{self, Compression, Dialect, Flow, Framing, Goodbye, Head, KAFKA, Looked, Phase};
 use corelog_engine::shard::count;
 use corelog_kafka::api::Api;
 use corelog_kafka::header::{self, FIXED_BYTES, Request};
-use corelog_kafka::produce::Produce;
+use corelog_kafka::produce::{Produce, Section};
 use std::rc::Rc;
 
 pub(super) type Connection = transport::Connection<State>;
@@ -19,6 +20,13 @@ impl Framing for State {
     fn frame_bytes(first: &[u8]) -> usize {
         header::frame_bytes(first).unwrap_or(usize::MAX)
     }
+}
+
+/// What a produce has for each partition; nothing of another request.
+fn sections(frame: &[u8]) -> impl Iterator<Item = Section<'_>> {
+    let request = State::is_produce(frame).then(|| Request::parse(Api::Produce, frame).ok()).flatten();
+    let produce = request.and_then(|request| Produce::parse(&request).ok());
+    produce.into_iter().flat_map(|produce| produce.sections())
 }
 
 impl Dialect for State {
@@ -47,9 +55,11 @@ impl Dialect for State {
     }
 
     fn sections(frame: &[u8]) -> impl Iterator<Item = &[u8]> {
-        let request = Self::is_produce(frame).then(|| Request::parse(Api::Produce, frame).ok()).flatten();
-        let produce = request.and_then(|request| Produce::parse(&request).ok());
-        produce.into_iter().flat_map(|produce| produce.sections().map(|section| section.records))
+        sections(frame).map(|section| section.records)
+    }
+
+    fn compressions(&mut self, connection: &Connection, frame: &[u8]) -> Vec<Option<Compression>> {
+        sections(frame).map(|section| compression(connection.shard(), section.topic)).collect()
     }
 
     fn admits(&mut self, connection: &Connection, frame: &[u8]) -> bool {
@@ -65,7 +75,7 @@ impl Dialect for State {
         true
     }
 
-    fn take(&mut self, connection: &Rc<Connection>, frame: &[u8], unreadable: &[Unreadable]) {
+    fn take(&mut self, connection: &Rc<Connection>, frame: &[u8], looked: &[Looked]) {
         if self.flow.phase == Phase::Draining {
             return;
         }
@@ -83,7 +93,7 @@ impl Dialect for State {
         };
         self.flow.phase = Phase::Serving;
         count(&connection.shard().counters().requests, 1);
-        if let Err(error) = self.serve(connection, &request, unreadable) {
+        if let Err(error) = self.serve(connection, &request, looked) {
             self.refuse(connection, &format!("{} version {}: {error}", api.name(), request.version));
         }
     }

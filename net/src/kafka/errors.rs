@@ -33,7 +33,7 @@ pub(super) fn of_batch(error: &BatchError) -> ErrorCode {
         BatchError::CrcMismatch { .. } | BatchError::TooShort { .. } | BatchError::LengthLies { .. } => {
             ErrorCode::CorruptMessage
         }
-        BatchError::TooLarge { .. } => ErrorCode::MessageTooLarge,
+        BatchError::TooLarge { .. } | BatchError::TooLargeRepacked { .. } => ErrorCode::MessageTooLarge,
         BatchError::WrongMagic { .. } => ErrorCode::UnsupportedForMessageFormat,
         BatchError::TimestampRange { .. } => ErrorCode::InvalidTimestamp,
         _ => ErrorCode::InvalidRecord,

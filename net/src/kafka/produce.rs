@@ -4,7 +4,7 @@
 use super::dialect::Connection;
 use super::errors;
 use super::state::{Body, State, Waiting, queue};
-use crate::transport::{Key, Place, Unreadable};
+use crate::transport::{Key, Looked, Place};
 use corelog_engine::error::AppendError;
 use corelog_engine::model::{Offset, Timestamp};
 use corelog_engine::shard::{Appended, Remote, count};
@@ -57,7 +57,7 @@ impl State {
         &mut self,
         connection: &Rc<Connection>,
         request: &Request<'_>,
-        unreadable: &[Unreadable],
+        looked: &[Looked],
     ) -> Result<(), Malformed> {
         let produce = Produce::parse(request)?;
         if self.waiting.total() + produce.partitions() > connection.shared.limits.shard_waits_max {
@@ -70,10 +70,13 @@ impl State {
         let number = self.produced + self.produces.len() as u64;
         for (index, section) in produce.sections().enumerate() {
             in_flight.add(&section);
-            let bad = unreadable.iter().find(|unreadable| unreadable.section == index);
-            let begun = match (refused, bad) {
+            let looked = looked.iter().find(|looked| looked.section == index).map(|looked| &looked.found);
+            let begun = match (refused, looked) {
                 (Some((error, why)), _) => Err((error, Some(why.into()))),
-                (None, Some(bad)) => Err((errors::of_batch(&bad.error), Some(bad.error.to_string().into()))),
+                (None, Some(Err(error))) => Err(refused_because(error)),
+                (None, Some(Ok(records))) => {
+                    self.append(connection, number, index as u32, &Section { records, ..section })
+                }
                 (None, None) => self.append(connection, number, index as u32, &section),
             };
             match begun {
@@ -116,7 +119,7 @@ impl State {
                 self.topics.forget(topic);
             }
         }
-        begun.map_err(|error| refused(&error))
+        begun.map_err(|error| refused_because(&error))
     }
 
     pub(super) fn end_section(&mut self, connection: &Connection, key: Key, outcome: Result<Appended, AppendError>) {
@@ -134,7 +137,7 @@ impl State {
                     let topic = in_flight.topic_of(section as usize).to_owned();
                     self.topics.forget(&topic);
                 }
-                let (error, message) = refused(&error);
+                let (error, message) = refused_because(&error);
                 in_flight.refuse(section as usize, error, message);
             }
         }
@@ -180,7 +183,7 @@ fn refusal(request: &Request<'_>, produce: &Produce<'_>) -> Option<(ErrorCode, &
     Acks::of_code(produce.acks).is_none().then_some((ErrorCode::InvalidRequiredAcks, "acks is 0, 1 or -1 (all)"))
 }
 
-fn refused(error: &AppendError) -> (ErrorCode, Option<Box<str>>) {
+fn refused_because(error: &AppendError) -> (ErrorCode, Option<Box<str>>) {
     (errors::of_append(error), Some(error.to_string().into()))
 }
 

@@ -18,7 +18,7 @@ use super::offsets::{offset_commit, offset_delete, offset_fetch};
 use super::produce::InFlight;
 use super::producers::{describe_producers, init_producer_id};
 use super::topics::Topics;
-use crate::transport::{Dialect, Flow, Key, NoMemory, Outbox, Slots, Unreadable};
+use crate::transport::{Dialect, Flow, Key, Looked, NoMemory, Outbox, Slots};
 use corelog_engine::error::AppendError;
 use corelog_engine::reactor::AppendBuffer;
 use corelog_engine::shard::{Completed, PartitionHandle, Reply, Shard, count};
@@ -120,10 +120,10 @@ impl State {
         &mut self,
         connection: &Rc<Connection>,
         request: &Request<'_>,
-        unreadable: &[Unreadable],
+        looked: &[Looked],
     ) -> Result<(), Malformed> {
         match request.api {
-            Api::Produce => self.produce(connection, request, unreadable),
+            Api::Produce => self.produce(connection, request, looked),
             Api::Fetch => self.begin_fetch(connection, request),
             Api::ApiVersions => {
                 let served = Served { version: request.version, error: ErrorCode::None };

@@ -2,7 +2,7 @@
 
 use super::dialect::Connection;
 use super::errors;
-use crate::transport::Place;
+use crate::transport::{Compression, Place};
 use corelog_engine::metadata::{TopicInfo, TopicName};
 use corelog_engine::model::{PartitionId, PartitionIndex, TopicId};
 use corelog_engine::shard::{PartitionStatus, Remote, Reply, Shard};
@@ -80,6 +80,12 @@ pub(super) fn find(shard: &Shard, topic: &Topic<'_>) -> Result<TopicInfo, ErrorC
         }
         Topic::Id(id) => catalog.topic(TopicId(*id)).cloned().ok_or(ErrorCode::UnknownTopicId),
     }
+}
+
+/// How a topic asks for its batches to be compressed.
+pub(super) fn compression(shard: &Shard, topic: &str) -> Option<Compression> {
+    let name = TopicName::parse(topic).ok()?;
+    shard.catalog().named(&name).and_then(|topic| Compression::of(&topic.settings))
 }
 
 /// Where a partition of it lives.

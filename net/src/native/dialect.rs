@@ -4,8 +4,7 @@ use super::refusal::Refusal;
 use super::server::Own;
 use super::state::State;
 use crate::limits::Limits;
-use crate::transport::{self, Dialect, Flow, Framing, Goodbye, Head, NATIVE, Phase, Unreadable};
-use corelog_engine::error::AppendError;
+use crate::transport::{self, Compression, Dialect, Flow, Framing, Goodbye, Head, Looked, NATIVE, Phase};
 use corelog_engine::shard::count;
 use corelog_wire::{FLAG_RESPONSE, Frame, FrameError, FrameTooLarge, HEADER_BYTES, Header, Operation, Request, Status};
 use std::rc::Rc;
@@ -58,12 +57,15 @@ impl Dialect for State {
         self.takes_produces(header(frame).handle)
     }
 
-    fn take(&mut self, connection: &Rc<Connection>, frame: &[u8], unreadable: &[Unreadable]) {
+    fn compressions(&mut self, connection: &Connection, frame: &[u8]) -> Vec<Option<Compression>> {
+        vec![self.compression(connection, header(frame).handle)]
+    }
+
+    fn take(&mut self, connection: &Rc<Connection>, frame: &[u8], looked: &[Looked]) {
         let frame = Frame { header: header(frame), body: &frame[HEADER_BYTES..] };
-        match unreadable.first() {
-            Some(Unreadable { error, .. }) => {
-                self.fail(frame.header.response(), &AppendError::Invalid(*error).into());
-            }
+        match looked.first().map(|looked| &looked.found) {
+            Some(Err(error)) => self.fail(frame.header.response(), &error.clone().into()),
+            Some(Ok(batches)) => self.take_frame(connection, &Frame { body: batches, ..frame }),
             None => self.take_frame(connection, &frame),
         }
     }

@@ -78,7 +78,8 @@ impl State {
     ) -> Result<(), Refusal> {
         let handles = &connection.shared.own.handles;
         handles.set(handles.get() + 1);
-        let key = self.opened.insert(Opened { place, cursor: Cursor::default(), used: false, spent: None });
+        let opened = Opened { topic: partition.topic, place, cursor: Cursor::default(), used: false, spent: None };
+        let key = self.opened.insert(opened);
         let opened = corelog_wire::Opened {
             topic_id: partition.topic.0,
             node: connection.shard().node().node_id,

@@ -3,7 +3,7 @@
 use super::dialect::Connection;
 use super::refusal::Refusal;
 use super::state::{State, Waiting};
-use crate::transport::{Key, Phase, Place};
+use crate::transport::{Compression, Key, Phase, Place};
 use corelog_engine::error::AppendError;
 use corelog_engine::shard::{Appended, Remote, Reply};
 use corelog_wire::{Header, Produced, Retry};
@@ -49,6 +49,13 @@ impl State {
     pub(super) fn takes_produces(&mut self, handle: u32) -> bool {
         let opened = self.opened.key(handle).and_then(|key| self.opened.get_mut(key));
         self.flow.phase == Phase::Serving && opened.is_some_and(|opened| opened.spent.is_none())
+    }
+
+    /// How the topic of this handle asks for its batches to be compressed.
+    pub(super) fn compression(&mut self, connection: &Connection, handle: u32) -> Option<Compression> {
+        let opened = self.opened.key(handle).and_then(|key| self.opened.get_mut(key))?;
+        let topic = connection.shard().catalog().topic(opened.topic)?.settings;
+        Compression::of(&topic)
     }
 
     /// A produce by this handle is refused: if it is one that will be sent again, it must be the next.

@@ -61,6 +61,9 @@ impl From<AppendError> for Refusal {
                 let what = "a batch is over the lesser of the topic's max.message.bytes and segment.bytes";
                 Refusal::limit(Status::BatchTooLarge, what, *size, *max)
             }
+            AppendError::Invalid(batch @ BatchError::TooLargeRepacked { .. }) => {
+                Refusal::told(Status::BatchTooLarge, batch)
+            }
             AppendError::Invalid(batch) => Refusal::told(Status::InvalidBatch, batch),
             AppendError::Busy => Refusal::busy("the shard is at one of its bounds"),
             AppendError::StorageFull => Refusal::new(Status::StorageFull, "the disk is full up to its reserve"),

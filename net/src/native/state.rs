@@ -7,6 +7,7 @@ use super::refusal::Refusal;
 use super::subscribe::Subscription;
 use crate::transport::{Flow, Key, Phase, Place, Slot, Slots};
 use corelog_engine::limits::{HANDLE_BYTES, WAITER_BYTES};
+use corelog_engine::model::TopicId;
 use corelog_engine::reactor::{AppendBuffer, Outgoing};
 use corelog_engine::shard::{Completed, Cursor, Reply, Shard, count};
 use corelog_wire::Detail;
@@ -29,6 +30,7 @@ const _: () = assert!(
 /// A partition that the client opened.
 #[derive(Debug)]
 pub(super) struct Opened {
+    pub(super) topic: TopicId,
     pub(super) place: Place,
     /// Where the last fetch left off.
     pub(super) cursor: Cursor,

@@ -4,13 +4,13 @@
 //! outcomes from the session, ends waits whose time is over, moves data for readers, and sends what is queued. Neither
 //! waits while it holds the state.
 
-use super::dialect::{Dialect, Goodbye, Head, Unreadable};
+use super::dialect::{Compression, Dialect, Goodbye, Head, Looked};
 use super::flow::Phase;
 use super::foreign;
 use super::inbox::{Inbox, Next, TooLarge};
 use super::rate::Rate;
 use super::server::Shared;
-use super::unpacking::{self, Turn};
+use super::unpacking::{Bounds, Turn, is_as_asked};
 use corelog_engine::reactor::{Chunk, Instant, Outgoing, Sleep, Stream, either};
 use corelog_engine::shard::{Event, Session, Shard, Stage, count};
 use std::cell::{Cell, RefCell};
@@ -243,11 +243,12 @@ impl<D: Dialect> Connection<D> {
             // It is here, however long it waits for its turn.
             self.times.frame_began.set(None);
             let is_admitted = self.state.borrow_mut().admits(self, frame);
-            let is_packed = is_admitted && self.is_packed(frame);
-            if is_packed && turn.is_none() {
+            let asked = self.compressions(frame);
+            let needs_turn = is_admitted && self.needs_look(frame, &asked);
+            if needs_turn && turn.is_none() {
                 turn = self.shared.unpacking.try_turn();
             }
-            if !is_admitted || is_packed && turn.is_none() {
+            if !is_admitted || needs_turn && turn.is_none() {
                 // The memory of a chunk is the shard's: it must not wait for this client, nor this client for others.
                 if inbox.hold(fresh).is_ok() {
                     (chunk, at) = (None, 0);
@@ -258,17 +259,28 @@ impl<D: Dialect> Connection<D> {
                 continue;
             }
             self.charge(frame, frame.len());
-            let unreadable = self.look_inside(turn.take(), frame).await;
-            self.state.borrow_mut().take(self, frame, &unreadable);
+            let looked = self.look_inside(turn.take(), frame, &asked).await;
+            self.state.borrow_mut().take(self, frame, &looked);
             let size = frame.len();
             if matches!(next, Ok(Next::Held(_))) { inbox.consume(size) } else { at += size }
         }
         self.wake_sender_if_needed();
     }
 
-    /// Whether there are compressed batches in it, for a partition that takes them.
-    fn is_packed(&self, frame: &[u8]) -> bool {
-        D::sections(frame).any(unpacking::is_packed) && self.state.borrow_mut().may_produce(frame)
+    /// How each section is to be compressed; empty where that is left to producers.
+    fn compressions(&self, frame: &[u8]) -> Vec<Option<Compression>> {
+        if D::is_produce(frame) && self.shard().catalog().has_repacked() {
+            self.state.borrow_mut().compressions(self, frame)
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Whether there are batches in it that are compressed, or are to be, for a partition that takes them.
+    fn needs_look(&self, frame: &[u8], asked: &[Option<Compression>]) -> bool {
+        let mut asked = asked.iter().copied().chain(std::iter::repeat(None));
+        D::sections(frame).any(|section| !is_as_asked(section, asked.next().flatten()))
+            && self.state.borrow_mut().may_produce(frame)
     }
 
     /// Waits for room or, where there is room, for a turn to unpack.
@@ -281,24 +293,25 @@ impl<D: Dialect> Connection<D> {
         Some(self.shared.unpacking.turn().await)
     }
 
-    /// Checks what is inside compressed batches. Says which sections are not to be appended.
-    async fn look_inside(&self, turn: Option<Turn<'_>>, frame: &[u8]) -> Vec<Unreadable> {
+    /// Checks what is inside compressed batches, and compresses anew what its topic asks to have otherwise.
+    async fn look_inside(&self, turn: Option<Turn<'_>>, frame: &[u8], asked: &[Option<Compression>]) -> Vec<Looked> {
         let Some(turn) = turn else { return Vec::new() };
         // What was answered before is not to wait for this.
         self.wake_sender_if_needed();
         // Few frames come here, and all connections would have to have the memory for it.
-        Box::pin(self.unpack(turn, frame)).await
+        Box::pin(self.look_at_sections(turn, frame, asked)).await
     }
 
-    async fn unpack(&self, mut turn: Turn<'_>, frame: &[u8]) -> Vec<Unreadable> {
-        let (mut left, mut unreadable) = (turn.bytes_max(), Vec::new());
+    async fn look_at_sections(&self, mut turn: Turn<'_>, frame: &[u8], asked: &[Option<Compression>]) -> Vec<Looked> {
+        let (mut bounds, mut looked) = (Bounds::of(&self.shared.limits), Vec::new());
         for (section, bytes) in D::sections(frame).enumerate() {
-            match turn.check(self.shard().reactor(), bytes, left).await {
-                Ok(rest) => left = rest,
-                Err(error) => unreadable.push(Unreadable { section, error }),
+            let asked = asked.get(section).copied().flatten();
+            let found = turn.look(self.shard().reactor(), bytes, asked, &mut bounds).await;
+            if let Some(found) = found.transpose() {
+                looked.push(Looked { section, found });
             }
         }
-        unreadable
+        looked
     }
 
     fn frame_bytes_max(&self) -> usize {

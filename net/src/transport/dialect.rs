@@ -5,7 +5,9 @@ use super::flow::Flow;
 use super::inbox::Framing;
 use super::server::Shared;
 use crate::limits::Limits;
-use corelog_batch::BatchError;
+use corelog_batch::Codec;
+use corelog_engine::error::AppendError;
+use corelog_engine::metadata::TopicSettings;
 use std::rc::Rc;
 
 /// The first bytes of a frame, [`Framing::HEADER_BYTES`] of them and zeros.
@@ -24,12 +26,28 @@ pub(crate) enum Goodbye {
     Stopping,
 }
 
-/// A section of a frame with a compressed batch that does not hold what its header says.
+/// How the batches of a section are to be compressed, because its topic says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unreadable {
+pub(crate) struct Compression {
+    pub(crate) codec: Codec,
+    /// Bytes that each may take.
+    pub(crate) batch_bytes_max: usize,
+}
+
+impl Compression {
+    pub(crate) fn of(settings: &TopicSettings) -> Option<Compression> {
+        let batch_bytes_max = settings.batch_bytes_max() as usize;
+        settings.compression.map(|codec| Compression { codec, batch_bytes_max })
+    }
+}
+
+/// What a look inside a section of a frame brought, where it does not stay as it came.
+#[derive(Debug)]
+pub(crate) struct Looked {
     /// Which of [`Dialect::sections`].
     pub(crate) section: usize,
-    pub(crate) error: BatchError,
+    /// Its batches, compressed as their topic asks; or why they cannot be appended.
+    pub(crate) found: Result<Vec<u8>, AppendError>,
 }
 
 /// What one connection knows: what was asked for and is not answered, in the words of its protocol. Nothing here waits.
@@ -55,14 +73,17 @@ pub(crate) trait Dialect: Framing + Sized + 'static {
     /// The record batches that a produce has, a section for each partition.
     fn sections(frame: &[u8]) -> impl Iterator<Item = &[u8]>;
 
+    /// For each of the sections how its topic says that batches are to be compressed. Asked only where some topic does.
+    fn compressions(&mut self, connection: &Connection<Self>, frame: &[u8]) -> Vec<Option<Compression>>;
+
     /// Whether the frame may begin now. If not, the connection is not read from until there is room.
     fn admits(&mut self, connection: &Connection<Self>, frame: &[u8]) -> bool;
 
     /// Whether a produce has somewhere to go, so that a look inside its batches is worth it.
     fn may_produce(&mut self, frame: &[u8]) -> bool;
 
-    /// Begins what a frame asks for.
-    fn take(&mut self, connection: &Rc<Connection<Self>>, frame: &[u8], unreadable: &[Unreadable]);
+    /// Begins what a frame asks for, with what was found of its sections.
+    fn take(&mut self, connection: &Rc<Connection<Self>>, frame: &[u8], looked: &[Looked]);
 
     /// A frame came that there was no memory for.
     fn skipped(&mut self, connection: &Connection<Self>, head: &Head);

@@ -19,7 +19,7 @@ mod unpacking;
 pub use server::{Common, Ports, Server};
 
 pub(crate) use connection::Connection;
-pub(crate) use dialect::{Dialect, Goodbye, Head, Unreadable};
+pub(crate) use dialect::{Compression, Dialect, Goodbye, Head, Looked};
 pub(crate) use flow::{Flow, Phase};
 pub(crate) use foreign::{KAFKA, NATIVE};
 pub(crate) use inbox::Framing;

@@ -86,7 +86,7 @@ impl Common {
             frame_memory: FrameMemory::new(limits.frame_bytes_max),
             outgoing_bytes: Rc::default(),
             waits: Rc::default(),
-            unpacking: Unpacking::new(limits.unpacked_bytes_max),
+            unpacking: Unpacking::new(),
             log: Log::default(),
             servers: RefCell::default(),
         })

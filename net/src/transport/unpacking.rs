@@ -1,8 +1,12 @@
-//! A look inside compressed batches before they are appended: whoever reads them later must find what their headers say.
+//! A look inside compressed batches before they are appended: whoever reads them later must find what their headers say. And
+//! the other compression that their topic may ask for.
 //!
 //! One at a time, for the memory that a codec may ask for is one shard's, and in pieces, so that others get on meanwhile.
 
-use corelog_batch::{BatchError, BatchView, Codec, Limits, Unpacker, batches, validate};
+use super::dialect::Compression;
+use crate::limits;
+use corelog_batch::{BatchError, BatchView, Codec, Limits, Repack, Unpacker, batches, validate};
+use corelog_engine::error::AppendError;
 use corelog_engine::reactor::Reactor;
 use corelog_engine::shard::{Line, LinePlace};
 use std::cell::RefCell;
@@ -16,7 +20,6 @@ pub(crate) struct Unpacking {
     /// Gone while it is used.
     unpacker: RefCell<Option<Unpacker>>,
     line: Line,
-    unpacked_bytes_max: usize,
 }
 
 /// The right to unpack. The next one has it when this is dropped.
@@ -27,9 +30,8 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Unpacking {
-    pub(crate) fn new(unpacked_bytes_max: usize) -> Unpacking {
-        let unpacker = RefCell::new(Some(Unpacker::default()));
-        Unpacking { unpacker, line: Line::default(), unpacked_bytes_max }
+    pub(crate) fn new() -> Unpacking {
+        Unpacking { unpacker: RefCell::new(Some(Unpacker::default())), line: Line::default() }
     }
 
     /// A turn, if nobody has it or waits for it.
@@ -49,28 +51,77 @@ impl Unpacking {
 }
 
 impl Turn<'_> {
-    /// Looks into the compressed batches of a section, which together with others may unpack to `left` bytes; says how many
-    /// are left then. What follows a batch whose header or checksum is wrong is left to the append, which says so and takes
-    /// none of them.
-    pub(crate) async fn check(
+    /// Looks into the batches of a section. Those that are compressed are checked; where their topic asks for another
+    /// compression, what is to be appended instead is given back.
+    ///
+    /// What follows a batch whose header or checksum is wrong is left to the append, which says so and takes none of them.
+    pub(crate) async fn look(
         &mut self,
         reactor: &Reactor,
         section: &[u8],
-        mut left: usize,
-    ) -> Result<usize, BatchError> {
+        asked: Option<Compression>,
+        bounds: &mut Bounds,
+    ) -> Result<Option<Vec<u8>>, AppendError> {
+        match asked.filter(|_| !has_codec_asked(section, asked)) {
+            Some(asked) => self.repack(reactor, section, asked, bounds).await,
+            None => Ok(self.check(reactor, section, bounds).await.map(|()| None)?),
+        }
+    }
+
+    async fn check(&mut self, reactor: &Reactor, section: &[u8], bounds: &mut Bounds) -> Result<(), BatchError> {
         let Some(unpacker) = &mut self.unpacker else { unreachable!("it is here until this is dropped") };
         for batch in compressed(section) {
             if validate(batch.bytes(), ANY_SIZE).is_err() {
                 break;
             }
-            left -= unpacker.check(&batch, left, || reactor.yield_now()).await?;
+            bounds.unpacked -= unpacker.check(&batch, bounds.unpacked, || reactor.yield_now()).await?;
         }
-        Ok(left)
+        Ok(())
     }
 
-    /// Bytes that the batches of one produce may unpack to.
-    pub(crate) fn bytes_max(&self) -> usize {
-        self.unpacking.unpacked_bytes_max
+    async fn repack(
+        &mut self,
+        reactor: &Reactor,
+        section: &[u8],
+        Compression { codec, batch_bytes_max }: Compression,
+        bounds: &mut Bounds,
+    ) -> Result<Option<Vec<u8>>, AppendError> {
+        let Some(unpacker) = &mut self.unpacker else { unreachable!("it is here until this is dropped") };
+        let mut out = Vec::new();
+        for batch in batches(section) {
+            let Ok(batch) = batch else { return Ok(None) };
+            if validate(batch.bytes(), Limits { batch_bytes_max }).is_err() {
+                return Ok(None);
+            }
+            let bytes_max = batch_bytes_max.min(bounds.repacked);
+            let how = Repack { codec, bytes_max, unpacked_max: bounds.unpacked };
+            let begin = out.len();
+            let unpacked = unpacker.repack(&batch, &how, &mut out, || reactor.yield_now()).await;
+            match unpacked {
+                // It is this frame's other batches that leave no room: sent again, it comes without them.
+                Err(BatchError::TooLargeRepacked { .. }) if bytes_max < batch_bytes_max => {
+                    return Err(AppendError::Busy);
+                }
+                unpacked => bounds.unpacked -= unpacked?,
+            }
+            bounds.repacked -= out.len() - begin;
+        }
+        Ok(Some(out))
+    }
+}
+
+/// What the sections of one frame may take together that have not been looked at.
+#[derive(Debug)]
+pub(crate) struct Bounds {
+    /// Bytes of records, unpacked.
+    unpacked: usize,
+    /// Bytes of batches that are compressed anew.
+    repacked: usize,
+}
+
+impl Bounds {
+    pub(crate) fn of(limits: &limits::Limits) -> Bounds {
+        Bounds { unpacked: limits.unpacked_bytes_max, repacked: limits.repacked_bytes_max }
     }
 }
 
@@ -83,14 +134,21 @@ impl Drop for Turn<'_> {
 
 const ANY_SIZE: Limits = Limits { batch_bytes_max: usize::MAX };
 
-/// Whether there is a compressed batch in the section.
-pub(crate) fn is_packed(section: &[u8]) -> bool {
-    compressed(section).next().is_some()
+/// Whether the section's batches are neither compressed nor to be.
+pub(crate) fn is_as_asked(section: &[u8], asked: Option<Compression>) -> bool {
+    compressed(section).next().is_none() && has_codec_asked(section, asked)
+}
+
+fn has_codec_asked(section: &[u8], asked: Option<Compression>) -> bool {
+    asked.is_none_or(|asked| whole(section).all(|batch| batch.codec() == Ok(asked.codec)))
 }
 
 fn compressed(section: &[u8]) -> impl Iterator<Item = BatchView<'_>> {
-    let whole = batches(section).map_while(Result::ok);
-    whole.filter(|batch| batch.codec().is_ok_and(|codec| codec != Codec::None))
+    whole(section).filter(|batch| batch.codec().is_ok_and(|codec| codec != Codec::None))
+}
+
+fn whole(section: &[u8]) -> impl Iterator<Item = BatchView<'_>> {
+    batches(section).map_while(Result::ok)
 }
 
 /// See [`Unpacking::turn`].
@@ -147,7 +205,8 @@ mod tests {
                 Some(turn) => turn,
                 None => unpacking.turn().await,
             };
-            turn.check(reactor, &body, 1 << 20).await.unwrap();
+            let mut bounds = Bounds::of(&limits::Limits::default());
+            turn.look(reactor, &body, None, &mut bounds).await.unwrap();
             done.set(done.get() + 1);
         }
     }
@@ -159,7 +218,7 @@ mod tests {
         let done: Rc<[Cell<usize>; 3]> = Rc::default();
         let seen = done.clone();
         world.start_shard(node, ShardId(0), 1, 1 << 20, |reactor| async move {
-            let unpacking = Rc::new(Unpacking::new(1 << 20));
+            let unpacking = Rc::new(Unpacking::new());
             for (which, times) in [100, 1, 1].into_iter().enumerate() {
                 let (unpacking, done, own) = (unpacking.clone(), seen.clone(), reactor.clone());
                 reactor.spawn(async move { look_often(&unpacking, &own, times, &done[which]).await }).detach();

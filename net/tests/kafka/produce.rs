@@ -116,6 +116,81 @@ fn compressed_batches_are_looked_into() {
     });
 }
 
+const CODECS: [(Codec, &str); 5] = [
+    (Codec::None, "uncompressed"),
+    (Codec::Gzip, "gzip"),
+    (Codec::Snappy, "snappy"),
+    (Codec::Lz4, "lz4"),
+    (Codec::Zstd, "zstd"),
+];
+
+fn zeros(count: usize, codec: Codec) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(8 << 20, codec);
+    builder.append(None, Some(&vec![0; count]), &[], 1).unwrap();
+    builder.build().unwrap()
+}
+
+#[test]
+fn a_topic_may_ask_for_another_compression() {
+    run_default(|client| async move {
+        let mut kafka = Kafka::connect(&client).await;
+        assert_eq!(kafka.create("as.sent", 1, &[]).await, 0);
+        for (codec, name) in CODECS {
+            assert_eq!(kafka.create(name, 2, &[("compression.type", name)]).await, 0);
+            for (sent, _) in CODECS {
+                // One partition lives here, the other at another shard.
+                let bytes = [zeros(3000, sent), zeros(10, sent)].concat();
+                let request =
+                    produce(-1, &[("as.sent", &[(0, &bytes)]), (name, &[(0, &bytes), (1, &bytes), (2, &bytes)])]);
+                let response = kafka.call(PRODUCE, &request).await;
+                let errors = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+                assert_eq!(errors.map(|one| one.error_code).collect::<Vec<_>>(), [0, 0, 0, 3], "{sent} to {name}");
+            }
+            for partition in 0..2 {
+                let stored = kafka.fetch(name, partition, 0, 0).await.records.unwrap();
+                let codecs: Vec<_> = corelog_batch::batches(&stored).map(|one| one.unwrap().codec().unwrap()).collect();
+                assert_eq!(codecs, [codec; 10], "{name}");
+                let lengths: Vec<_> = records(&stored).into_iter().map(|(_, value)| value.len()).collect();
+                assert_eq!(lengths, [3000, 10].repeat(5));
+            }
+        }
+        let stored = kafka.fetch("as.sent", 0, 0, 0).await.records.unwrap();
+        let codecs: Vec<_> = corelog_batch::batches(&stored).map(|one| one.unwrap().codec().unwrap()).collect();
+        let sent: Vec<_> = CODECS.iter().flat_map(|(codec, _)| [zeros(3000, *codec), zeros(10, *codec)]).collect();
+        let sent: Vec<_> =
+            sent.iter().map(|one| corelog_batch::BatchView::first(one).unwrap().codec().unwrap()).collect();
+        assert_eq!(codecs, sent.repeat(5), "what another topic asks for does not matter");
+    });
+}
+
+#[test]
+fn what_grows_when_it_is_compressed_anew_is_bounded() {
+    run_default(|client| async move {
+        let mut kafka = Kafka::connect(&client).await;
+        let settings = [("compression.type", "uncompressed"), ("max.message.bytes", "3145728")];
+        assert_eq!(kafka.create("t", 4, &settings).await, 0);
+        let (large, small) = (zeros(4 << 20, Codec::Zstd), zeros(5 << 19, Codec::Zstd));
+        let refused = kafka.produce("t", 0, &large).await;
+        assert_eq!(refused.error_code, 10, "{refused:?}");
+        assert!(refused.error_message.unwrap().contains("3145728"));
+        // The third one finds no memory left. Sent again without the others, it does.
+        let request = produce(-1, &[("t", &[(0, &small), (1, b"junk"), (2, &large), (3, &small)])]);
+        let response = kafka.call(PRODUCE, &request).await;
+        let errors: Vec<_> = response.responses[0].partition_responses.iter().map(|one| one.error_code).collect();
+        assert_eq!(errors, [0, 2, 19, 19]);
+        assert_eq!(kafka.produce("t", 3, &small).await.error_code, 0);
+        assert_eq!((kafka.list_offset("t", 0, -1).await, kafka.list_offset("t", 2, -1).await), ((0, 1), (0, 0)));
+        // Checked as any other.
+        let mut wrong = small.clone();
+        *wrong.last_mut().unwrap() ^= 1;
+        assert_eq!(kafka.produce("t", 0, &wrong).await.error_code, 2);
+        wrong[17..21].copy_from_slice(&corelog_batch::crc32c(&small[21..]).to_be_bytes());
+        let crc = corelog_batch::crc32c(&wrong[21..]);
+        wrong[17..21].copy_from_slice(&crc.to_be_bytes());
+        assert_eq!(kafka.produce("t", 0, &wrong).await.error_code, 87);
+    });
+}
+
 #[test]
 fn a_topic_may_give_records_their_time() {
     run_default(|client| async move {

@@ -45,6 +45,25 @@ fn what_is_produced_is_what_is_fetched() {
 }
 
 #[test]
+fn a_topic_may_ask_for_another_compression() {
+    run_default(|client| async move {
+        let mut wire = client.connect().await;
+        for partition in 0..2 {
+            let created = wire.create(&format!("t{partition}"), 2, &[("compression.type", "lz4")]).await;
+            assert_eq!(created.status_or_ok(), None);
+            let handle = wire.open(&format!("t{partition}"), partition).await;
+            assert_eq!(wire.put(handle, &["first", "second"]).await, 0);
+            let bad = wire.produce(handle, b"no batch").await;
+            assert_eq!(bad.status(), Status::InvalidBatch);
+            let fetched = wire.fetch(handle, 0, 0).await;
+            let bytes = fetched.batches().bytes;
+            assert_eq!(corelog_batch::BatchView::first(bytes).unwrap().codec(), Ok(corelog_batch::Codec::Lz4));
+            assert_eq!(records(bytes), [(0, b"first".to_vec()), (1, b"second".to_vec())]);
+        }
+    });
+}
+
+#[test]
 fn a_silent_produce_is_answered_only_if_it_fails() {
     run_default(|client| async move {
         let (mut wire, handles) = client.with_topic("t", 1).await;
