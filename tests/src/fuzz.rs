@@ -93,6 +93,8 @@ fn check_request(request: &Request<'_>) {
         Api::DeleteGroups => check_message::<messages::DeleteGroupsRequest>(request),
         Api::OffsetDelete => check_message::<messages::OffsetDeleteRequest>(request),
         Api::InitProducerId => check_message::<messages::InitProducerIdRequest>(request),
+        Api::ConsumerGroupHeartbeat => check_message::<messages::ConsumerGroupHeartbeatRequest>(request),
+        Api::ConsumerGroupDescribe => check_message::<messages::ConsumerGroupDescribeRequest>(request),
         Api::DescribeProducers => check_message::<messages::DescribeProducersRequest>(request),
         Api::OffsetForLeaderEpoch => check_message::<messages::OffsetForLeaderEpochRequest>(request),
         Api::DescribeConfigs => check_message::<messages::DescribeConfigsRequest>(request),

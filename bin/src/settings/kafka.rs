@@ -1,6 +1,7 @@
 //! What the settings under Kafka's names say.
 
 use super::gather::{Given, SettingsError};
+use corelog_engine::group::consumer::Times;
 use corelog_engine::limits::TOPIC_PARTITIONS_MAX;
 use corelog_engine::shard::{GROUP_MEMBERS_MAX, GROUP_METADATA_BYTES_MAX, GroupSettings};
 use std::time::Duration;
@@ -35,6 +36,10 @@ impl Given {
             initial_rebalance_delay: ms("group.initial.rebalance.delay.ms", 0)?,
             session_min: ms("group.min.session.timeout.ms", 1)?,
             session_max: ms("group.max.session.timeout.ms", 1)?,
+            consumer: Times {
+                session: ms("group.consumer.session.timeout.ms", 1)?,
+                heartbeat: ms("group.consumer.heartbeat.interval.ms", 1)?,
+            },
             offsets_retention: Duration::from_millis(number("offsets.retention.minutes", 1, MINUTES_MAX)? * MINUTE_MS),
             members_max: number("group.max.size", 1, GROUP_MEMBERS_MAX as u64)? as usize,
             partitions: partitions("offsets.topic.num.partitions")?,
@@ -45,6 +50,11 @@ impl Given {
             let most = groups.session_max.as_millis();
             let allowed = format!("at most {most}, which is group.max.session.timeout.ms");
             self.read("group.min.session.timeout.ms", &allowed, |_| None::<()>)?;
+        }
+        if groups.consumer.heartbeat >= groups.consumer.session {
+            let session = groups.consumer.session.as_millis();
+            let allowed = format!("less than {session}, which is group.consumer.session.timeout.ms");
+            self.read("group.consumer.heartbeat.interval.ms", &allowed, |_| None::<()>)?;
         }
         Ok(KafkaSettings {
             creates_topics: self.read("auto.create.topics.enable", "true or false", |text| text.parse().ok())?,

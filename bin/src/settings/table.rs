@@ -40,9 +40,11 @@ pub(super) const OWN: [Setting; 18] = [
 ];
 
 /// What has Kafka's names, to be given in the file or by `--set`. Kafka's brokers have the same defaults.
-pub(super) const KAFKA: [Setting; 10] = [
+pub(super) const KAFKA: [Setting; 12] = [
     Setting { name: "auto.create.topics.enable", default: "true", kind: Kind::Switch },
     Setting { name: "connections.max.idle.ms", default: "600000", kind: Kind::Number },
+    Setting { name: "group.consumer.heartbeat.interval.ms", default: "5000", kind: Kind::Number },
+    Setting { name: "group.consumer.session.timeout.ms", default: "45000", kind: Kind::Number },
     Setting { name: "group.initial.rebalance.delay.ms", default: "3000", kind: Kind::Number },
     Setting { name: "group.max.session.timeout.ms", default: "1800000", kind: Kind::Number },
     Setting { name: "group.max.size", default: "10000", kind: Kind::Number },

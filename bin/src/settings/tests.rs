@@ -69,34 +69,36 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     assert_eq!((settings.memory_bytes, settings.smp), (Some(2 << 30), Some(2)));
     let printed = given.print(&[("cpuset", "0-1".into())]);
     let expected = r#"
-data-dir = "/flag"                       # --data-dir
-listen = "127.0.0.1:7092"                # default
-shard-port = "auto"                      # default
-kafka-listen = "127.0.0.1:9092"          # default
-kafka-advertise = "auto"                 # default
-admin-listen = "off"                     # default
-smp = 2                                  # corelog.toml line 1
-cpuset = "0-1"                           # default: auto
-memory = "2G"                            # CORELOG_MEMORY
-journal-bytes = "128MiB"                 # default
-produce-rate-max = "off"                 # default
-disk-reserve = "512MiB"                  # default
-retention-check-interval = "5m"          # default
-compaction-interval = "15s"              # default
-producer-expiration = "1d"               # default
-fetch-path = "auto"                      # default
-spin = "50us"                            # default
-insecure = false                         # default
-auto.create.topics.enable = true         # default
-connections.max.idle.ms = 600000         # default
-group.initial.rebalance.delay.ms = 3000  # default
-group.max.session.timeout.ms = 1800000   # default
-group.max.size = 10000                   # default
-group.min.session.timeout.ms = 6000      # default
-num.partitions = 1                       # default
-offset.metadata.max.bytes = 4096         # default
-offsets.retention.minutes = 10080        # default
-offsets.topic.num.partitions = 50        # default
+data-dir = "/flag"                           # --data-dir
+listen = "127.0.0.1:7092"                    # default
+shard-port = "auto"                          # default
+kafka-listen = "127.0.0.1:9092"              # default
+kafka-advertise = "auto"                     # default
+admin-listen = "off"                         # default
+smp = 2                                      # corelog.toml line 1
+cpuset = "0-1"                               # default: auto
+memory = "2G"                                # CORELOG_MEMORY
+journal-bytes = "128MiB"                     # default
+produce-rate-max = "off"                     # default
+disk-reserve = "512MiB"                      # default
+retention-check-interval = "5m"              # default
+compaction-interval = "15s"                  # default
+producer-expiration = "1d"                   # default
+fetch-path = "auto"                          # default
+spin = "50us"                                # default
+insecure = false                             # default
+auto.create.topics.enable = true             # default
+connections.max.idle.ms = 600000             # default
+group.consumer.heartbeat.interval.ms = 5000  # default
+group.consumer.session.timeout.ms = 45000    # default
+group.initial.rebalance.delay.ms = 3000      # default
+group.max.session.timeout.ms = 1800000       # default
+group.max.size = 10000                       # default
+group.min.session.timeout.ms = 6000          # default
+num.partitions = 1                           # default
+offset.metadata.max.bytes = 4096             # default
+offsets.retention.minutes = 10080            # default
+offsets.topic.num.partitions = 50            # default
 "#;
     assert_eq!(printed, expected.trim_start());
     let again = gather(&[], &[], &printed).unwrap().settings().unwrap();
@@ -142,6 +144,10 @@ fn a_wrong_value_of_kafkas_is_refused() {
     for (file, text) in [
         ("num.partitions = 0", format!("num.partitions = `0` {refused} a number from 1 to 10000")),
         ("auto.create.topics.enable = 1", format!("auto.create.topics.enable = `1` {refused} true or false, without quotes")),
+        (
+            "group.consumer.heartbeat.interval.ms = 45000",
+            format!("group.consumer.heartbeat.interval.ms = `45000` {refused} less than 45000, which is group.consumer.session.timeout.ms"),
+        ),
         (
             "group.min.session.timeout.ms = 1800001",
             format!("group.min.session.timeout.ms = `1800001` {refused} at most 1800000, which is group.max.session.timeout.ms"),

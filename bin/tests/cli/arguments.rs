@@ -179,34 +179,36 @@ fn print_config_shows_what_is_in_force_and_why() {
     std::fs::write(dir.path().join("corelog.toml"), "memory = \"600MiB\"\ncpuset = \"0\"\n").unwrap();
     let mut command = corelog(&["serve", "--config", "corelog.toml", "--listen", "127.0.0.1:0", "--print-config"]);
     command.current_dir(dir.path()).env("CORELOG_SMP", "1").env_remove("CORELOG_KAFKA_LISTEN");
-    let expected = r#"data-dir = "./corelog-data"              # default
-listen = "127.0.0.1:0"                   # --listen
-shard-port = "auto"                      # default
-kafka-listen = "127.0.0.1:9092"          # default
-kafka-advertise = "auto"                 # default
-admin-listen = "off"                     # default
-smp = 1                                  # CORELOG_SMP
-cpuset = "0"                             # corelog.toml line 2
-memory = "600MiB"                        # corelog.toml line 1
-journal-bytes = "128MiB"                 # default
-produce-rate-max = "off"                 # default
-disk-reserve = "512MiB"                  # default
-retention-check-interval = "5m"          # default
-compaction-interval = "15s"              # default
-producer-expiration = "1d"               # default
-fetch-path = "direct"                    # default: auto
-spin = "50us"                            # default
-insecure = false                         # default
-auto.create.topics.enable = true         # default
-connections.max.idle.ms = 600000         # default
-group.initial.rebalance.delay.ms = 3000  # default
-group.max.session.timeout.ms = 1800000   # default
-group.max.size = 10000                   # default
-group.min.session.timeout.ms = 6000      # default
-num.partitions = 1                       # default
-offset.metadata.max.bytes = 4096         # default
-offsets.retention.minutes = 10080        # default
-offsets.topic.num.partitions = 50        # default
+    let expected = r#"data-dir = "./corelog-data"                  # default
+listen = "127.0.0.1:0"                       # --listen
+shard-port = "auto"                          # default
+kafka-listen = "127.0.0.1:9092"              # default
+kafka-advertise = "auto"                     # default
+admin-listen = "off"                         # default
+smp = 1                                      # CORELOG_SMP
+cpuset = "0"                                 # corelog.toml line 2
+memory = "600MiB"                            # corelog.toml line 1
+journal-bytes = "128MiB"                     # default
+produce-rate-max = "off"                     # default
+disk-reserve = "512MiB"                      # default
+retention-check-interval = "5m"              # default
+compaction-interval = "15s"                  # default
+producer-expiration = "1d"                   # default
+fetch-path = "direct"                        # default: auto
+spin = "50us"                                # default
+insecure = false                             # default
+auto.create.topics.enable = true             # default
+connections.max.idle.ms = 600000             # default
+group.consumer.heartbeat.interval.ms = 5000  # default
+group.consumer.session.timeout.ms = 45000    # default
+group.initial.rebalance.delay.ms = 3000      # default
+group.max.session.timeout.ms = 1800000       # default
+group.max.size = 10000                       # default
+group.min.session.timeout.ms = 6000          # default
+num.partitions = 1                           # default
+offset.metadata.max.bytes = 4096             # default
+offsets.retention.minutes = 10080            # default
+offsets.topic.num.partitions = 50            # default
 "#;
     assert_eq!(run_with(command, b"").ok(), expected);
     assert!(!Path::new(&dir.path().join("corelog-data")).exists(), "showing settings makes nothing");

@@ -3,7 +3,9 @@
 //! Pure: no I/O, no clock. The shard that coordinates a group tells it what came and what time it is, and does what comes of
 //! that: answers, and records for the log of groups.
 
+mod bytes;
 pub mod classic;
+pub mod consumer;
 pub mod records;
 
 /// Why a group refuses something. Names and meanings are those of Kafka's protocol.
@@ -54,6 +56,24 @@ pub enum GroupError {
     /// Another shard coordinates the group, or none yet.
     #[error("another shard coordinates the group")]
     NotCoordinator,
+    /// A request that makes no sense.
+    #[error("{0}")]
+    InvalidRequest(&'static str),
+    /// The member speaks of an epoch that is not its own: it is to give up what it reads, and to join again.
+    #[error("the member's epoch is not its own; it is to join again")]
+    FencedMember,
+    /// The epoch of a commit is not its member's.
+    #[error("the epoch is not the member's")]
+    StaleMember,
+    /// Another member has the instance's name, and has not left.
+    #[error("another member has the instance's name")]
+    UnreleasedInstance,
+    /// Partitions cannot be assigned so.
+    #[error("there is no such assignor: they are range and uniform")]
+    UnsupportedAssignor,
+    /// A pattern of topics that is none, or too large.
+    #[error("the pattern of topics is no regular expression, or too large")]
+    InvalidPattern,
     /// The shard cannot say now: try again.
     #[error("the coordinator cannot do it now; try again")]
     Unavailable,

@@ -1,11 +1,15 @@
 //! What is written down of groups, in the bytes of Kafka's `__consumer_offsets`, so that its tools can read them: keys and
 //! values are big-endian, each begins with the version of its form, a value of none takes back what its key said.
 
+use super::bytes::{In, Out};
 use super::classic::{Group, Join, Member};
+use super::consumer;
 use crate::model::{Offset, Timestamp};
 use crate::reactor::Instant;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+pub use super::bytes::RecordError;
 
 /// How many partitions the topic gets that groups are written to. They stay as many: by them is known which shard coordinates
 /// a group.
@@ -60,112 +64,8 @@ pub enum Key {
     Offset(String, Place),
     /// A group's members.
     Group(String),
-}
-
-/// A record that cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RecordError {
-    /// It ends early, or is no text where one should be.
-    #[error("a record of groups is cut short or garbled")]
-    Malformed,
-    /// A newer program wrote it.
-    #[error("a record of groups has version {0}, which this program does not know")]
-    UnknownVersion(i16),
-}
-
-struct Out(Vec<u8>);
-
-impl Out {
-    fn i16(mut self, value: i16) -> Out {
-        self.0.extend(value.to_be_bytes());
-        self
-    }
-
-    fn i32(mut self, value: i32) -> Out {
-        self.0.extend(value.to_be_bytes());
-        self
-    }
-
-    fn i64(mut self, value: i64) -> Out {
-        self.0.extend(value.to_be_bytes());
-        self
-    }
-
-    fn text(self, text: &str) -> Out {
-        let mut out = self.i16(text.len() as i16);
-        out.0.extend(text.as_bytes());
-        out
-    }
-
-    fn nullable(self, text: Option<&str>) -> Out {
-        match text {
-            Some(text) => self.text(text),
-            None => self.i16(-1),
-        }
-    }
-
-    fn bytes(self, bytes: &[u8]) -> Out {
-        let mut out = self.i32(bytes.len() as i32);
-        out.0.extend(bytes);
-        out
-    }
-}
-
-struct In<'a>(&'a [u8]);
-
-impl<'a> In<'a> {
-    fn take(&mut self, bytes: usize) -> Result<&'a [u8], RecordError> {
-        let (taken, rest) = self.0.split_at_checked(bytes).ok_or(RecordError::Malformed)?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], RecordError> {
-        let (taken, rest) = self.0.split_first_chunk().ok_or(RecordError::Malformed)?;
-        self.0 = rest;
-        Ok(*taken)
-    }
-
-    fn i16(&mut self) -> Result<i16, RecordError> {
-        self.array().map(i16::from_be_bytes)
-    }
-
-    fn i32(&mut self) -> Result<i32, RecordError> {
-        self.array().map(i32::from_be_bytes)
-    }
-
-    fn i64(&mut self) -> Result<i64, RecordError> {
-        self.array().map(i64::from_be_bytes)
-    }
-
-    fn nullable(&mut self) -> Result<Option<String>, RecordError> {
-        let length = self.i16()?;
-        if length == -1 {
-            return Ok(None);
-        }
-        let bytes = self.take(usize::try_from(length).map_err(|_| RecordError::Malformed)?)?;
-        String::from_utf8(bytes.to_vec()).map(Some).map_err(|_| RecordError::Malformed)
-    }
-
-    fn text(&mut self) -> Result<String, RecordError> {
-        self.nullable()?.ok_or(RecordError::Malformed)
-    }
-
-    fn bytes(&mut self) -> Result<Vec<u8>, RecordError> {
-        let length = usize::try_from(self.i32()?).map_err(|_| RecordError::Malformed)?;
-        self.take(length).map(<[u8]>::to_vec)
-    }
-
-    fn version(&mut self, known: i16) -> Result<(), RecordError> {
-        match self.i16()? {
-            version if version == known => Ok(()),
-            version => Err(RecordError::UnknownVersion(version)),
-        }
-    }
-
-    fn end(self) -> Result<(), RecordError> {
-        if self.0.is_empty() { Ok(()) } else { Err(RecordError::Malformed) }
-    }
+    /// Something of a group of the consumer protocol.
+    Consumer(String, consumer::Key),
 }
 
 impl Key {
@@ -175,6 +75,7 @@ impl Key {
         let out = match self {
             Key::Offset(group, place) => out.i16(OFFSET_KEY).text(group).text(&place.topic).i32(place.partition as i32),
             Key::Group(group) => out.i16(GROUP_KEY).text(group),
+            Key::Consumer(group, key) => key.put(group, out),
         };
         out.0
     }
@@ -192,7 +93,10 @@ impl Key {
                 Key::Offset(group, Place { topic, partition })
             }
             GROUP_KEY => Key::Group(input.text()?),
-            version => return Err(RecordError::UnknownVersion(version)),
+            version => {
+                let group = input.text()?;
+                Key::Consumer(group, consumer::Key::take(version, &mut input)?)
+            }
         };
         input.end().map(|()| key)
     }
@@ -338,7 +242,7 @@ mod tests {
         for cut in 0..value.len() {
             assert!(decode_group(&value[..cut], Instant::from_nanos(1)).is_err());
         }
-        assert_eq!(Key::decode(&[0, 3, 0, 0]), Err(RecordError::UnknownVersion(3)));
+        assert_eq!(Key::decode(&[0, 4, 0, 0]), Err(RecordError::UnknownVersion(4)));
     }
 
     /// As Java's `String.hashCode` has it.

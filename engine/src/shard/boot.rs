@@ -277,6 +277,7 @@ impl Start {
             state_changed: Event::default(),
             stop_wanted: Cell::new(false),
             catalog: RefCell::new(Catalog::default()),
+            catalog_changes: Cell::new(1),
             partitions: RefCell::new(Partitions::default()),
             journal: RefCell::new(Journal::closed()),
             commits: Commits::default(),
@@ -489,6 +490,7 @@ impl Shard {
             replay.record(Offset(0), record).map_err(told)?;
         }
         *self.0.catalog.borrow_mut() = replay.finish().map_err(told)?;
+        self.note_catalog_changed();
         Ok(())
     }
 
@@ -506,6 +508,7 @@ impl Shard {
             from = next;
         }
         *self.0.catalog.borrow_mut() = replay.finish().map_err(told)?;
+        self.note_catalog_changed();
         Ok(())
     }
 

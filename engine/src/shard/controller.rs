@@ -243,6 +243,7 @@ impl Shard {
             eprintln!("corelog: shard {} cannot follow the catalog: {error}", self.id());
             return;
         }
+        self.note_catalog_changed();
         if let Some(topic) = before {
             self.remove_partitions(&topic);
         }

@@ -32,7 +32,7 @@ mod tend;
 
 pub use controller::{Command, CommandError};
 pub use event::Event;
-pub use groups::{GROUP_MEMBERS_MAX, GROUP_METADATA_BYTES_MAX, GroupSettings};
+pub use groups::{GROUP_MEMBERS_MAX, GROUP_METADATA_BYTES_MAX, GroupSettings, Listed};
 pub use line::{Line, Place as LinePlace};
 pub use parcel::Parcel;
 pub use read::{Cursor, FetchPath, OffsetQuery, Read};
@@ -221,6 +221,8 @@ struct Inner {
     state_changed: Event,
     stop_wanted: Cell<bool>,
     catalog: RefCell<Catalog>,
+    /// How often that has changed.
+    catalog_changes: Cell<u64>,
     partitions: RefCell<Partitions>,
     journal: RefCell<journal::Journal>,
     commits: commit::Commits,
@@ -275,6 +277,10 @@ impl Shard {
     /// What everything outside goes through.
     pub fn reactor(&self) -> &Reactor {
         &self.0.reactor
+    }
+
+    fn note_catalog_changed(&self) {
+        self.0.catalog_changes.set(self.0.catalog_changes.get() + 1);
     }
 
     /// Topics as this shard knows them.

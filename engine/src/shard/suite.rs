@@ -14,6 +14,7 @@ use super::{
 use crate::error::{AppendError, ReadError};
 use crate::group::GroupError;
 use crate::group::classic::{Join, Said};
+use crate::group::consumer::{Heartbeat, Partitions};
 use crate::group::records::{Committed, METADATA_BYTES_MAX, PARTITIONS, Place, partition_of};
 use crate::log::paths;
 use crate::log::tail::BLOCK;
@@ -24,6 +25,7 @@ use crate::reactor::{Buffer, Open, Outgoing, Reactor, WriteSync};
 use compacted::*;
 use corelog_batch::{BatchBuilder, BatchView, Codec, batches, number};
 use spliced::*;
+use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
 use std::path::Path;
 use std::pin::{Pin, pin};
@@ -55,6 +57,7 @@ cases! {
     what_a_producer_sends_again_is_in_the_log_once: send_numbered, send_numbered_again, send_numbered_again;
     producers_are_known_behind_checkpoints: send_much_numbered, send_the_newest_again, send_the_newest_again;
     what_groups_committed_survives: commit_offsets, read_offsets, read_offsets;
+    members_that_the_coordinator_assigns_survive: join_consumers, go_on_as_consumers, leave_as_consumers;
     groups_take_so_much_and_no_more: commit_too_much;
     one_commit_covers_many_partitions: commit_many;
     large_batches_go_to_the_segment: append_large, read_large;
@@ -413,6 +416,106 @@ async fn commit_offsets(shard: Shard) {
     assert_eq!(shard.delete_group("gone").await, Ok(()));
 }
 
+/// What a member of the consumer protocol says that reads these partitions of a topic.
+fn says(member: &str, epoch: i32, topic: &str, owned: &Partitions) -> Heartbeat {
+    Heartbeat {
+        member: member.to_owned(),
+        epoch,
+        client_id: "consumer".to_owned(),
+        rebalance: Some(Duration::from_secs(60)),
+        names: Some(vec![topic.to_owned()]),
+        owned: Some(owned.clone()),
+        ..Heartbeat::default()
+    }
+}
+
+/// Asks until the member has so many partitions; its epoch, and which they are.
+async fn beat_until(
+    shard: &Shard,
+    member: &str,
+    mut epoch: i32,
+    owned: &Partitions,
+    wanted: usize,
+) -> (i32, Partitions) {
+    let mut owned = owned.clone();
+    for _ in 0..200 {
+        let told =
+            shard.consumer_heartbeat("assigned", &says(member, epoch, "t", &owned)).await.expect("it is a member");
+        epoch = told.epoch;
+        owned = told.assignment.expect("who says all is told all");
+        if owned.values().map(BTreeSet::len).sum::<usize>() == wanted {
+            return (epoch, owned);
+        }
+        shard.reactor().sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{member} has {owned:?}");
+}
+
+async fn join_consumers(shard: Shard) {
+    create(&shard, "t", 4, &[]).await;
+    shard.make_groups().await.expect("there is room for them");
+    let none = Partitions::new();
+    let (epoch, all) = beat_until(&shard, "one", 0, &none, 4).await;
+    let told = shard.consumer_heartbeat("assigned", &says("two", 0, "t", &none)).await.expect("it joins");
+    assert_eq!(told.assignment, Some(none.clone()));
+    let (epoch, half) = beat_until(&shard, "one", epoch, &all, 2).await;
+    let (epoch, half) = beat_until(&shard, "one", epoch, &half, 2).await;
+    beat_until(&shard, "two", told.epoch, &none, 2).await;
+    let one = member("one", epoch);
+    assert_eq!(shard.commit_offsets("assigned", &one, committed(5)).await, Ok(vec![Ok(()), Ok(())]));
+    let stale = member("one", epoch - 1);
+    assert_eq!(shard.commit_offsets("assigned", &stale, committed(6)).await, Err(GroupError::StaleMember));
+    assert_eq!(shard.committed_offsets("assigned", Some(&stale)).await, Err(GroupError::StaleMember));
+    let classic = shard.join_group("assigned", consumer()).await;
+    assert_eq!(classic, Err((GroupError::InconsistentProtocol, String::new())));
+    assert_eq!(shard.delete_group("assigned").await, Err(GroupError::NotEmpty));
+    // Enough for the log of groups to be written anew.
+    for _ in 0..COMMITS {
+        let outcome = shard.commit_offsets("assigned", &one, committed(5)).await;
+        assert_eq!(outcome, Ok(vec![Ok(()), Ok(())]));
+    }
+    assert_eq!(half.values().map(BTreeSet::len).sum::<usize>(), 2);
+}
+
+async fn go_on_as_consumers(shard: Shard) {
+    let status = shard.describe_consumer_group("assigned").await.expect("it is there");
+    assert_eq!((status.state, status.epoch, status.members.len()), ("Stable", 2, 2));
+    let [one, two] = &status.members[..] else { panic!("{status:?}") };
+    assert_eq!((one.epoch, &one.assigned), (2, &one.target));
+    let told = shard.consumer_heartbeat("assigned", &says("one", one.epoch, "t", &one.assigned)).await;
+    assert_eq!(
+        told.map(|told| (told.epoch, told.assignment)),
+        Ok((2, Some(one.assigned.clone()))),
+        "as if nothing had been"
+    );
+    let known = shard.committed_offsets("assigned", Some(&member("two", two.epoch))).await.expect("it is read");
+    assert_eq!(known, committed(5).into_iter().collect());
+    let gone = shard.consumer_heartbeat("assigned", &says("two", -1, "t", &two.assigned)).await.expect("it goes");
+    assert_eq!(gone.epoch, -1);
+    beat_until(&shard, "one", 2, &one.assigned, 4).await;
+}
+
+async fn leave_as_consumers(shard: Shard) {
+    let listed = shard.list_groups().await.expect("they are read");
+    assert_eq!(listed.iter().map(|one| (&*one.name, one.is_consumer)).collect::<Vec<_>>(), [("assigned", true)]);
+    let status = shard.describe_consumer_group("assigned").await.expect("it is there");
+    assert_eq!((status.epoch, status.members.len()), (3, 1));
+    let none = Partitions::new();
+    shard.consumer_heartbeat("assigned", &says("one", -1, "t", &none)).await.expect("it goes");
+    // Without members the group may be of the other protocol, and again.
+    shard.join_group("assigned", consumer()).await.expect("it joins");
+    assert_eq!(shard.describe_consumer_group("assigned").await, Err(GroupError::NotFound));
+    let refused = shard.consumer_heartbeat("assigned", &says("two", 0, "t", &none)).await;
+    assert_eq!(refused, Err(GroupError::NotFound));
+    let members = shard.describe_group("assigned").await.expect("it is there").members;
+    assert_eq!(shard.leave_group("assigned", &members[0].member, None).await, Ok(()));
+    beat_until(&shard, "two", 0, &none, 4).await;
+    assert_eq!(shard.describe_group("assigned").await, Err(GroupError::NotFound));
+    shard.consumer_heartbeat("assigned", &says("two", -1, "t", &none)).await.expect("it goes");
+    assert_eq!(shard.delete_group("assigned").await, Ok(()));
+    assert_eq!(shard.list_groups().await, Ok(Vec::new()));
+}
+
 async fn commit_too_much(shard: Shard) {
     create(&shard, "wide", 20, &[]).await;
     shard.make_groups().await.expect("there is room for them");
@@ -434,9 +537,9 @@ async fn commit_too_much(shard: Shard) {
 }
 
 async fn read_offsets(shard: Shard) {
-    let known = shard.committed_offsets("readers").await.expect("it is read");
+    let known = shard.committed_offsets("readers", None).await.expect("it is read");
     assert_eq!(known, committed(COMMITS).into_iter().collect());
-    assert_eq!(shard.committed_offsets("alone").await.expect("it is read"), committed(7).into_iter().collect());
+    assert_eq!(shard.committed_offsets("alone", None).await.expect("it is read"), committed(7).into_iter().collect());
     assert_eq!(shard.describe_group("gone").await, Err(GroupError::NotFound));
     let status = shard.describe_group("readers").await.expect("it is there");
     assert_eq!((status.state, &*status.protocol, status.members.len()), ("Stable", "range", 1));
@@ -1401,7 +1504,7 @@ fn nothing_is_over_before_all_of_it_is_read() {
             while told.get() == 1 {
                 reactor.sleep(Duration::from_millis(1)).await;
             }
-            let known = shard.committed_offsets("a").await.expect("it is read");
+            let known = shard.committed_offsets("a", None).await.expect("it is read");
             assert_eq!(known, committed(99).into_iter().collect());
             reactor.sleep(Duration::from_secs(1)).await;
             told.set(3);

@@ -4,8 +4,9 @@ use crate::cluster::{Bound, Cluster, Partition, text};
 use crate::error::{KafkaError, check};
 use corelog_kafka::codec::{Malformed, Reader};
 use corelog_kafka::messages::{
-    DeleteGroupsRequest, DescribeGroupsRequest, DescribedGroupMember, GroupId, ListGroupsRequest, OffsetCommitRequest,
-    OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetFetchRequest, TopicName,
+    ConsumerGroupDescribeRequest, ConsumerGroupMember, DeleteGroupsRequest, DescribeGroupsRequest,
+    DescribedGroupMember, GroupId, ListGroupsRequest, OffsetCommitRequest, OffsetCommitRequestPartition,
+    OffsetCommitRequestTopic, OffsetFetchRequest, TopicName,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -104,6 +105,9 @@ impl Groups {
             let mut groups = cluster.ask(&coordinator, &request)?.groups;
             let Some(found) = groups.pop() else { return Err(no_answer(group)) };
             check(found.error_code, || format!("group {group}"))?;
+            if &*found.group_state == DEAD {
+                return describe_assigned(cluster, coordinator, group);
+            }
             let member = |member: &DescribedGroupMember| Member {
                 id: member.member_id.to_string(),
                 instance: member.group_instance_id.as_ref().map(|instance| instance.to_string()),
@@ -224,6 +228,48 @@ fn by_topic(offsets: &BTreeMap<Partition, i64>) -> Vec<OffsetCommitRequestTopic>
         }
     }
     topics
+}
+
+/// What a coordinator calls a group that it does not know, or not of this kind.
+const DEAD: &str = "Dead";
+/// The error of a group that there is not.
+const NOT_FOUND: i16 = 69;
+
+/// A group whose coordinator assigns, and its members; `Dead` if there is none.
+fn describe_assigned(cluster: &mut Cluster, coordinator: String, group: &str) -> Result<Description, KafkaError> {
+    let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![GroupId(text(group))]);
+    let dead =
+        |coordinator| Description { state: DEAD.to_owned(), assignor: String::new(), coordinator, members: Vec::new() };
+    let mut groups = match cluster.ask(&coordinator, &request) {
+        Ok(answer) => answer.groups,
+        // A broker from before there were such groups.
+        Err(KafkaError::Lost { .. }) => return Ok(dead(coordinator)),
+        Err(error) => return Err(error),
+    };
+    let Some(found) = groups.pop() else { return Err(no_answer(group)) };
+    if found.error_code == NOT_FOUND {
+        return Ok(dead(coordinator));
+    }
+    check(found.error_code, || format!("group {group}"))?;
+    let member = |member: &ConsumerGroupMember| {
+        let assigned = member.assignment.topic_partitions.iter();
+        let each = assigned.flat_map(|topic| topic.partitions.iter().map(|one| (topic.topic_name.to_string(), *one)));
+        let mut partitions: Vec<Partition> = each.collect();
+        partitions.sort();
+        Member {
+            id: member.member_id.to_string(),
+            instance: member.instance_id.as_ref().map(|instance| instance.to_string()),
+            client_id: member.client_id.to_string(),
+            host: member.client_host.to_string(),
+            partitions,
+        }
+    };
+    Ok(Description {
+        state: found.group_state.to_string(),
+        assignor: found.assignor_name.to_string(),
+        coordinator,
+        members: found.members.iter().map(member).collect(),
+    })
 }
 
 /// What a member that reads topics was assigned: a version, then partitions by topics, as Kafka's consumers tell one another.

@@ -6,7 +6,9 @@ mod cluster;
 mod connection;
 mod error;
 mod groups;
+mod membership;
 
 pub use cluster::{Bound, Partition};
 pub use error::KafkaError;
 pub use groups::{Committed, Description, Groups, Listed, Member};
+pub use membership::{Beat, Membership};

@@ -76,7 +76,7 @@ apis! {
     /// Groups, with their members.
     DescribeGroups = 15 0..=5 flexible 5,
     /// The groups that there are.
-    ListGroups = 16 0..=4 flexible 3,
+    ListGroups = 16 0..=5 flexible 3,
     /// Which requests are served.
     ApiVersions = 18 0..=3 flexible 3,
     /// Creates topics.
@@ -107,6 +107,10 @@ apis! {
     DescribeCluster = 60 0..=1 flexible 0,
     /// Who numbers batches of a partition.
     DescribeProducers = 61 0..=0 flexible 0,
+    /// A member of a group that is assigned by its coordinator is alive, or comes, or goes.
+    ConsumerGroupHeartbeat = 68 0..=1 flexible 0,
+    /// Such groups, with their members.
+    ConsumerGroupDescribe = 69 0..=1 flexible 0,
 }
 
 impl Api {

@@ -4,10 +4,11 @@
 use crate::api::Api;
 use crate::codec::{Malformed, Reader};
 use crate::messages::{
-    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse, FindCoordinatorRequest,
-    FindCoordinatorResponse, ListGroupsRequest, ListGroupsResponse, ListOffsetsRequest, ListOffsetsResponse,
-    MetadataRequest, MetadataResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
-    OffsetFetchResponse,
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse, DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest,
+    DescribeGroupsResponse, FindCoordinatorRequest, FindCoordinatorResponse, ListGroupsRequest, ListGroupsResponse,
+    ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetCommitRequest,
+    OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
 };
 use crate::shape::{Field, walk};
 use kafka_protocol::messages::RequestHeader;
@@ -95,6 +96,55 @@ impl Call for DescribeGroupsRequest {
     ]);
 }
 
+impl Call for ConsumerGroupHeartbeatRequest {
+    const API: Api = Api::ConsumerGroupHeartbeat;
+    const VERSION: i16 = 0;
+    type Response = ConsumerGroupHeartbeatResponse;
+    const ANSWER: Answer = Answer(&[
+        Field::I32,
+        Field::I16,
+        Field::TEXT,
+        Field::TEXT,
+        Field::I32,
+        Field::I32,
+        Field::optional(&[Field::array(&[Field::UUID, Field::values(&Field::I32)])]),
+    ]);
+}
+
+/// Partitions of members that their coordinator assigns.
+const ASSIGNMENT: &[Field] = &[Field::array(&[Field::UUID, Field::TEXT, Field::values(&Field::I32)])];
+
+impl Call for ConsumerGroupDescribeRequest {
+    const API: Api = Api::ConsumerGroupDescribe;
+    const VERSION: i16 = 0;
+    type Response = ConsumerGroupDescribeResponse;
+    const ANSWER: Answer = Answer(&[
+        Field::I32,
+        Field::array(&[
+            Field::I16,
+            Field::TEXT,
+            Field::TEXT,
+            Field::TEXT,
+            Field::I32,
+            Field::I32,
+            Field::TEXT,
+            Field::array(&[
+                Field::TEXT,
+                Field::TEXT,
+                Field::TEXT,
+                Field::I32,
+                Field::TEXT,
+                Field::TEXT,
+                Field::values(&Field::TEXT),
+                Field::TEXT,
+                Field::structure(ASSIGNMENT),
+                Field::structure(ASSIGNMENT),
+            ]),
+            Field::I32,
+        ]),
+    ]);
+}
+
 impl Call for OffsetFetchRequest {
     const API: Api = Api::OffsetFetch;
     const VERSION: i16 = 7;
@@ -108,7 +158,7 @@ impl Call for OffsetFetchRequest {
 
 impl Call for OffsetCommitRequest {
     const API: Api = Api::OffsetCommit;
-    const VERSION: i16 = 8;
+    const VERSION: i16 = 9;
     type Response = OffsetCommitResponse;
     const ANSWER: Answer = Answer(&[Field::I32, Field::array(&[Field::TEXT, Field::array(&[Field::I32, Field::I16])])]);
 }
@@ -171,8 +221,9 @@ mod tests {
     use super::*;
     use crate::header::put_response;
     use crate::messages::{
-        Bytes, DescribedGroup, DescribedGroupMember, GroupId, ListedGroup, MetadataResponseBroker,
-        MetadataResponsePartition, MetadataResponseTopic, TopicName,
+        Assignment, Bytes, ConsumerGroupMember, DescribedConsumerGroup, DescribedGroup, DescribedGroupMember,
+        DescribedPartitions, GroupId, ListedGroup, MetadataResponseBroker, MetadataResponsePartition,
+        MetadataResponseTopic, ToldAssignment, ToldPartitions, TopicName,
     };
     use kafka_protocol::messages::BrokerId;
     use proptest::prelude::*;
@@ -222,6 +273,17 @@ mod tests {
         let member = DescribedGroupMember::default().with_member_assignment(Bytes::from_static(&[0, 1]));
         let group = DescribedGroup::default().with_group_id(GroupId(text("g"))).with_members(vec![member]);
         comes_back::<DescribeGroupsRequest>(DescribeGroupsResponse::default().with_groups(vec![group]));
+        let partitions = DescribedPartitions::default().with_topic_name(TopicName(text("t"))).with_partitions(vec![1]);
+        let assignment = Assignment::default().with_topic_partitions(vec![partitions]);
+        let member =
+            ConsumerGroupMember::default().with_assignment(assignment.clone()).with_target_assignment(assignment);
+        let group = DescribedConsumerGroup::default().with_group_id(GroupId(text("g"))).with_members(vec![member]);
+        comes_back::<ConsumerGroupDescribeRequest>(ConsumerGroupDescribeResponse::default().with_groups(vec![group]));
+        comes_back::<ConsumerGroupHeartbeatRequest>(ConsumerGroupHeartbeatResponse::default());
+        let partitions = ToldPartitions::default().with_partitions(vec![1, 2]);
+        let assignment = ToldAssignment::default().with_topic_partitions(vec![partitions]);
+        let told = ConsumerGroupHeartbeatResponse::default().with_assignment(Some(assignment));
+        comes_back::<ConsumerGroupHeartbeatRequest>(told);
         comes_back::<OffsetFetchRequest>(OffsetFetchResponse::default().with_error_code(16));
         comes_back::<OffsetCommitRequest>(OffsetCommitResponse::default());
         comes_back::<ListOffsetsRequest>(ListOffsetsResponse::default());
@@ -236,6 +298,8 @@ mod tests {
             (MetadataRequest::API, MetadataRequest::VERSION),
             (FindCoordinatorRequest::API, FindCoordinatorRequest::VERSION),
             (DescribeGroupsRequest::API, DescribeGroupsRequest::VERSION),
+            (ConsumerGroupDescribeRequest::API, ConsumerGroupDescribeRequest::VERSION),
+            (ConsumerGroupHeartbeatRequest::API, ConsumerGroupHeartbeatRequest::VERSION),
             (OffsetFetchRequest::API, OffsetFetchRequest::VERSION),
             (OffsetCommitRequest::API, OffsetCommitRequest::VERSION),
             (ListOffsetsRequest::API, ListOffsetsRequest::VERSION),

@@ -103,6 +103,16 @@ error_codes! {
     InvalidRecord = 87,
     /// There is no topic with this id.
     UnknownTopicId = 100,
+    /// The member's epoch is not its own: give up what is read, and join again.
+    FencedMemberEpoch = 110,
+    /// Another member has the instance's name, and has not left.
+    UnreleasedInstanceId = 111,
+    /// There is no such assignor.
+    UnsupportedAssignor = 112,
+    /// The epoch of a commit is not its member's.
+    StaleMemberEpoch = 113,
+    /// The pattern of topics is no regular expression, or too large.
+    InvalidRegularExpression = 128,
 }
 
 impl ErrorCode {

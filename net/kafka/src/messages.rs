@@ -48,6 +48,14 @@ pub use kafka_protocol::messages::{
 pub use kafka_protocol::protocol::{Encodable, StrBytes};
 
 pub use bytes::Bytes;
+pub use kafka_protocol::messages::consumer_group_describe_response::{
+    Assignment, DescribedGroup as DescribedConsumerGroup, Member as ConsumerGroupMember,
+    TopicPartitions as DescribedPartitions,
+};
+pub use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions as OwnedPartitions;
+pub use kafka_protocol::messages::consumer_group_heartbeat_response::{
+    Assignment as ToldAssignment, TopicPartitions as ToldPartitions,
+};
 pub use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 pub use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 pub use kafka_protocol::messages::find_coordinator_response::Coordinator;
@@ -63,11 +71,12 @@ pub use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseTopics,
 };
 pub use kafka_protocol::messages::{
-    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse, FindCoordinatorRequest,
-    FindCoordinatorResponse, GroupId, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse,
-    LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse, OffsetCommitRequest,
-    OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse,
-    SyncGroupRequest, SyncGroupResponse,
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest,
+    ConsumerGroupHeartbeatResponse, DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest,
+    DescribeGroupsResponse, FindCoordinatorRequest, FindCoordinatorResponse, GroupId, HeartbeatRequest,
+    HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest,
+    ListGroupsResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse,
+    OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse,
 };
 
 /// A request that is taken so.
@@ -238,7 +247,28 @@ impl Message for DescribeGroupsRequest {
 
 impl Message for ListGroupsRequest {
     const API: Api = Api::ListGroups;
-    const SHAPE: Shape = Shape(&[Field::values(&Field::TEXT).from(4)]);
+    const SHAPE: Shape = Shape(&[Field::values(&Field::TEXT).from(4), Field::values(&Field::TEXT).from(5)]);
+}
+
+impl Message for ConsumerGroupHeartbeatRequest {
+    const API: Api = Api::ConsumerGroupHeartbeat;
+    const SHAPE: Shape = Shape(&[
+        Field::TEXT,
+        Field::TEXT,
+        Field::I32,
+        Field::TEXT,
+        Field::TEXT,
+        Field::I32,
+        Field::values(&Field::TEXT),
+        Field::TEXT.from(1),
+        Field::TEXT,
+        Field::array(&[Field::UUID, Field::values(&Field::I32)]),
+    ]);
+}
+
+impl Message for ConsumerGroupDescribeRequest {
+    const API: Api = Api::ConsumerGroupDescribe;
+    const SHAPE: Shape = Shape(&[Field::values(&Field::TEXT), Field::BOOL]);
 }
 
 impl Message for DeleteGroupsRequest {
@@ -482,7 +512,28 @@ mod tests {
 
     fn list_groups(version: i16) -> ListGroupsRequest {
         let request = ListGroupsRequest::default();
-        if version >= 4 { request.with_states_filter(vec![text("Stable")]) } else { request }
+        let request = if version >= 4 { request.with_states_filter(vec![text("Stable")]) } else { request };
+        if version >= 5 { request.with_types_filter(vec![text("consumer")]) } else { request }
+    }
+
+    fn consumer_heartbeat(version: i16) -> ConsumerGroupHeartbeatRequest {
+        let owned = OwnedPartitions::default().with_topic_id(uuid::Uuid::from_u128(7)).with_partitions(vec![1, 2]);
+        let request = ConsumerGroupHeartbeatRequest::default()
+            .with_group_id(group())
+            .with_member_id(text("one"))
+            .with_member_epoch(5)
+            .with_instance_id(Some(text("first")))
+            .with_rebalance_timeout_ms(300_000)
+            .with_subscribed_topic_names(Some(vec![name("clicks"), name("views")]))
+            .with_server_assignor(Some(text("range")))
+            .with_topic_partitions(Some(vec![owned]));
+        if version >= 1 { request.with_subscribed_topic_regex(Some(text("c.*"))) } else { request }
+    }
+
+    fn describe_consumers(_: i16) -> ConsumerGroupDescribeRequest {
+        ConsumerGroupDescribeRequest::default()
+            .with_group_ids(vec![group(), group()])
+            .with_include_authorized_operations(true)
     }
 
     fn delete_groups(_: i16) -> DeleteGroupsRequest {
@@ -579,6 +630,9 @@ mod tests {
         holds(leave_group);
         holds(describe_groups);
         holds(list_groups);
+        holds(consumer_heartbeat);
+        holds(|_| ConsumerGroupHeartbeatRequest::default());
+        holds(describe_consumers);
         holds(delete_groups);
         holds(offset_commit);
         holds(offset_fetch);

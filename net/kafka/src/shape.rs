@@ -16,6 +16,10 @@ enum Kind {
     Fixed(usize),
     Text,
     Bytes,
+    /// A structure, which has tagged fields of its own.
+    Structure(&'static [Field]),
+    /// The same, or nothing.
+    Optional(&'static [Field]),
     /// Of structures, which have tagged fields of their own.
     Structures(&'static [Field]),
     /// Of single fields.
@@ -34,6 +38,16 @@ impl Field {
 
     const fn always(kind: Kind) -> Field {
         Field { kind, from: 0, to: i16::MAX }
+    }
+
+    /// A structure.
+    pub(crate) const fn structure(fields: &'static [Field]) -> Field {
+        Field::always(Kind::Structure(fields))
+    }
+
+    /// A structure that may be null: a byte says so.
+    pub(crate) const fn optional(fields: &'static [Field]) -> Field {
+        Field::always(Kind::Optional(fields))
     }
 
     /// An array of structures.
@@ -64,6 +78,11 @@ impl Field {
             Kind::Fixed(bytes) => reader.take(bytes).map(drop),
             Kind::Text => reader.nullable_text().map(drop),
             Kind::Bytes => reader.bytes().map(drop),
+            Kind::Structure(fields) => walk_structure(fields, version, reader),
+            Kind::Optional(fields) => match reader.take(1)? {
+                [0xff] => Ok(()),
+                _ => walk_structure(fields, version, reader),
+            },
             Kind::Structures(fields) => {
                 for _ in 0..reader.count()?.unwrap_or(0) {
                     walk_structure(fields, version, reader)?;

@@ -79,6 +79,12 @@ pub(super) fn of_group(error: GroupError) -> ErrorCode {
         GroupError::Full => ErrorCode::GroupMaxSizeReached,
         GroupError::MetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
         GroupError::UnknownPartition => ErrorCode::UnknownTopicOrPartition,
+        GroupError::InvalidRequest(_) => ErrorCode::InvalidRequest,
+        GroupError::FencedMember => ErrorCode::FencedMemberEpoch,
+        GroupError::StaleMember => ErrorCode::StaleMemberEpoch,
+        GroupError::UnreleasedInstance => ErrorCode::UnreleasedInstanceId,
+        GroupError::UnsupportedAssignor => ErrorCode::UnsupportedAssignor,
+        GroupError::InvalidPattern => ErrorCode::InvalidRegularExpression,
         GroupError::NotCoordinator => ErrorCode::NotCoordinator,
         GroupError::Unavailable => ErrorCode::CoordinatorNotAvailable,
     }

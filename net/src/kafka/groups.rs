@@ -3,7 +3,7 @@
 use super::errors;
 use corelog_engine::group::GroupError;
 use corelog_engine::group::classic::{GroupStatus, MemberStatus};
-use corelog_engine::shard::Shard;
+use corelog_engine::shard::{Listed, Shard};
 use corelog_kafka::ErrorCode;
 use corelog_kafka::messages::{
     DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse,
@@ -17,6 +17,7 @@ const NOT_TOLD: i32 = i32::MIN;
 /// The first versions that have these.
 const FIRST_WITH_INSTANCES: i16 = 4;
 const FIRST_LIST_WITH_STATES: i16 = 4;
+const FIRST_LIST_WITH_TYPES: i16 = 5;
 
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
@@ -66,15 +67,24 @@ pub(super) async fn list_groups(shard: Shard, request: ListGroupsRequest, versio
         Ok(listed) => listed,
         Err(error) => return ListGroupsResponse::default().with_error_code(errors::of_group(error).code()),
     };
-    let is_wanted = |state: &str| {
-        let wanted = &request.states_filter;
-        wanted.is_empty() || wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(state))
+    let is_one_of = |wanted: &[StrBytes], word: &str| {
+        wanted.is_empty() || wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(word))
     };
-    let groups = listed.into_iter().filter(|(_, _, state)| is_wanted(state)).map(|(name, protocol_type, state)| {
-        let group = ListedGroup::default().with_group_id(GroupId(text(&name))).with_protocol_type(text(&protocol_type));
-        if version >= FIRST_LIST_WITH_STATES { group.with_group_state(text(state)) } else { group }
+    let is_wanted = |group: &Listed| {
+        is_one_of(&request.states_filter, group.state) && is_one_of(&request.types_filter, type_of(group))
+    };
+    let groups = listed.iter().filter(|group| is_wanted(group)).map(|listed| {
+        let group = ListedGroup::default()
+            .with_group_id(GroupId(text(&listed.name)))
+            .with_protocol_type(text(&listed.protocol_type));
+        let group = if version >= FIRST_LIST_WITH_STATES { group.with_group_state(text(listed.state)) } else { group };
+        if version >= FIRST_LIST_WITH_TYPES { group.with_group_type(text(type_of(listed))) } else { group }
     });
     ListGroupsResponse::default().with_groups(groups.collect())
+}
+
+fn type_of(group: &Listed) -> &'static str {
+    if group.is_consumer { "consumer" } else { "classic" }
 }
 
 pub(super) async fn delete_groups(shard: Shard, request: DeleteGroupsRequest, _: i16) -> DeleteGroupsResponse {

@@ -1,10 +1,12 @@
 //! JoinGroup, SyncGroup, Heartbeat and LeaveGroup: members of a group as its coordinator knows them.
 
+use super::dialect::Connection;
 use super::errors;
 use corelog_engine::group::GroupError;
 use corelog_engine::group::classic::{Join, Joined, Said};
 use corelog_engine::shard::Shard;
 use corelog_kafka::ErrorCode;
+use corelog_kafka::header::Request;
 use corelog_kafka::messages::{
     Bytes, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember,
     LeaveGroupRequest, LeaveGroupResponse, MemberResponse, StrBytes, SyncGroupRequest, SyncGroupResponse,
@@ -26,6 +28,13 @@ const NO_GENERATION: i32 = -1;
 pub(super) struct Caller {
     pub(super) client_id: String,
     pub(super) host: String,
+}
+
+impl Caller {
+    pub(super) fn of(connection: &Connection, request: &Request<'_>) -> Caller {
+        let client_id = request.client_id.unwrap_or_default().to_owned();
+        Caller { client_id, host: format!("/{}", connection.peer().ip()) }
+    }
 }
 
 fn text(text: &str) -> StrBytes {

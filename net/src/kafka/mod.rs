@@ -5,6 +5,7 @@
 //! lengthy request, under way at most.
 
 mod configs;
+mod consumer_groups;
 mod create_partitions;
 mod create_topics;
 mod delete_records;

@@ -74,7 +74,7 @@ type Known = Result<BTreeMap<Place, Committed>, GroupError>;
 
 pub(super) async fn offset_fetch(shard: Shard, request: OffsetFetchRequest, version: i16) -> OffsetFetchResponse {
     if version < FIRST_OF_SEVERAL {
-        let known = shard.committed_offsets(&request.group_id).await;
+        let known = shard.committed_offsets(&request.group_id, None).await;
         let topics = request
             .topics
             .map(|topics| topics.into_iter().map(|topic| (topic.name, topic.partition_indexes)).collect::<Vec<_>>());
@@ -97,7 +97,10 @@ pub(super) async fn offset_fetch(shard: Shard, request: OffsetFetchRequest, vers
     }
     let mut groups = Vec::new();
     for group in request.groups {
-        let known = shard.committed_offsets(&group.group_id).await;
+        // Who is no member of the consumer protocol says neither.
+        let member = group.member_id.as_deref().filter(|_| group.member_epoch >= 0);
+        let said = member.map(|member| Said { member, instance: None, generation: group.member_epoch });
+        let known = shard.committed_offsets(&group.group_id, said.as_ref()).await;
         let topics = group
             .topics
             .map(|topics| topics.into_iter().map(|topic| (topic.name, topic.partition_indexes)).collect::<Vec<_>>());

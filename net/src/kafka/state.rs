@@ -1,6 +1,7 @@
 //! What a connection knows: what was asked for and is not answered, in the order in which it was asked.
 
 use super::configs::{alter_configs, describe_configs, incremental_alter_configs};
+use super::consumer_groups::{consumer_group_describe, consumer_group_heartbeat};
 use super::create_partitions::create_partitions;
 use super::create_topics::create_topics;
 use super::delete_records::delete_records;
@@ -140,12 +141,18 @@ impl State {
             Api::OffsetDelete => self.answer_later(connection, request, offset_delete),
             Api::FindCoordinator => self.answer_by_shared(connection, request, find_coordinator),
             Api::JoinGroup => {
-                let client_id = request.client_id.unwrap_or_default().to_owned();
-                let caller = Caller { client_id, host: format!("/{}", connection.peer().ip()) };
+                let caller = Caller::of(connection, request);
                 self.answer_later(connection, request, |shard, message, version| {
                     join_group(shard, caller, message, version)
                 })
             }
+            Api::ConsumerGroupHeartbeat => {
+                let caller = Caller::of(connection, request);
+                self.answer_later(connection, request, |shard, message, version| {
+                    consumer_group_heartbeat(shard, caller, message, version)
+                })
+            }
+            Api::ConsumerGroupDescribe => self.answer_later(connection, request, consumer_group_describe),
             Api::SyncGroup => self.answer_later(connection, request, sync_group),
             Api::Heartbeat => self.answer_later(connection, request, heartbeat),
             Api::LeaveGroup => self.answer_later(connection, request, leave_group),

@@ -16,7 +16,7 @@ const UNKNOWN_MEMBER: i16 = 25;
 const REBALANCING: i16 = 27;
 const MEMBER_ID_REQUIRED: i16 = 79;
 
-fn group(name: &str) -> GroupId {
+pub fn group(name: &str) -> GroupId {
     GroupId(string(name))
 }
 
@@ -41,7 +41,7 @@ async fn find(kafka: &mut Kafka, version: i16, name: &str) -> (i32, i32) {
 }
 
 /// A connection to the coordinator of a group.
-async fn coordinator(client: &Client, name: &str) -> Kafka {
+pub async fn coordinator(client: &Client, name: &str) -> Kafka {
     let port = find(&mut Kafka::connect(client).await, 4, name).await.1;
     Kafka::connect_to(client, port as u16).await
 }

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, missing_docs, reason = "nothing outside sees a test's harness")]
 
 mod configs;
+mod consumer_groups;
 mod fetch;
 mod groups;
 #[allow(dead_code, reason = "a part of it is the native protocol's")]

@@ -43,6 +43,8 @@ calls! {
     Produce ProduceRequest ProduceResponse,
     Fetch FetchRequest FetchResponse,
     ListOffsets ListOffsetsRequest ListOffsetsResponse,
+    ConsumerGroupHeartbeat ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse,
+    ConsumerGroupDescribe ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse,
     Metadata MetadataRequest MetadataResponse,
     ApiVersions ApiVersionsRequest ApiVersionsResponse,
     CreateTopics CreateTopicsRequest CreateTopicsResponse,

@@ -36,6 +36,12 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 public final class Client {
     private static final PrintStream OUT = new PrintStream(System.out, false, StandardCharsets.UTF_8);
 
+    /** How a group is coordinated whose members assign. */
+    private static final Map<String, Object> BY_MEMBERS = Map.of(
+        "partition.assignment.strategy", CooperativeStickyAssignor.class.getName(),
+        "session.timeout.ms", 6000,
+        "heartbeat.interval.ms", 500);
+
     private Client() {}
 
     public static void main(String[] arguments) throws Exception {
@@ -44,7 +50,8 @@ public final class Client {
         switch (arguments[0]) {
             case "write" -> write(bootstrap, rest.get(0), rest.get(1));
             case "read" -> read(bootstrap, rest.get(0), rest.subList(1, rest.size()));
-            case "group" -> group(bootstrap, rest.get(0), rest.get(1));
+            case "group" -> group(bootstrap, rest.get(0), rest.get(1), BY_MEMBERS);
+            case "assigned" -> group(bootstrap, rest.get(0), rest.get(1), Map.of("group.protocol", "consumer"));
             case "errors" -> {
                 say("unknown " + refusal(bootstrap, rest.get(0)));
                 say("large " + refusal(bootstrap, rest.get(1)));
@@ -123,12 +130,9 @@ public final class Client {
         }
     }
 
-    private static void group(String bootstrap, String topic, String name) {
-        var settings = new HashMap<String, Object>();
+    private static void group(String bootstrap, String topic, String name, Map<String, Object> protocol) {
+        var settings = new HashMap<>(protocol);
         settings.put("group.id", name);
-        settings.put("partition.assignment.strategy", CooperativeStickyAssignor.class.getName());
-        settings.put("session.timeout.ms", 6000);
-        settings.put("heartbeat.interval.ms", 500);
         settings.put("auto.offset.reset", "earliest");
         try (var consumer = consumer(bootstrap, settings)) {
             consumer.subscribe(List.of(topic), new Owned());

@@ -82,8 +82,8 @@ def main(write, read, group, errors):
     elif command == "read":
         time, *topics = arguments
         read(bootstrap, None if time == "beginning" else int(time), topics)
-    elif command == "group":
-        group(bootstrap, *arguments)
+    elif command in ("group", "assigned"):
+        group(bootstrap, *arguments, *([True] if command == "assigned" else []))
     elif command == "errors":
         for name, code in zip(("unknown", "large"), errors(bootstrap, *arguments), strict=True):
             say(name, code)

@@ -49,14 +49,17 @@ def read(bootstrap, time, topics):
     consumer.close()
 
 
-def group(bootstrap, topic, name):
+def group(bootstrap, topic, name, is_assigned=False):
     leave, owned = told_to_leave(), Owned()
-    consumer = Consumer({
-        "bootstrap.servers": bootstrap,
-        "group.id": name,
+    by_members = {
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": 6000,
         "heartbeat.interval.ms": 500,
+    }
+    consumer = Consumer({
+        "bootstrap.servers": bootstrap,
+        "group.id": name,
+        **({"group.protocol": "consumer"} if is_assigned else by_members),
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
     })

@@ -5,7 +5,7 @@ use super::programs::{Client, Running, clients};
 use super::records::{Written, an_hour_ago, write_natively};
 use corelog_client::Codec;
 use corelog_tests::process::Node;
-use corelog_tests::serving::{PATIENCE, SHARDS, create_topic, start};
+use corelog_tests::serving::{PATIENCE, SHARDS, create_topic, start_with};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -18,36 +18,60 @@ const PARTITIONS: u32 = 4;
 const RECORDS: i64 = 40;
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Members that the coordinator assigns do not choose when they are out.
+const SESSION: [&str; 4] =
+    ["--set", "group.consumer.session.timeout.ms=6000", "--set", "group.consumer.heartbeat.interval.ms=500"];
+
+/// A client, and by which protocol its members are in their group.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    client: Client,
+    /// What its program is told to do.
+    command: &'static str,
+}
+
+impl Kind {
+    fn all() -> Vec<Kind> {
+        let of = |client: Client| {
+            let assigned = client.is_assigned.then_some(Kind { client, command: "assigned" });
+            [Kind { client, command: "group" }].into_iter().chain(assigned)
+        };
+        clients().into_iter().flat_map(of).collect()
+    }
+
+    /// Of its group, and of its topic.
+    fn name(&self) -> String {
+        format!("{}.{}", self.client.name, self.command)
+    }
+}
+
 #[test]
 fn groups_of_each_client_share_out_and_skip_nothing() {
-    let clients = clients();
-    let (mut node, address) = start();
-    each(&clients, |client| come_die_and_leave(&node, address, client));
+    let (mut node, address) = start_with(&SESSION);
+    each(Kind::all(), |kind| come_die_and_leave(&node, address, kind));
     node.stop();
 }
 
 #[test]
 fn groups_of_each_client_outlive_a_kill_of_the_server() {
-    let clients = clients();
-    let (mut node, address) = start();
-    let groups = each(&clients, |client| {
-        let mut topic = Topic::create(&node, client.name);
-        let members = [Member::join(address, client), Member::join(address, client)];
+    let (mut node, address) = start_with(&SESSION);
+    let groups = each(Kind::all(), |kind| {
+        let mut topic = Topic::create(&node, &kind);
+        let members = [Member::join(address, &kind), Member::join(address, &kind)];
         shared_out(&members.each_ref());
         topic.write(&node);
         topic.is_read(&members.each_ref(), &[]);
-        (topic, members)
+        (kind, topic, members)
     });
     node.kill();
     node.restart(SHARDS);
-    each(groups, |(mut topic, members)| {
+    each(groups, |(kind, mut topic, members)| {
         topic.write(&node);
         topic.is_read(&members.each_ref(), &[]);
         shared_out(&members.each_ref());
         let read_before = members.each_ref().map(Member::read).concat();
         members.into_iter().for_each(Member::leave);
-        let client = clients.iter().find(|client| client.name == topic.name).expect("the topic's client");
-        goes_on(&node, address, client, topic, &read_before);
+        goes_on(&node, address, kind, topic, &read_before);
     });
     node.stop();
 }
@@ -61,9 +85,9 @@ fn each<T: Send, R: Send>(items: impl IntoIterator<Item = T>, work: impl Fn(T) -
     })
 }
 
-fn come_die_and_leave(node: &Node, address: SocketAddr, client: &Client) {
-    let mut topic = Topic::create(node, client.name);
-    let join = || Member::join(address, client);
+fn come_die_and_leave(node: &Node, address: SocketAddr, kind: Kind) {
+    let mut topic = Topic::create(node, &kind);
+    let join = || Member::join(address, &kind);
 
     let (first, second) = (join(), join());
     shared_out(&[&first, &second]);
@@ -82,38 +106,38 @@ fn come_die_and_leave(node: &Node, address: SocketAddr, client: &Client) {
     let read_before = [read_before, first.read(), third.read()].concat();
     first.leave();
     third.leave();
-    goes_on(node, address, client, topic, &read_before);
+    goes_on(node, address, kind, topic, &read_before);
 }
 
 /// Whoever comes when all have left reads what is new, and nothing again: those who left had committed what they read.
-fn goes_on(node: &Node, address: SocketAddr, client: &Client, mut topic: Topic, read_before: &[(u32, i64)]) {
+fn goes_on(node: &Node, address: SocketAddr, kind: Kind, mut topic: Topic, read_before: &[(u32, i64)]) {
     topic.write(node);
-    let member = Member::join(address, client);
+    let member = Member::join(address, &kind);
     topic.is_read(&[&member], read_before);
     let again: Vec<_> = member.read().into_iter().filter(|record| read_before.contains(record)).collect();
-    assert!(again.is_empty(), "{} reads again what was committed: {again:?}", client.name);
+    assert!(again.is_empty(), "{} reads again what was committed: {again:?}", kind.name());
     member.leave();
 }
 
 /// A topic that is written to now and then.
 struct Topic {
-    name: &'static str,
+    name: String,
     written: i64,
 }
 
 type Records = Vec<(u32, i64)>;
 
 impl Topic {
-    fn create(node: &Node, name: &'static str) -> Topic {
-        create_topic(node, name, PARTITIONS, &[]);
-        Topic { name, written: 0 }
+    fn create(node: &Node, kind: &Kind) -> Topic {
+        create_topic(node, &kind.name(), PARTITIONS, &[]);
+        Topic { name: kind.name(), written: 0 }
     }
 
     fn write(&mut self, node: &Node) {
         let timestamp = an_hour_ago();
         let record = |number| Written { partition: number as u32 % PARTITIONS, timestamp, ..Written::default() };
         let records: Vec<Written> = (0..RECORDS).map(record).collect();
-        write_natively(node, self.name, Codec::None, &records);
+        write_natively(node, &self.name, Codec::None, &records);
         self.written += RECORDS / i64::from(PARTITIONS);
     }
 
@@ -154,7 +178,7 @@ fn wait_until(members: &[&Member], mut holds: impl FnMut() -> bool, otherwise: i
 
 /// A program that is a member of a group.
 struct Member {
-    name: &'static str,
+    name: String,
     program: Mutex<Running>,
     told: Arc<Mutex<Told>>,
 }
@@ -167,14 +191,15 @@ struct Told {
 }
 
 impl Member {
-    fn join(address: SocketAddr, client: &Client) -> Member {
+    fn join(address: SocketAddr, kind: &Kind) -> Member {
         // The group is named like the topic.
-        let mut program = Running::start(client, address, &["group", client.name, client.name]);
+        let name = kind.name();
+        let mut program = Running::start(&kind.client, address, &[kind.command, &name, &name]);
         let told = Arc::new(Mutex::new(Told::default()));
         let (output, listener) = (program.output(), Arc::clone(&told));
         // It ends with the program.
         thread::spawn(move || listen(output, &listener));
-        Member { name: client.name, program: Mutex::new(program), told }
+        Member { name, program: Mutex::new(program), told }
     }
 
     fn owned(&self) -> BTreeSet<u32> {

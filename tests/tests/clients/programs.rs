@@ -23,6 +23,8 @@ pub(crate) struct Client {
     language: Language,
     /// Its producer numbers its batches, and goes on with that over a lost connection.
     pub(crate) is_idempotent: bool,
+    /// It also has the group protocol in which the coordinator assigns.
+    pub(crate) is_assigned: bool,
     /// It can write a header whose value is null.
     pub(crate) writes_null_headers: bool,
     /// It hands over an empty key or value as null.
@@ -43,6 +45,7 @@ const USUAL: Client = Client {
     name: "",
     language: Language::Go,
     is_idempotent: true,
+    is_assigned: false,
     writes_null_headers: true,
     reads_empty_as_null: false,
     unknown_topic: "3",
@@ -50,8 +53,8 @@ const USUAL: Client = Client {
 
 /// All that are tested.
 const CLIENTS: [Client; 8] = [
-    Client { name: "java", language: Language::Java, ..USUAL },
-    Client { name: "librdkafka", language: Language::Python, ..USUAL },
+    Client { name: "java", language: Language::Java, is_assigned: true, ..USUAL },
+    Client { name: "librdkafka", language: Language::Python, is_assigned: true, ..USUAL },
     Client {
         name: "kafkapython",
         language: Language::Python,

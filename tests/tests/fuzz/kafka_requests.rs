@@ -55,6 +55,8 @@ fn request(api: Api, version: i16) -> Option<Vec<u8>> {
         Api::DeleteGroups => framed(api, version, &DeleteGroupsRequest::default()),
         Api::OffsetDelete => framed(api, version, &OffsetDeleteRequest::default()),
         Api::InitProducerId => framed(api, version, &InitProducerIdRequest::default()),
+        Api::ConsumerGroupHeartbeat => framed(api, version, &consumer_heartbeat()),
+        Api::ConsumerGroupDescribe => framed(api, version, &ConsumerGroupDescribeRequest::default()),
         Api::DescribeProducers => framed(api, version, &DescribeProducersRequest::default()),
         Api::OffsetForLeaderEpoch => framed(api, version, &OffsetForLeaderEpochRequest::default()),
         Api::DescribeConfigs => framed(api, version, &describe_configs()),
@@ -137,6 +139,13 @@ fn list_offsets() -> ListOffsetsRequest {
 fn metadata() -> MetadataRequest {
     let topic = MetadataRequestTopic::default().with_name(Some(clicks()));
     MetadataRequest::default().with_topics(Some(vec![topic.clone(), topic]))
+}
+
+fn consumer_heartbeat() -> ConsumerGroupHeartbeatRequest {
+    ConsumerGroupHeartbeatRequest::default()
+        .with_member_id("one".to_owned().into())
+        .with_subscribed_topic_names(Some(vec![kafka_protocol::messages::TopicName("t".to_owned().into())]))
+        .with_topic_partitions(Some(Vec::new()))
 }
 
 fn create_topics() -> CreateTopicsRequest {

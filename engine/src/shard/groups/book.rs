@@ -3,10 +3,11 @@
 use super::super::event::Event;
 use super::super::session::Session;
 use super::super::{Cursor, PartitionHandle, Read, Shard};
-use super::groups_topic;
+use super::{Listed, groups_topic};
 use crate::error::AppendError;
 use crate::group::GroupError;
-use crate::group::classic::Group;
+use crate::group::classic::{Group, Said};
+use crate::group::consumer;
 use crate::group::records::{self, Committed, Key, Place, decode_group, partition_of};
 use crate::metadata::snapshot_due;
 use crate::model::{Offset, PartitionId, PartitionIndex};
@@ -41,6 +42,13 @@ pub(super) struct Book {
     pub(super) bytes_of_last: Cell<u64>,
     /// When it is looked for what is over.
     pub(super) sweep_at: Cell<Instant>,
+    /// How often topics had changed when it was looked last.
+    pub(super) catalog_changes: Cell<u64>,
+    /// How often what is in memory was dropped, because it was ahead of the log.
+    pub(super) dropped: Cell<u64>,
+    /// Writes of groups of the consumer protocol that began, and how many of those, from the first on, are durable.
+    pub(super) begun: Cell<u64>,
+    pub(super) durable: Cell<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +61,10 @@ pub(super) enum Loading {
 /// One group.
 #[derive(Default)]
 pub(super) struct Entry {
+    /// Its members by the classic protocol.
     pub(super) group: Group,
+    /// Or by the consumer protocol.
+    pub(super) consumer: Option<Box<consumer::Group>>,
     /// As it was last written down.
     pub(super) written: Option<Vec<u8>>,
     pub(super) offsets: BTreeMap<Place, Committed>,
@@ -68,11 +79,40 @@ pub(super) type RecordBytes = (Vec<u8>, Option<Vec<u8>>);
 
 impl Entry {
     pub(super) fn is_nothing(&self) -> bool {
-        self.group.is_idle() && self.offsets.is_empty() && self.written.is_none()
+        self.is_idle() && self.offsets.is_empty() && self.written.is_none() && self.consumer.is_none()
+    }
+
+    /// Whether nobody is in it, or on the way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.group.is_idle() && self.consumer.as_ref().is_none_or(|consumer| consumer.is_idle())
+    }
+
+    pub(super) fn listed(&self, name: &str) -> Listed {
+        let protocol_type = match &self.consumer {
+            Some(_) => "consumer".to_owned(),
+            None => self.group.protocol_type().unwrap_or_default().to_owned(),
+        };
+        let state = self.consumer.as_ref().map_or_else(|| self.group.state().name(), |consumer| consumer.state());
+        Listed { name: name.to_owned(), protocol_type, state, is_consumer: self.consumer.is_some() }
+    }
+
+    pub(super) fn may_commit(&mut self, now: Instant, said: &Said<'_>) -> Result<(), GroupError> {
+        match self.consumer.as_ref().filter(|consumer| !consumer.is_idle()) {
+            Some(consumer) => consumer.may_commit(said),
+            None => self.group.may_commit(now, said),
+        }
+    }
+
+    pub(super) fn may_forget(&self, topic: &str) -> Result<(), GroupError> {
+        match &self.consumer {
+            Some(consumer) => consumer.may_forget(topic),
+            None => self.group.may_forget(topic),
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.group.bytes() + self.written.as_ref().map_or(0, Vec::len) + self.offset_bytes
+        let consumer = self.consumer.as_ref().map_or(0, |consumer| consumer.bytes());
+        consumer + self.group.bytes() + self.written.as_ref().map_or(0, Vec::len) + self.offset_bytes
     }
 
     pub(super) fn commit(&mut self, place: Place, committed: Committed) {
@@ -98,7 +138,7 @@ impl Entry {
     /// Of a group without members: places of which nothing was heard since `before`, in milliseconds, and whether nothing else is
     /// left. None if nothing is over.
     pub(super) fn over(&self, before: i64) -> Option<(Vec<Place>, bool)> {
-        if !self.group.is_idle() {
+        if !self.is_idle() {
             return None;
         }
         let is_over = |committed: &Committed| committed.at.0.max(self.had_members) < before;
@@ -113,7 +153,8 @@ impl Entry {
         let offset = |(place, committed): (&Place, &Committed)| {
             (Key::Offset(name.to_owned(), place.clone()).encode(), Some(committed.encode()))
         };
-        group.chain(self.offsets.iter().map(offset)).collect()
+        let consumer = self.consumer.iter().flat_map(|consumer| consumer.records(name));
+        group.chain(consumer).chain(self.offsets.iter().map(offset)).collect()
     }
 }
 
@@ -134,6 +175,28 @@ impl Book {
             return None;
         }
         Some(change(groups.entry(name.to_owned()).or_default()))
+    }
+
+    /// Done when nothing is being written.
+    pub(super) async fn written(&self) {
+        loop {
+            let changed = self.changed.wait();
+            if self.writing.get() == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Done when records may be written.
+    pub(super) async fn may_write(&self) {
+        loop {
+            let changed = self.changed.wait();
+            if !self.is_rewriting.get() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// What was written is in memory too.
@@ -159,6 +222,11 @@ impl Book {
             }
             (Key::Group(name), None) => {
                 self.known(&name, |entry| (entry.group, entry.written) = (Group::default(), None));
+            }
+            (Key::Consumer(name, key), value) => {
+                let mut groups = self.groups.borrow_mut();
+                let consumer = groups.entry(name).or_default().consumer.get_or_insert_default();
+                consumer.take(key, value, now)?;
             }
         }
         Ok(())
@@ -191,6 +259,8 @@ impl Shard {
                 Loading::UnderWay => changed.await,
                 Loading::No => {
                     book.loading.set(Loading::UnderWay);
+                    // What is written and not yet to be read would be missing.
+                    book.written().await;
                     let read = self.load(&book).await;
                     book.loading.set(if read.is_ok() { Loading::Done } else { Loading::No });
                     book.changed.notify();
@@ -227,6 +297,10 @@ impl Shard {
                 bytes_since: Cell::new(0),
                 bytes_of_last: Cell::new(0),
                 sweep_at: Cell::new(self.reactor().now()),
+                catalog_changes: Cell::default(),
+                dropped: Cell::default(),
+                begun: Cell::default(),
+                durable: Cell::default(),
             };
             books.insert(partition, Rc::new(book));
             self.begin_ticks();
@@ -260,6 +334,14 @@ impl Shard {
             }
             from = next;
         }
+        let times = self.0.config.groups.consumer;
+        for entry in book.groups.borrow_mut().values_mut() {
+            entry.consumer = entry.consumer.take().filter(|consumer| !consumer.is_nothing());
+            if let Some(consumer) = &mut entry.consumer {
+                consumer.loaded(now, &times, &self.catalog());
+                entry.had_members = self.reactor().wall_clock().0;
+            }
+        }
         book.groups.borrow_mut().retain(|_, entry| !entry.is_nothing());
         let names: Vec<String> = book.groups.borrow().keys().cloned().collect();
         names.iter().for_each(|name| self.count_group(book, name));
@@ -268,13 +350,7 @@ impl Shard {
 
     /// Writes records; done when they are durable. After a success, [`Book::end_write`] says that they are in memory too.
     pub(super) async fn write(&self, book: &Book, records: &[RecordBytes]) -> Result<(), AppendError> {
-        loop {
-            let changed = book.changed.wait();
-            if !book.is_rewriting.get() {
-                break;
-            }
-            changed.await;
-        }
+        book.may_write().await;
         book.writing.set(book.writing.get() + 1);
         let outcome = self.append_records(book, records).await;
         if outcome.is_err() {
@@ -283,15 +359,32 @@ impl Shard {
         outcome.map(drop)
     }
 
-    /// Appends records; the offset of the first, if there are any.
+    /// Appends records, all of them before anything is awaited, so that what others append comes behind; the offset of the first,
+    /// if there are any.
     pub(super) async fn append_records(
         &self,
         book: &Book,
         records: &[RecordBytes],
     ) -> Result<Option<Offset>, AppendError> {
-        let (session, now) = (Session::new(1), self.reactor().wall_clock());
-        let mut rest = records.iter().peekable();
+        let session = Session::new(1);
+        let (begun, appended) = self.begin_append(book, records, &session);
         let mut base = None;
+        for _ in 0..begun {
+            base = base.or(Some(session.append_outcome().await?));
+        }
+        appended.map(|()| base)
+    }
+
+    /// Appends records in batches; how many of them.
+    fn begin_append(
+        &self,
+        book: &Book,
+        records: &[RecordBytes],
+        session: &Session,
+    ) -> (usize, Result<(), AppendError>) {
+        let now = self.reactor().wall_clock();
+        let mut rest = records.iter().peekable();
+        let mut begun = 0;
         while let Some((key, value)) = rest.peek() {
             let alone = key.len() + value.as_ref().map_or(0, Vec::len);
             let mut builder = BatchBuilder::new(BATCH_BYTES.max(alone + 1024), Codec::None);
@@ -301,12 +394,16 @@ impl Shard {
                 }
                 rest.next();
             }
-            let bytes = builder.build()?;
-            book.bytes_since.set(book.bytes_since.get() + bytes.len() as u64);
-            self.append_own(book.handle, &bytes, &session, 0)?;
-            base = base.or(Some(session.append_outcome().await?));
+            let appended = builder.build().map_err(AppendError::from).and_then(|bytes| {
+                book.bytes_since.set(book.bytes_since.get() + bytes.len() as u64);
+                self.append_own(book.handle, &bytes, session, 0)
+            });
+            if appended.is_err() {
+                return (begun, appended);
+            }
+            begun += 1;
         }
-        Ok(base)
+        (begun, Ok(()))
     }
 
     /// Writes that nothing is known of these places any more, and of the group if that is all; then forgets them.
@@ -319,13 +416,15 @@ impl Shard {
     ) -> Result<(), AppendError> {
         let offset = |place: &Place| (Key::Offset(name.to_owned(), place.clone()).encode(), None);
         let group = is_all.then(|| (Key::Group(name.to_owned()).encode(), None));
-        let records: Vec<RecordBytes> = places.iter().map(offset).chain(group).collect();
+        let is_consumer = book.known(name, |entry| entry.consumer.is_some()) == Some(true);
+        let consumer = (is_all && is_consumer).then(|| consumer::Group::farewell(name)).into_iter().flatten();
+        let records: Vec<RecordBytes> = places.iter().map(offset).chain(group).chain(consumer).collect();
         self.write(book, &records).await?;
         let is_nothing = book.known(name, |entry| {
             places.iter().for_each(|place| entry.forget(place));
             // Somebody may have joined meanwhile: what the group is then will be written again.
-            if is_all && entry.group.is_idle() {
-                (entry.group, entry.written) = (Group::default(), None);
+            if is_all && entry.is_idle() {
+                (entry.group, entry.written, entry.consumer) = (Group::default(), None, None);
             }
             entry.is_nothing()
         });
@@ -354,14 +453,8 @@ impl Shard {
             return;
         }
         book.is_rewriting.set(true);
-        loop {
-            // What is written and not yet in memory would be missing.
-            let changed = book.changed.wait();
-            if book.writing.get() == 0 {
-                break;
-            }
-            changed.await;
-        }
+        // What is written and not yet in memory would be missing.
+        book.written().await;
         let records: Vec<RecordBytes> =
             book.groups.borrow().iter().flat_map(|(name, entry)| entry.records(name)).collect();
         let before = book.bytes_since.get();

@@ -5,16 +5,18 @@
 //! and then all that is known is written anew, and what came before is deleted.
 
 mod book;
+mod consumer;
 mod settle;
 
 use super::{Command, CommandError, Shard};
 use crate::group::GroupError;
 use crate::group::classic::{Answer, GroupStatus, Join, Joined, Member, Said, Synced};
+use crate::group::consumer::Times;
 use crate::group::records::{self, Committed, Key, METADATA_BYTES_MAX, Place, partition_of};
 use crate::limits::GROUPS_BYTES;
 use crate::metadata::{Catalog, GROUPS_TOPIC, MetadataError, TopicInfo, TopicName};
 use crate::model::{PartitionIndex, ShardId};
-use book::{Book, RecordBytes};
+use book::{Book, Entry, RecordBytes};
 use settle::Slot;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
@@ -36,6 +38,8 @@ pub struct GroupSettings {
     pub session_min: Duration,
     /// The longest.
     pub session_max: Duration,
+    /// Times of members of the consumer protocol.
+    pub consumer: Times,
     /// How long offsets are kept after their group became empty.
     pub offsets_retention: Duration,
     /// Members of a group, from 1 to [`GROUP_MEMBERS_MAX`].
@@ -54,6 +58,7 @@ impl Default for GroupSettings {
             initial_rebalance_delay: Duration::from_secs(3),
             session_min: Duration::from_secs(6),
             session_max: Duration::from_secs(1800),
+            consumer: Times { session: Duration::from_secs(45), heartbeat: Duration::from_secs(5) },
             offsets_retention: Duration::from_secs(7 * 86_400),
             members_max: GROUP_MEMBERS_MAX,
             partitions: records::PARTITIONS,
@@ -61,6 +66,19 @@ impl Default for GroupSettings {
             bytes_max: GROUPS_BYTES,
         }
     }
+}
+
+/// A group as a list has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// What it is for; nothing if it only keeps offsets.
+    pub protocol_type: String,
+    /// Where it stands, in Kafka's words.
+    pub state: &'static str,
+    /// Whether its members speak the consumer protocol of KIP-848.
+    pub is_consumer: bool,
 }
 
 /// See the module.
@@ -119,6 +137,7 @@ impl Shard {
             return Err(refused(GroupError::InvalidSession));
         }
         let book = self.book(group).await.map_err(refused)?;
+        self.leave_consumer_protocol(&book, group).await.map_err(refused)?;
         let has = book.known(group, |entry| entry.group.members().get(&join.member).map_or(0, Member::bytes));
         self.check_room(join.bytes().saturating_sub(has.unwrap_or(0))).map_err(refused)?;
         let (waiter, slot) = self.open_slot();
@@ -203,7 +222,7 @@ impl Shard {
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
         let book = self.book(group).await?;
         let now = self.reactor().now();
-        let may = book.change(group, |entry| entry.group.may_commit(now, said));
+        let may = book.change(group, |entry| entry.may_commit(now, said));
         self.settle(&book, group);
         may.unwrap_or(Err(GroupError::Full))?;
         let outcomes: Vec<_> = offsets.iter().map(|(place, committed)| self.check_commit(place, committed)).collect();
@@ -233,12 +252,21 @@ impl Shard {
         if is_there { Ok(()) } else { Err(GroupError::UnknownPartition) }
     }
 
-    /// How far a group has come.
+    /// How far a group has come. A member of the consumer protocol that asks says who it is.
     ///
     /// # Errors
-    /// It is not known here.
-    pub async fn committed_offsets(&self, group: &str) -> Result<BTreeMap<Place, Committed>, GroupError> {
+    /// It is not known here, or who asks is no member, or of another epoch.
+    pub async fn committed_offsets(
+        &self,
+        group: &str,
+        said: Option<&Said<'_>>,
+    ) -> Result<BTreeMap<Place, Committed>, GroupError> {
         let book = self.book(group).await?;
+        let may = |entry: &Entry| match (&entry.consumer, said) {
+            (Some(consumer), Some(said)) => consumer.may_commit(said),
+            _ => Ok(()),
+        };
+        book.known(group, |entry| may(entry)).unwrap_or(Ok(()))?;
         Ok(book.known(group, |entry| entry.offsets.clone()).unwrap_or_default())
     }
 
@@ -248,22 +276,22 @@ impl Shard {
     /// There is none, or it is not known here.
     pub async fn describe_group(&self, group: &str) -> Result<GroupStatus, GroupError> {
         let book = self.book(group).await?;
-        let status = book.known(group, |entry| (!entry.is_nothing()).then(|| entry.group.status()));
+        let is_classic = |entry: &Entry| !entry.is_nothing() && entry.consumer.is_none();
+        let status = book.known(group, |entry| is_classic(entry).then(|| entry.group.status()));
         status.flatten().ok_or(GroupError::NotFound)
     }
 
-    /// The groups that this shard coordinates: name, what each is for, and where it stands.
+    /// The groups that this shard coordinates.
     ///
     /// # Errors
     /// Some are not known now.
-    pub async fn list_groups(&self) -> Result<Vec<(String, String, &'static str)>, GroupError> {
+    pub async fn list_groups(&self) -> Result<Vec<Listed>, GroupError> {
         let mut found = Vec::new();
         for partition in self.own_books() {
             let book = self.book_of(partition).await?;
-            for (name, entry) in book.groups.borrow().iter().filter(|(_, entry)| !entry.is_nothing()) {
-                let protocol_type = entry.group.protocol_type().unwrap_or_default().to_owned();
-                found.push((name.clone(), protocol_type, entry.group.state().name()));
-            }
+            let groups = book.groups.borrow();
+            let there = groups.iter().filter(|(_, entry)| !entry.is_nothing());
+            found.extend(there.map(|(name, entry)| entry.listed(name)));
         }
         Ok(found)
     }
@@ -274,7 +302,7 @@ impl Shard {
     /// It has members, or there is none.
     pub async fn delete_group(&self, group: &str) -> Result<(), GroupError> {
         let book = self.book(group).await?;
-        let places = book.known(group, |entry| match entry.group.is_idle() {
+        let places = book.known(group, |entry| match entry.is_idle() {
             true if entry.is_nothing() => Err(GroupError::NotFound),
             true => Ok(entry.offsets.keys().cloned().collect::<Vec<_>>()),
             false => Err(GroupError::NotEmpty),
@@ -293,8 +321,8 @@ impl Shard {
         places: &[Place],
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
         let book = self.book(group).await?;
-        let outcomes = book
-            .known(group, |entry| places.iter().map(|place| entry.group.may_forget(&place.topic)).collect::<Vec<_>>());
+        let outcomes =
+            book.known(group, |entry| places.iter().map(|place| entry.may_forget(&place.topic)).collect::<Vec<_>>());
         let outcomes = outcomes.ok_or(GroupError::NotFound)?;
         let good = outcomes.iter().zip(places).filter(|(outcome, _)| outcome.is_ok()).map(|(_, place)| place.clone());
         let good: Vec<Place> = good.collect();

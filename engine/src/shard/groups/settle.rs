@@ -107,8 +107,21 @@ impl Shard {
     pub(super) async fn tick_book(&self, book: &Rc<Book>) {
         let (now, clock) = (self.reactor().now(), self.reactor().wall_clock());
         let (mut changed, mut nothing) = (Vec::new(), Vec::new());
+        let topics_changed = book.catalog_changes.replace(self.0.catalog_changes.get()) != self.0.catalog_changes.get();
         for (name, entry) in book.groups.borrow_mut().iter_mut() {
-            if !entry.group.is_idle() {
+            if let Some(consumer) = entry.consumer.as_mut().filter(|consumer| !consumer.is_idle()) {
+                consumer.tick(now);
+                if topics_changed {
+                    consumer.topics_changed(now, &self.catalog());
+                }
+                entry.had_members = clock.0;
+                if consumer.has_changes() {
+                    let (shard, book, name) = (self.clone(), book.clone(), name.clone());
+                    // If it cannot be written now, that is read anew which was.
+                    let write = async move { shard.write_consumer(&book, &name).await.unwrap_or_default() };
+                    self.reactor().spawn(write).detach();
+                }
+            } else if !entry.group.is_idle() {
                 entry.group.tick(now);
                 entry.had_members = clock.0;
                 if entry.group.has_news() {

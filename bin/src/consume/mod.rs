@@ -1,5 +1,7 @@
 //! `corelog consume`: writes a topic's records to standard output.
 
+mod group;
+
 use crate::failure::{Failure, for_terminal};
 use crate::format::{Format, Header, Shown, write_json};
 use crate::quantity;
@@ -8,7 +10,7 @@ use crate::when::{self, From};
 use clap::Args;
 use corelog_client::blocking::Consumer;
 use corelog_client::{ClientError, ConsumerOptions, Fetched, PartitionInfo, Record, Start, TopicDescription};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, StdoutLock, Write};
 use std::time::Duration;
 
 #[derive(Args)]
@@ -31,6 +33,19 @@ pub(crate) struct Consume {
     /// End when everything was read that was there at the start, instead of waiting for more
     #[arg(long)]
     exit_at_end: bool,
+    /// Read as a member of this consumer group, and commit what was written: what its other members read is left to them.
+    /// --from is for partitions in which the group has committed nothing
+    #[arg(long, value_name = "NAME", conflicts_with = "partitions")]
+    group: Option<String>,
+    /// With --group: a broker, as `serve` says where Kafka's protocol is spoken
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:9092",
+        env = "CORELOG_KAFKA_BOOTSTRAP",
+        hide_env_values = true
+    )]
+    group_server: String,
     /// How a record is shown [default: the value and a newline]
     #[arg(long, value_name = "FORMAT", value_parser = Format::parse, conflicts_with = "json")]
     format: Option<Format>,
@@ -43,6 +58,7 @@ const EXAMPLES: &str = "\
 Examples:
   corelog consume clicks
   corelog consume clicks --from beginning --exit-at-end
+  corelog consume clicks --group readers --from beginning
   corelog consume clicks -p 3 --from 4711 -n 10 --format '%o %k %s\\n'
 
 Format: %t topic, %p partition, %o offset, %T timestamp in ms, %k key, %K its length, %s value, %S its length (-1: null),
@@ -59,15 +75,13 @@ const WAIT: Duration = Duration::from_millis(100);
 pub(crate) fn run(args: Consume) -> Result<(), Failure> {
     let topic = args.server.admin()?.describe_topic(&args.topic).map_err(failed)?;
     check_partitions(&args.topic, &args.partitions, topic.partitions.len() as u32)?;
+    if let Some(name) = &args.group {
+        return group::run(&args, name, &topic);
+    }
     let mut ends = ends(&args, &topic);
     let fenced = if args.exit_at_end { fenced(&args, &topic) } else { None };
     let mut consumer = Consumer::connect(&args.server.bootstrap, &args.topic, options(&args)).map_err(failed)?;
-    let mut output = Output {
-        topic: &args.topic,
-        format: if args.json { None } else { Some(args.format.clone().unwrap_or_else(Format::lines)) },
-        left: args.count.unwrap_or(u64::MAX),
-        out: BufWriter::with_capacity(256 << 10, std::io::stdout().lock()),
-    };
+    let mut output = Output::new(&args);
     let mut halted = Halted::default();
     while output.left > 0 && halted.partitions.len() < wanted(&args, &topic).count() {
         if args.exit_at_end {
@@ -82,7 +96,7 @@ pub(crate) fn run(args: Consume) -> Result<(), Failure> {
             }
         }
         match consumer.poll(WAIT) {
-            Ok(Some(fetched)) => output.write(&fetched)?,
+            Ok(Some(fetched)) => drop(output.write(&fetched)?),
             Ok(None) => {}
             Err(error) => {
                 let goes_on = !args.exit_at_end && consumer.halted().len() < consumer.partitions().len();
@@ -160,8 +174,21 @@ struct Output<'a, W: Write> {
     out: BufWriter<W>,
 }
 
+impl<'a> Output<'a, StdoutLock<'static>> {
+    fn new(args: &'a Consume) -> Self {
+        Output {
+            topic: &args.topic,
+            format: if args.json { None } else { Some(args.format.clone().unwrap_or_else(Format::lines)) },
+            left: args.count.unwrap_or(u64::MAX),
+            out: BufWriter::with_capacity(256 << 10, std::io::stdout().lock()),
+        }
+    }
+}
+
 impl<W: Write> Output<'_, W> {
-    fn write(&mut self, fetched: &Fetched) -> Result<(), Failure> {
+    /// Writes records, as many as are wanted; the offset behind the last one.
+    fn write(&mut self, fetched: &Fetched) -> Result<Option<i64>, Failure> {
+        let mut next = None;
         for record in fetched.records() {
             if self.left == 0 {
                 break;
@@ -174,9 +201,11 @@ impl<W: Write> Output<'_, W> {
             })?;
             self.write_record(fetched.partition(), &record).map_err(|error| Failure::output(&error))?;
             self.left -= 1;
+            next = Some(record.offset + 1);
         }
         // Whoever reads our output should have what we have.
-        self.out.flush().map_err(|error| Failure::output(&error))
+        self.out.flush().map_err(|error| Failure::output(&error))?;
+        Ok(next)
     }
 
     fn write_record(&mut self, partition: u32, record: &Record<'_>) -> std::io::Result<()> {
