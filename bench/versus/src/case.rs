@@ -188,6 +188,8 @@ pub(crate) fn measure(
     Ok(())
 }
 
+/// Partitions of a topic, where it is to be many.
+const TOPIC_PARTITIONS: u32 = 1000;
 const TOPIC: &str = "versus";
 
 fn load(record_bytes: usize, partitions: u32, pace: Pace, scale: Scale) -> Load {
@@ -274,8 +276,15 @@ fn killed(subject: Subject, setup: &Setup, directory: &Path, scale: Scale) -> Re
 
 fn restarted(subject: Subject, setup: &Setup, directory: &Path, scale: Scale) -> Result<Figures> {
     let broker = Broker::start(subject, setup, directory)?;
-    Topic::make(&broker, TOPIC, scale.partitions)?.keep();
-    client::touch_all(&broker, TOPIC, scale.partitions)?;
+    Topic::make(&broker, TOPIC, 1)?.keep();
+    client::touch_all(&broker, TOPIC, 1)?;
+    // Kafka's controller takes no more at once.
+    for number in 0..scale.partitions.div_ceil(TOPIC_PARTITIONS) {
+        let (name, partitions) = (format!("{TOPIC}-{number}"), scale.partitions - number * TOPIC_PARTITIONS);
+        let partitions = partitions.min(TOPIC_PARTITIONS);
+        Topic::make(&broker, &name, partitions)?.keep();
+        client::touch_all(&broker, &name, partitions)?;
+    }
     broker.stop()?;
     let (_, seconds) = start_again(subject, setup, directory)?;
     Ok(vec![(SECONDS, seconds)])

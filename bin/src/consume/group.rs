@@ -170,7 +170,11 @@ impl Reader<'_> {
         self.commit().or_else(|error| self.bear(error))?;
         let mut from: BTreeMap<u32, i64> =
             partitions.iter().filter_map(|partition| Some((*partition, self.position(*partition)?))).collect();
-        for ((topic, partition), committed) in self.groups.committed(self.group).map_err(of_kafka)? {
+        let committed = match self.groups.committed(self.group) {
+            Ok(committed) => committed,
+            Err(error) => return self.take_later(error),
+        };
+        for ((topic, partition), committed) in committed {
             let partition = u32::try_from(partition).unwrap_or(u32::MAX);
             if topic == self.args.topic && partitions.contains(&partition) && !self.owned.contains(&partition) {
                 from.insert(partition, committed.offset);
@@ -196,6 +200,12 @@ impl Reader<'_> {
         // What it gave back is another's as soon as that is known.
         self.beat_at = Instant::now();
         Ok(())
+    }
+
+    /// Who does not read what it was told is told again.
+    fn take_later(&mut self, error: KafkaError) -> Result<(), Failure> {
+        self.beat_at = Instant::now() + ASK_AGAIN;
+        self.bear(error)
     }
 
     /// Commits how far it has come, where that is news.

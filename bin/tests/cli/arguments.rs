@@ -50,6 +50,7 @@ fn what_cannot_be_parsed_exits_2() {
         &["consume", "t", "--from", "yesterday"],
         &["consume", "t", "--format", "%q"],
         &["consume", "t", "--json", "--format", "%s"],
+        &["consume", "t", "--group", "g", "-p", "1"],
         &["topic", "create", "t", "--partitions", "0"],
         &["topic", "create", "t", "--config", "retention.ms"],
         &["topic", "create", "t", "--config", "=1"],

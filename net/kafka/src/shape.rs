@@ -17,8 +17,10 @@ enum Kind {
     Text,
     Bytes,
     /// A structure, which has tagged fields of its own.
+    #[cfg(any(feature = "client", test))]
     Structure(&'static [Field]),
     /// The same, or nothing.
+    #[cfg(any(feature = "client", test))]
     Optional(&'static [Field]),
     /// Of structures, which have tagged fields of their own.
     Structures(&'static [Field]),
@@ -41,11 +43,13 @@ impl Field {
     }
 
     /// A structure.
+    #[cfg(any(feature = "client", test))]
     pub(crate) const fn structure(fields: &'static [Field]) -> Field {
         Field::always(Kind::Structure(fields))
     }
 
     /// A structure that may be null: a byte says so.
+    #[cfg(any(feature = "client", test))]
     pub(crate) const fn optional(fields: &'static [Field]) -> Field {
         Field::always(Kind::Optional(fields))
     }
@@ -78,7 +82,9 @@ impl Field {
             Kind::Fixed(bytes) => reader.take(bytes).map(drop),
             Kind::Text => reader.nullable_text().map(drop),
             Kind::Bytes => reader.bytes().map(drop),
+            #[cfg(any(feature = "client", test))]
             Kind::Structure(fields) => walk_structure(fields, version, reader),
+            #[cfg(any(feature = "client", test))]
             Kind::Optional(fields) => match reader.take(1)? {
                 [0xff] => Ok(()),
                 _ => walk_structure(fields, version, reader),

@@ -8,7 +8,7 @@ use corelog_tests::serving::{self, SHARDS, start};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
@@ -273,5 +273,96 @@ fn groups_are_looked_after() {
     assert!(!is_done && told.contains("deleted group readers") && told.contains("nosuch"), "all are tried: {told}");
     let (is_done, why) = group(address, &["describe", "readers"], "");
     assert!(!is_done && why.contains("there is no group readers"), "{why}");
+    node.stop();
+}
+
+/// `corelog consume --group` on its way; its output is in a file, for two of them write at once.
+struct Reader {
+    child: Child,
+    output: tempfile::NamedTempFile,
+}
+
+impl Reader {
+    fn start(node: &Node, address: SocketAddr, more: &[&str]) -> Reader {
+        let output = tempfile::NamedTempFile::new().expect("a file");
+        let mut command = Command::new(program());
+        command.args(["consume", "t", "--group", "readers", "--from", "beginning"]);
+        command.args(["-b", &node.bootstrap(), "--group-server", &address.to_string()]).args(more);
+        let child = command.stdout(output.reopen().expect("a file")).spawn().expect("the program starts");
+        Reader { child, output }
+    }
+
+    fn lines(&self) -> Vec<usize> {
+        let text = std::fs::read_to_string(self.output.path()).expect("text");
+        // The last line may not be whole.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(|line| line.parse().expect("a number")).collect()
+    }
+
+    fn end(mut self) -> Vec<usize> {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.child.id() as i32), nix::sys::signal::Signal::SIGTERM)
+            .expect("it runs");
+        assert!(self.child.wait().expect("it ends").success());
+        self.lines()
+    }
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "{what} did not come about in {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn members_that_the_program_is_share_a_topic_and_skip_nothing() {
+    let (mut node, address) = start();
+    create_topic(&node, "t", 4);
+    let mut written = 0;
+    let mut write = |node: &Node| {
+        let producer = Producer::connect(&node.bootstrap(), "t", ProducerOptions::default()).expect("connects");
+        for number in written..written + RECORDS {
+            let partition = Some((number % 4) as u32);
+            let value = number.to_string();
+            producer
+                .send(NewRecord { partition, value: Some(value.as_bytes()), ..NewRecord::default() })
+                .expect("sent");
+        }
+        producer.close().expect("delivered");
+        written += RECORDS;
+        written
+    };
+    let all = write(&node);
+    let (one, two) = (Reader::start(&node, address, &[]), Reader::start(&node, address, &[]));
+    until("the first read", || one.lines().len() + two.lines().len() >= all);
+    let members = || {
+        let (_, told) = group(address, &["describe", "readers", "--json"], "");
+        let told: Value = serde_json::from_str(&told).unwrap_or_default();
+        let members = told["members"].as_array().cloned().unwrap_or_default();
+        let counts: Vec<u64> = members.iter().filter_map(|member| member["partitions"].as_u64()).collect();
+        (told["state"].as_str().unwrap_or_default().to_owned(), counts)
+    };
+    until("sharing", || members() == ("Stable".to_owned(), vec![2, 2]));
+    let all = write(&node);
+    until("the second read", || one.lines().len() + two.lines().len() >= all);
+    let mut read = one.end();
+    // A server that is away for a while is waited for.
+    node.kill();
+    node.restart(SHARDS);
+    until("one member", || members().1 == [4]);
+    let all = write(&node);
+    until("the third read", || read.len() + two.lines().len() >= all);
+    read.extend(two.end());
+    let counted = read.len();
+    read.sort_unstable();
+    read.dedup();
+    assert_eq!(read, (0..all).collect::<Vec<_>>());
+    // What was read just before the server was killed may not have been committed.
+    assert!(counted <= all + 2 * RECORDS, "{counted} for {all}");
+    let rest = Reader::start(&node, address, &["--exit-at-end"]);
+    let output = rest.output.reopen().expect("a file");
+    assert!({ rest }.child.wait().expect("it ends").success());
+    assert_eq!(output.metadata().expect("a file").len(), 0, "all was committed");
     node.stop();
 }
