@@ -51,8 +51,12 @@ pub(crate) struct Produce {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = quantity::duration)]
     timeout: Duration,
     /// Send records again whose acknowledgement was lost with its connection: none is missing then, some may be there twice
-    #[arg(long)]
+    #[arg(long, conflicts_with = "exactly_once")]
     resend_unknown: bool,
+    /// Number records, so that the server recognises those that come again: none is missing then, and none there twice. At most
+    /// 5 batches of a partition are on their way at once
+    #[arg(long)]
+    exactly_once: bool,
     /// Fail unless the input has so many records: what came is written, and the exit status says that the pipe ended early
     #[arg(long, value_name = "N", value_parser = quantity::number(0..=u64::MAX, "a number of records"))]
     expect: Option<u64>,
@@ -65,13 +69,13 @@ const EXAMPLES: &str = "\
 Examples:
   corelog produce clicks < access.log
   tail -f access.log | corelog produce clicks --key-separator ' ' --compression zstd --linger 5ms
-  corelog produce clicks --resend-unknown --timeout 10m < access.log
+  corelog produce clicks --exactly-once --timeout 10m < access.log
 
 One record a line; every byte but the newline is kept. A last line without a newline is a record, a newline at the end
 adds none, an empty line is an empty record. At the end, also when it fails under way, it says how many records were
 acknowledged. A record whose acknowledgement was lost with its connection may be there or not. It is counted as such
 and ends the command, unless --resend-unknown has it sent again, in order within its partition: the log may then hold
-a b c b c d, never a c b. A pipe ends in the same way whether its writer came to its end or died: --expect says how many
+a b c b c d, never a c b. With --exactly-once it is sent again and recognised, for a day after the last record. A pipe ends in the same way whether its writer came to its end or died: --expect says how many
 records it was to bring, and `set -o pipefail` has the shell look at the writer.
 
 SIZE is a number of bytes, or one with K, M, G or T (or KiB and so on): units are powers of 1024.
@@ -204,7 +208,11 @@ fn options(args: &Produce, message_bytes_max: usize) -> Result<ProducerOptions, 
         // So that an interrupt is noticed; the buffer is emptied by deliveries, which have a timeout of their own.
         block_max: TICK,
         delivery_timeout: args.timeout,
-        retry_unknown: if args.resend_unknown { RetryUnknown::AtLeastOnce } else { RetryUnknown::AtMostOnce },
+        retry_unknown: match (args.exactly_once, args.resend_unknown) {
+            (true, _) => RetryUnknown::ExactlyOnce,
+            (_, true) => RetryUnknown::AtLeastOnce,
+            (..) => RetryUnknown::AtMostOnce,
+        },
         ..ProducerOptions::default()
     })
 }

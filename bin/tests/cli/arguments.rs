@@ -51,6 +51,7 @@ fn what_cannot_be_parsed_exits_2() {
         &["consume", "t", "--format", "%q"],
         &["consume", "t", "--json", "--format", "%s"],
         &["consume", "t", "--group", "g", "-p", "1"],
+        &["produce", "t", "--exactly-once", "--resend-unknown"],
         &["topic", "create", "t", "--partitions", "0"],
         &["topic", "create", "t", "--config", "retention.ms"],
         &["topic", "create", "t", "--config", "=1"],

@@ -45,6 +45,10 @@ pub enum RetryUnknown {
     /// Send them again, in order: none is missing, some may be there twice. A repetition begins at the first record
     /// whose fate is unknown, so that after `a b c` may come `b c d`, never `a c b`.
     AtLeastOnce,
+    /// Number batches, so that the server recognises what it has, and send them again, in order: none is missing, none is
+    /// there twice, also over kills of the server. At most 5 batches of a partition are on their way at once. What the server
+    /// knows of a producer goes a day after its last batch (`producer-expiration`).
+    ExactlyOnce,
 }
 
 /// How a [`Producer`](crate::blocking::Producer) works.
@@ -63,7 +67,8 @@ pub struct ProducerOptions {
     pub linger: Duration,
     /// How batches are compressed. Default none.
     pub compression: Codec,
-    /// Batches of one partition that may be on their way at once; order is kept. Default 16.
+    /// Batches of one partition that may be on their way at once; order is kept. Default 16; at most 5 with
+    /// [`RetryUnknown::ExactlyOnce`].
     pub inflight: usize,
     /// Bytes of records that may wait or be on their way, over all partitions. `send` waits when they are used up.
     /// Default 32 MiB. Encoded requests on their way to the socket take up to 1 MiB a connection beside that.

@@ -37,6 +37,7 @@ impl Chance {
 pub(crate) struct Mood {
     pub(crate) busy: usize,
     pub(crate) outcome_unknown: usize,
+    pub(crate) invalid: usize,
     /// Whether a refused produce spends its handle, as the protocol has it.
     pub(crate) forgets_refusals: bool,
     /// Whether answers wait to be let go by `release`.
@@ -71,7 +72,12 @@ pub(crate) struct Log {
     pub(crate) first: i64,
     pub(crate) next: i64,
     pub(crate) batches: Vec<Vec<u8>>,
+    /// Of producers that number their batches: epoch, and number, records and offset of the newest.
+    producers: BTreeMap<i64, (i16, Vec<Numbered>)>,
 }
+
+/// Number of the first record, records, offset of the first.
+type Numbered = (i32, i32, i64);
 
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -106,6 +112,31 @@ struct Subscription {
 }
 
 impl Log {
+    /// Appends a batch, unless it is there; offsets of its first and last record.
+    fn append_once(&mut self, batch: &[u8]) -> Result<(i64, i64), Status> {
+        let view = BatchView::first(batch).unwrap();
+        if view.producer_id() < 0 {
+            return Ok(self.append(batch));
+        }
+        let (first, records) = (view.base_sequence(), view.record_count());
+        let (epoch, known) = self.producers.entry(view.producer_id()).or_insert((view.producer_epoch(), Vec::new()));
+        if view.producer_epoch() < *epoch {
+            return Err(Status::OldProducerEpoch);
+        }
+        if view.producer_epoch() > *epoch {
+            (*epoch, *known) = (view.producer_epoch(), Vec::new());
+        }
+        if let Some((.., base)) = known.iter().find(|kept| (kept.0, kept.1) == (first, records)) {
+            return Ok((*base, base + i64::from(records) - 1));
+        }
+        if first != known.last().map_or(0, |newest| newest.0 + newest.1) {
+            return Err(Status::OutOfOrderSequence);
+        }
+        known.push((first, records, self.next));
+        known.drain(..known.len().saturating_sub(5));
+        Ok(self.append(batch))
+    }
+
     pub(crate) fn append(&mut self, batch: &[u8]) -> (i64, i64) {
         let view = BatchView::first(batch).unwrap();
         let mut stored = batch.to_vec();
@@ -538,11 +569,14 @@ impl Server {
         if self.chance.one_in(self.mood.outcome_unknown) {
             open.spent = Some(Status::OutcomeUnknown);
             if self.chance.one_in(2) {
-                log.append(batches);
+                let _ = log.append_once(batches);
             }
             return Err((Status::OutcomeUnknown, Detail::None));
         }
-        let (base, last) = log.append(batches);
+        if self.chance.one_in(self.mood.invalid) {
+            return Err((Status::InvalidBatch, Detail::None));
+        }
+        let (base, last) = log.append_once(batches).map_err(|status| (status, Detail::None))?;
         Ok(Produced { base, last, log_append_time: -1 })
     }
 }

@@ -4,6 +4,10 @@
 //! unknown, no more are sent until all that are on their way have come back. Then it is settled, front to back, which are
 //! sent again (in the same order) and which are reported. So nothing is ever sent again behind a later batch that is
 //! there already.
+//!
+//! Where nothing is to be there twice, batches are numbered when they are first sent, and keep their number as long as
+//! they may have been written. One that fails leaves a gap, which the server lets nothing pass: what comes behind it is numbered
+//! anew, under the next epoch, once nothing of the one before is on its way.
 
 use crate::accumulator::Sealed;
 use crate::cluster::{Cluster, LinkId, Token};
@@ -16,6 +20,51 @@ use crate::routes::Routes;
 use corelog_wire::{Detail, Operation, Response, Retry, Status};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// So many batches of a producer are recognised by a server when they come again.
+const RECOGNISED: usize = 5;
+
+/// Under whose name a partition's batches are numbered, and under which of its epochs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Era {
+    producer: i64,
+    epoch: i16,
+}
+
+impl Era {
+    fn new() -> Era {
+        Era { producer: (Uuid::new_v4().as_u64_pair().0 >> 1) as i64, epoch: 0 }
+    }
+
+    fn next(self) -> Era {
+        self.epoch.checked_add(1).map_or_else(Era::new, |epoch| Era { epoch, ..self })
+    }
+}
+
+/// How a partition's batches are numbered.
+#[derive(Debug)]
+struct Numbering {
+    era: Era,
+    /// Of the next record.
+    next: i32,
+}
+
+impl Numbering {
+    /// Numbers begin anew: one of this era failed. Nothing, if that is known.
+    fn end(&mut self, era: Era) {
+        if self.era == era {
+            *self = Numbering { era: era.next(), next: 0 };
+        }
+    }
+
+    fn take(&mut self, records: u32) -> i32 {
+        let first = self.next;
+        // They go on with 0 behind the greatest.
+        self.next = first.wrapping_add_unsigned(records) & i32::MAX;
+        first
+    }
+}
 
 /// Connections, routes, and a line of batches for every partition.
 #[derive(Debug)]
@@ -55,6 +104,8 @@ struct Line {
     pause: Duration,
     /// When a batch was acknowledged last.
     acknowledged: Option<Instant>,
+    /// Where nothing is to be there twice.
+    numbering: Option<Numbering>,
 }
 
 /// When a batch that waits is given up. While others of its partition are acknowledged it only waits its turn.
@@ -68,6 +119,8 @@ struct Queued {
     state: State,
     /// Why it had to be sent again, the last time.
     trouble: Option<Trouble>,
+    /// It is numbered under this one.
+    era: Option<Era>,
 }
 
 #[derive(Debug)]
@@ -89,7 +142,10 @@ enum Trouble {
 }
 
 impl ProducerCore {
-    pub(crate) fn new(cluster: Cluster, routes: Routes, options: ProducerOptions) -> ProducerCore {
+    pub(crate) fn new(cluster: Cluster, routes: Routes, mut options: ProducerOptions) -> ProducerCore {
+        if options.retry_unknown == RetryUnknown::ExactlyOnce {
+            options.inflight = options.inflight.min(RECOGNISED);
+        }
         ProducerCore { cluster, routes, options, lines: Vec::new(), turn: 0, queued: 0, settled: Vec::new() }
     }
 
@@ -117,9 +173,11 @@ impl ProducerCore {
     pub(crate) fn push(&mut self, batch: Sealed) {
         let partition = batch.partition as usize;
         if self.lines.len() <= partition {
-            self.lines.resize_with(partition + 1, Line::default);
+            let is_numbered = self.options.retry_unknown == RetryUnknown::ExactlyOnce;
+            let numbering = || is_numbered.then(|| Numbering { era: Era::new(), next: 0 });
+            self.lines.resize_with(partition + 1, || Line { numbering: numbering(), ..Line::default() });
         }
-        self.lines[partition].batches.push_back(Queued { batch, state: State::Waiting, trouble: None });
+        self.lines[partition].batches.push_back(Queued { batch, state: State::Waiting, trouble: None, era: None });
         self.queued += 1;
     }
 
@@ -183,6 +241,10 @@ impl ProducerCore {
             return false;
         }
         let Some(connection) = self.cluster.connection(lane.0) else { return false };
+        if !line.number_next() {
+            return false;
+        }
+        let Some(queued) = line.batches.get_mut(line.sent) else { return false };
         let token = Token::Produce { partition: partition as u32, serial };
         connection.request(Operation::Produce, lane.1, &(), &queued.batch.bytes, Duration::ZERO, token, now);
         queued.state = State::Sent;
@@ -202,7 +264,10 @@ impl ProducerCore {
             line.acknowledged = Some(now);
         }
         line.held |= matches!(state, State::Refused(_) | State::Unknown(_));
-        queued.state = state;
+        queued.state = match state {
+            State::Failed(error) => State::Failed(queued.give_up(error)),
+            state => state,
+        };
         line.inflight -= 1;
         if line.held && line.inflight == 0 {
             self.settle(partition, now);
@@ -212,7 +277,7 @@ impl ProducerCore {
 
     /// All that was on its way has come back and some of it must be sent again or given up.
     fn settle(&mut self, partition: usize, now: Instant) {
-        let again = self.options.retry_unknown == RetryUnknown::AtLeastOnce;
+        let again = self.options.retry_unknown != RetryUnknown::AtMostOnce;
         let line = &mut self.lines[partition];
         let there = |queued: &Queued| matches!(queued.state, State::Acknowledged(_));
         let overtaken_before = line.batches.range(..line.sent).rposition(there).unwrap_or(0);
@@ -228,7 +293,10 @@ impl ProducerCore {
                     queued.remember(Trouble::NotWritten(refusal.to_string()));
                     State::Waiting
                 }
-                State::Unknown(why) if overtaken || !again => State::Failed(ProduceError::OutcomeUnknown(why)),
+                // One with a number goes where it belongs, whatever is there.
+                State::Unknown(why) if overtaken && queued.era.is_none() || !again => {
+                    State::Failed(ProduceError::OutcomeUnknown(why))
+                }
                 State::Unknown(why) => {
                     queued.remember(Trouble::MaybeWritten(why));
                     State::Waiting
@@ -301,7 +369,12 @@ impl ProducerCore {
                     (line.pause, line.retry_at) = (Duration::ZERO, None);
                     Ok(base)
                 }
-                State::Failed(error) => Err(error),
+                State::Failed(error) => {
+                    if let (Some(numbering), Some(era)) = (&mut line.numbering, queued.era) {
+                        numbering.end(era);
+                    }
+                    Err(error)
+                }
                 _ => continue,
             };
             let Sealed { partition, first, count, bytes, reserved, .. } = queued.batch;
@@ -311,12 +384,27 @@ impl ProducerCore {
         }
     }
 
+    /// Whether a batch that the server finds behind a gap is to be numbered anew: it is not there, unless an earlier try wrote it.
+    fn ends_era(&mut self, partition: u32, serial: u64) -> bool {
+        let Some(line) = self.lines.get_mut(partition as usize) else { return false };
+        let index = serial.wrapping_sub(line.first_serial) as usize;
+        let (Some(numbering), Some(queued)) = (&mut line.numbering, line.batches.get_mut(index)) else { return false };
+        let Some(era) = queued.era else { return false };
+        if matches!(queued.trouble, Some(Trouble::MaybeWritten(_))) {
+            return false;
+        }
+        numbering.end(era);
+        true
+    }
+
     fn produced(&mut self, partition: u32, serial: u64, outcome: Result<i64, Refusal>, now: Instant) {
         let state = match outcome {
             Ok(base) => State::Acknowledged(base),
             Err(refusal) => {
                 let unknown_handle = refusal.status() == Some(Status::UnknownHandle);
+                let is_behind_a_gap = refusal.status() == Some(Status::OutOfOrderSequence);
                 match refusal.retry() {
+                    Retry::No if is_behind_a_gap && self.ends_era(partition, serial) => State::Refused(refusal),
                     Retry::No if !unknown_handle => State::Failed(ProduceError::Refused(refusal)),
                     Retry::MayRepeat => {
                         self.routes.shut(partition, &mut self.cluster, now);
@@ -331,6 +419,33 @@ impl ProducerCore {
             }
         };
         self.came_back(partition, serial, state, now);
+    }
+}
+
+impl Line {
+    /// Numbers the batch that is to be sent, unless it has a number that it may be known by. False if that has to wait for batches
+    /// of the era before: behind a newer one the server would not know them.
+    fn number_next(&mut self) -> bool {
+        let Some(numbering) = &mut self.numbering else { return true };
+        let is_old = |queued: &Queued| {
+            queued.era.is_some_and(|era| era != numbering.era)
+                && !matches!(queued.state, State::Acknowledged(_) | State::Failed(_))
+        };
+        let waits = self.batches.range(..self.sent).any(is_old);
+        let Some(queued) = self.batches.get_mut(self.sent) else { return false };
+        let is_known = queued.era == Some(numbering.era) || matches!(queued.trouble, Some(Trouble::MaybeWritten(_)));
+        if is_known {
+            return queued.era != Some(numbering.era) || !waits;
+        }
+        if waits {
+            return false;
+        }
+        let first = numbering.take(queued.batch.count);
+        let Era { producer, epoch } = numbering.era;
+        let is_numbered = corelog_batch::number(&mut queued.batch.bytes, producer, epoch, first).is_ok();
+        assert!(is_numbered, "a batch that was built can be numbered");
+        queued.era = Some(numbering.era);
+        true
     }
 }
 

@@ -168,7 +168,7 @@ fn chaos() -> impl Strategy<Value = (u64, Mood, usize, Duration, Codec)> {
     let often = || prop_oneof![Just(0_usize), 3..40_usize];
     (any::<u64>(), often(), often(), any::<bool>(), losses, lingers, codecs).prop_map(
         |(seed, busy, outcome_unknown, holds_answers, losses, linger, codec)| {
-            let mood = Mood { busy, outcome_unknown, holds_answers, forgets_refusals: false };
+            let mood = Mood { busy, outcome_unknown, holds_answers, ..Mood::default() };
             (seed, mood, losses, linger, codec)
         },
     )
@@ -201,6 +201,34 @@ proptest! {
             // Never ahead by more than one: a repetition goes back, and on from there.
             prop_assert!(logged.first().is_none_or(|&first| first == 0));
             prop_assert!(logged.is_sorted_by(|left, right| *right <= left + 1), "{:?}", logged);
+        }
+    }
+
+    #[test]
+    fn exactly_once_neither_loses_nor_repeats((seed, mood, losses, linger, compression) in chaos()) {
+        let options = ProducerOptions { linger, compression, inflight: 16, ..producer_options(RetryUnknown::ExactlyOnce) };
+        let mut producing = run_producer(seed, &options, mood, losses);
+        producing.check();
+        prop_assert_eq!(producing.failures(), Vec::<&ProduceError>::new());
+        for partition in 0..PARTITIONS {
+            let logged = producing.logged(partition);
+            prop_assert_eq!(&logged, &(0..logged.len() as u64).collect::<Vec<_>>());
+        }
+    }
+
+    /// What a batch that is refused for good leaves behind it is no gap for those that follow.
+    #[test]
+    fn exactly_once_goes_on_behind_what_is_refused((seed, mood, losses, linger, compression) in chaos(), invalid in 3..30_usize) {
+        let options = ProducerOptions { linger, compression, ..producer_options(RetryUnknown::ExactlyOnce) };
+        let mut producing = run_producer(seed, &options, Mood { invalid, ..mood }, losses);
+        producing.check();
+        let is_fair = |error: &&ProduceError| matches!(error, ProduceError::Refused(_)) || error.is_outcome_unknown();
+        prop_assert!(producing.failures().iter().all(is_fair), "{:?}", producing.failures());
+        if losses == 0 && mood.outcome_unknown == 0 {
+            prop_assert!(producing.failures().iter().all(|error| !error.is_outcome_unknown()));
+        }
+        for partition in 0..PARTITIONS {
+            prop_assert!(strictly_ascending(&producing.logged(partition)));
         }
     }
 
@@ -287,7 +315,7 @@ proptest! {
 
 #[test]
 fn troubles_are_really_met() {
-    let mood = Mood { busy: 10, outcome_unknown: 20, holds_answers: true, forgets_refusals: false };
+    let mood = Mood { busy: 10, outcome_unknown: 20, holds_answers: true, ..Mood::default() };
     let mut producing = run_producer(1, &producer_options(RetryUnknown::AtLeastOnce), mood, 60);
     assert!(producing.world.lost > 10 && producing.world.server.refusals > 20);
     let logged = (0..PARTITIONS).map(|partition| producing.logged(partition).len()).sum::<usize>();

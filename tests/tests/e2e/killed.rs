@@ -6,6 +6,8 @@
 //!   its lines in the order in which they were sent, none missing;
 //! - a partition steps back at most once for each kill;
 //! - per key, what comes out equals the file.
+//!
+//! A producer that numbers its batches (exactly once) repeats nothing: the server recognises what it has.
 
 use super::logfile::{key_of, number_of, write_access_log};
 use super::{consume_all, create_topic};
@@ -34,14 +36,25 @@ fn file_bytes() -> u64 {
 
 #[test]
 fn a_log_that_goes_in_under_kills_comes_out_the_same() {
+    go_in_and_come_out(RetryUnknown::AtLeastOnce, file_bytes());
+}
+
+#[test]
+fn a_log_that_is_numbered_comes_out_once() {
+    let repeated = go_in_and_come_out(RetryUnknown::ExactlyOnce, file_bytes() / 4);
+    assert_eq!(repeated, 0, "none is there twice");
+}
+
+/// How many records were repeated.
+fn go_in_and_come_out(retry_unknown: RetryUnknown, bytes: u64) -> usize {
     let seed = seed();
     let directory = scratch();
     let path = directory.path().join("access.log");
-    let lines = write_access_log(&path, seed, file_bytes()).expect("writes the file");
+    let lines = write_access_log(&path, seed, bytes).expect("writes the file");
     let mut node = Node::start(1, &[]);
     create_topic(&node, "access", PARTITIONS);
 
-    let mut sent = produce_under_kills(&mut node, &path, lines, seed);
+    let mut sent = produce_under_kills(&mut node, &path, lines, seed, retry_unknown);
     node.kill(); // what was acknowledged a moment ago is there as well
     node.restart(1);
 
@@ -62,6 +75,7 @@ fn a_log_that_goes_in_under_kills_comes_out_the_same() {
     came_out.0.drain().for_each(|(key, hash)| assert_eq!(sent.by_key.0.remove(&key), Some(hash), "key {key:?}"));
     let repeated: usize = readings.iter().map(|reading| reading.repeated).sum();
     println!("{lines} lines, {KILLS} kills, {repeated} records repeated");
+    repeated
 }
 
 /// What was sent, and what the producer was told of it.
@@ -131,9 +145,9 @@ impl Reading {
     }
 }
 
-fn produce_under_kills(node: &mut Node, path: &Path, lines: u64, seed: u64) -> Sent {
+fn produce_under_kills(node: &mut Node, path: &Path, lines: u64, seed: u64, retry_unknown: RetryUnknown) -> Sent {
     let deliveries: Arc<Mutex<Vec<Delivery>>> = Arc::default();
-    let options = ProducerOptions { retry_unknown: RetryUnknown::AtLeastOnce, ..ProducerOptions::default() };
+    let options = ProducerOptions { retry_unknown, ..ProducerOptions::default() };
     let told = deliveries.clone();
     let producer = Producer::with_deliveries(&node.bootstrap(), "access", options, move |delivery| {
         told.lock().expect("the list").push(delivery.clone());
@@ -147,7 +161,7 @@ fn produce_under_kills(node: &mut Node, path: &Path, lines: u64, seed: u64) -> S
     });
     for delivery in deliveries.lock().expect("the list").iter() {
         let partition = &mut sent.partitions[delivery.partition as usize];
-        let base = *delivery.outcome.as_ref().expect("at least once leaves none behind");
+        let base = *delivery.outcome.as_ref().expect("none is left behind");
         let first = delivery.first as usize;
         assert_eq!(first, partition.offsets.len(), "deliveries of a partition come in order, each record in one");
         partition.offsets.extend((0..i64::from(delivery.count)).map(|place| base + place));

@@ -1,6 +1,7 @@
 //! Who is to read what: pure functions of members, topics, and what was decided before.
 
-use super::{Member, Partitions, Topic, collected, each};
+use super::member::Member;
+use super::{Partitions, Topic, collected, each};
 use crate::model::TopicId;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};

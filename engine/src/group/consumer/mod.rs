@@ -14,19 +14,22 @@
 //! Every change is noted, and what is noted is written to the log of groups before a member is told.
 
 mod assign;
+mod member;
 mod records;
+mod status;
 
 use super::GroupError;
 use super::classic::Said;
 use crate::metadata::{Catalog, TopicName};
 use crate::model::TopicId;
 use crate::reactor::Instant;
-use regex::{Regex, RegexBuilder};
+use member::{Member, Pattern, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub use assign::Assignor;
 pub use records::Key;
+pub use status::{MemberStatus, Status};
 
 /// The epoch with which a member joins.
 const JOIN: i32 = 0;
@@ -106,94 +109,6 @@ pub struct Told {
     pub assignment: Option<Partitions>,
 }
 
-/// How far a member is on its way to its target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// It is there.
-    Stable,
-    /// It has to give something back.
-    Unrevoked,
-    /// Something that it is to have is still another's.
-    Unreleased,
-}
-
-#[derive(Debug, Clone)]
-struct Member {
-    epoch: i32,
-    previous_epoch: i32,
-    state: State,
-    instance: Option<String>,
-    rack: Option<String>,
-    client_id: String,
-    client_host: String,
-    rebalance: Duration,
-    names: BTreeSet<String>,
-    pattern: Option<Pattern>,
-    assignor: Option<String>,
-    /// What it may read.
-    assigned: Partitions,
-    /// What it has to give back before others may have it.
-    revoking: Partitions,
-    /// It is out then, unless it is heard of.
-    deadline: Instant,
-    /// It is out then, unless it has given back what it must.
-    revoke_by: Option<Instant>,
-}
-
-#[derive(Debug, Clone)]
-struct Pattern {
-    text: String,
-    /// Of the whole name.
-    compiled: Regex,
-}
-
-impl Pattern {
-    fn new(text: &str) -> Result<Pattern, GroupError> {
-        let mut whole = RegexBuilder::new(&format!("^(?:{text})$"));
-        let compiled = whole.size_limit(PATTERN_BYTES_MAX).dfa_size_limit(PATTERN_BYTES_MAX).build();
-        let compiled = compiled.map_err(|_| GroupError::InvalidPattern)?;
-        Ok(Pattern { text: text.to_owned(), compiled })
-    }
-}
-
-impl Member {
-    fn new(now: Instant) -> Member {
-        Member {
-            epoch: JOIN,
-            previous_epoch: JOIN,
-            state: State::Stable,
-            instance: None,
-            rack: None,
-            client_id: String::new(),
-            client_host: String::new(),
-            rebalance: Duration::ZERO,
-            names: BTreeSet::new(),
-            pattern: None,
-            assignor: None,
-            assigned: Partitions::new(),
-            revoking: Partitions::new(),
-            deadline: now,
-            revoke_by: None,
-        }
-    }
-
-    fn pattern_text(&self) -> Option<&str> {
-        self.pattern.as_ref().map(|pattern| pattern.text.as_str())
-    }
-
-    fn wants(&self, name: &str) -> bool {
-        self.names.contains(name) || self.pattern.as_ref().is_some_and(|pattern| pattern.compiled.is_match(name))
-    }
-
-    fn bytes(&self) -> usize {
-        let texts = [self.instance.as_deref(), self.rack.as_deref(), self.pattern_text(), self.assignor.as_deref()];
-        let texts: usize = texts.into_iter().flatten().map(str::len).sum();
-        let names: usize = self.names.iter().map(|name| name.len() + ENTRY_BYTES).sum();
-        let partitions = count(&self.assigned) + count(&self.revoking);
-        size_of::<Member>() + ENTRY_BYTES + texts + names + self.client_id.len() + partitions * 16
-    }
-}
-
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Group {
@@ -216,46 +131,6 @@ pub struct Group {
 struct Topic {
     name: String,
     partitions: u32,
-}
-
-/// A group as others see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    /// Where it stands, in Kafka's words.
-    pub state: &'static str,
-    /// How often it has changed.
-    pub epoch: i32,
-    /// Of which change its assignment is.
-    pub assignment_epoch: i32,
-    /// How partitions are assigned.
-    pub assignor: &'static str,
-    /// Its members.
-    pub members: Vec<MemberStatus>,
-}
-
-/// A member as others see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemberStatus {
-    /// Its id.
-    pub member: String,
-    /// The name under which it comes back.
-    pub instance: Option<String>,
-    /// Where its reads are dearest.
-    pub rack: Option<String>,
-    /// The epoch that it is at.
-    pub epoch: i32,
-    /// What its client calls itself.
-    pub client_id: String,
-    /// Where that is.
-    pub client_host: String,
-    /// Topics that it wants.
-    pub names: Vec<String>,
-    /// And those that match this.
-    pub pattern: Option<String>,
-    /// What it may read.
-    pub assigned: Partitions,
-    /// What it is to read in the end.
-    pub target: Partitions,
 }
 
 fn count(partitions: &Partitions) -> usize {
@@ -633,70 +508,6 @@ impl Group {
             *votes.entry(assignor).or_insert(0) += 1;
         }
         votes.into_iter().max_by_key(|(_, votes)| *votes).map_or(Assignor::Uniform, |(assignor, _)| assignor)
-    }
-}
-
-/// What a group is, for who describes it.
-impl Group {
-    /// Whether nobody is in it.
-    pub fn is_idle(&self) -> bool {
-        self.members.is_empty()
-    }
-
-    /// How many are in it.
-    pub fn size(&self) -> usize {
-        self.members.len()
-    }
-
-    /// Whether this one is.
-    pub fn contains(&self, member: &str) -> bool {
-        self.members.contains_key(member)
-    }
-
-    /// About what it takes of memory, in bytes.
-    pub fn bytes(&self) -> usize {
-        let members: usize = self.members.iter().map(|(id, member)| id.len() + member.bytes()).sum();
-        let targets: usize = self.targets.values().map(|target| ENTRY_BYTES + count(target) * 16).sum();
-        let patterns: BTreeSet<&str> = self.members.values().filter_map(Member::pattern_text).collect();
-        let patterns = patterns.len() * 2 * PATTERN_BYTES_MAX;
-        size_of::<Group>() + members + patterns + targets + self.taken.len() * 32 + self.topics.len() * 2 * ENTRY_BYTES
-    }
-
-    /// Where it stands, in Kafka's words.
-    pub fn state(&self) -> &'static str {
-        let is_there = |member: &Member| member.state == State::Stable && member.epoch == self.assignment_epoch;
-        if self.members.is_empty() {
-            "Empty"
-        } else if self.assignment_epoch != self.epoch {
-            "Assigning"
-        } else if self.members.values().all(is_there) {
-            "Stable"
-        } else {
-            "Reconciling"
-        }
-    }
-
-    /// The group as others see it.
-    pub fn status(&self) -> Status {
-        let of = |(id, member): (&String, &Member)| MemberStatus {
-            member: id.clone(),
-            instance: member.instance.clone(),
-            rack: member.rack.clone(),
-            epoch: member.epoch,
-            client_id: member.client_id.clone(),
-            client_host: member.client_host.clone(),
-            names: member.names.iter().cloned().collect(),
-            pattern: member.pattern_text().map(str::to_owned),
-            assigned: member.assigned.clone(),
-            target: self.targets.get(id).cloned().unwrap_or_default(),
-        };
-        Status {
-            state: self.state(),
-            epoch: self.epoch,
-            assignment_epoch: self.assignment_epoch,
-            assignor: self.assignor().name(),
-            members: self.members.iter().map(of).collect(),
-        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! What is written down of groups of the consumer protocol, in Kafka's bytes: a record for the group, one for its assignment, and
 //! three for each member.
 
-use super::{Group, Member, Partitions, Pattern, State, Times, each};
+use super::member::{Member, Pattern, State};
+use super::{Group, Partitions, Times, each};
 use crate::group::bytes::{In, Out, RecordError};
 use crate::group::records;
 use crate::metadata::Catalog;
