@@ -57,6 +57,9 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>, Failure> {
     thread::spawn(move || {
         let _ = signals.wait();
         asked.store(true, Ordering::Relaxed);
+        // While nobody takes the output nothing ends in order.
+        let _ = signals.wait();
+        std::process::exit(1);
     });
     Ok(stop)
 }
@@ -110,7 +113,9 @@ impl Reader<'_> {
     /// Whether all was written that there was at the start, of the partitions that it has.
     fn is_read(&self, ends: &[(u32, i64)]) -> bool {
         let is_read = |(partition, end): &(u32, i64)| self.position(*partition) >= Some(*end);
-        !self.owned.is_empty() && ends.iter().filter(|(partition, _)| self.owned.contains(partition)).all(is_read)
+        // Others may have all.
+        let has_its_share = !self.owned.is_empty() || self.membership.is_settled();
+        has_its_share && ends.iter().filter(|(partition, _)| self.owned.contains(partition)).all(is_read)
     }
 
     fn position(&self, partition: u32) -> Option<i64> {
@@ -136,11 +141,11 @@ impl Reader<'_> {
                     }
                 }
             }
-            Err(error @ KafkaError::Refused { .. }) => Err(of_kafka(error)),
-            Err(error) => {
+            Err(error) if error.may_pass() => {
                 self.beat_at = Instant::now() + ASK_AGAIN;
                 self.bear(error)
             }
+            Err(error) => Err(of_kafka(error)),
         }
     }
 
@@ -210,9 +215,10 @@ impl Reader<'_> {
 
     /// Commits how far it has come, where that is news.
     fn commit(&mut self) -> Result<(), KafkaError> {
-        let positions = self.owned.iter().filter_map(|partition| Some((*partition, self.position(*partition)?)));
+        // What the consumer handed over and could not be written is not among it.
+        let written = self.written.iter().map(|(partition, offset)| (*partition, *offset));
         let news: BTreeMap<u32, i64> =
-            positions.filter(|(partition, offset)| self.committed.get(partition) != Some(offset)).collect();
+            written.filter(|(partition, offset)| self.committed.get(partition) != Some(offset)).collect();
         if !news.is_empty() {
             self.membership.commit(&news)?;
             self.committed.extend(news);

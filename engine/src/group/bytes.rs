@@ -30,7 +30,9 @@ impl Out {
         self
     }
 
+    /// A text of at most 32,767 bytes: who asks is held to that.
     pub(super) fn text(self, text: &str) -> Out {
+        assert!(text.len() <= i16::MAX as usize, "texts are bounded before they are kept");
         let mut out = self.i16(text.len() as i16);
         out.0.extend(text.as_bytes());
         out

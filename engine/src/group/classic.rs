@@ -339,6 +339,13 @@ impl Group {
 }
 
 impl Join {
+    /// The texts of it that are kept.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let who = [&self.member, &self.client_id, &self.client_host, &self.protocol_type].into_iter();
+        let names = self.protocols.iter().map(|(name, _)| name);
+        who.chain(&self.instance).chain(names).map(String::as_str)
+    }
+
     /// About what a member takes of memory who joins so, in bytes.
     pub fn bytes(&self) -> usize {
         Member::new(self, Instant::from_nanos(0)).bytes() + self.member.len()

@@ -121,6 +121,10 @@ impl Shard {
         let came = self.reactor().clock();
         let now = self.reactor().wall_clock();
         let numbered = check(bytes, &partition.settings, now)?;
+        if !partition.is_internal && !is_packed_as_asked(bytes, &partition.settings) {
+            // There was no memory to compress it anew, or the setting changed on its way: sent again, it will be.
+            return Err(AppendError::Busy);
+        }
         let since = self.reactor().clock();
         self.0.stages.record(Stage::Validate, since.since(came), 1);
         let asker = Asker { session: session.clone(), ticket, since };
@@ -291,6 +295,11 @@ fn check(bytes: &[u8], settings: &TopicSettings, now: Timestamp) -> Result<Optio
         }
     }
     Ok(numbered)
+}
+
+/// Whether all batches are compressed as their topic asks.
+fn is_packed_as_asked(bytes: &[u8], settings: &TopicSettings) -> bool {
+    settings.compression.is_none_or(|codec| batches(bytes).flatten().all(|batch| batch.codec() == Ok(codec)))
 }
 
 /// What the topic asks of each record: keys where it is compacted, for of others compaction leaves nothing, and times that are

@@ -1,7 +1,7 @@
 //! The brokers of a cluster, and which of them to ask what.
 
 use crate::connection::Connection;
-use crate::error::{KafkaError, check};
+use crate::error::{AGAIN, KafkaError, check};
 use corelog_kafka::calls::Call;
 use corelog_kafka::messages::{
     FindCoordinatorRequest, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, MetadataRequest,
@@ -12,8 +12,6 @@ use std::collections::btree_map::Entry;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Kafka's errors that say "ask again", some of them somebody else.
-const AGAIN: [i16; 7] = [5, 6, 14, 15, 16, 41, 78];
 /// As long as that is done.
 const PATIENCE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(100);

@@ -44,6 +44,20 @@ pub enum KafkaError {
     Invalid(String),
 }
 
+impl KafkaError {
+    /// Whether the same may go well later: the server is away, or says "ask again".
+    pub fn may_pass(&self) -> bool {
+        match self {
+            KafkaError::Unreachable { .. } | KafkaError::Lost { .. } => true,
+            KafkaError::Refused { code, .. } => AGAIN.contains(code),
+            KafkaError::Malformed { .. } | KafkaError::Invalid(_) => false,
+        }
+    }
+}
+
+/// Kafka's errors that say "ask again", some of them somebody else.
+pub(crate) const AGAIN: [i16; 7] = [5, 6, 14, 15, 16, 41, 78];
+
 /// Nothing, or what the server refused.
 pub(crate) fn check(code: i16, what: impl FnOnce() -> String) -> Result<(), KafkaError> {
     if code == 0 { Ok(()) } else { Err(KafkaError::Refused { what: what(), code }) }

@@ -55,6 +55,11 @@ impl Membership {
         })
     }
 
+    /// Whether it has joined, and nothing of its group is under way that it was told of.
+    pub fn is_settled(&self) -> bool {
+        self.epoch != JOIN && self.heartbeat >= Duration::from_secs(1)
+    }
+
     /// When it is to be heard of after its last heartbeat.
     pub fn heartbeat(&self) -> Duration {
         self.heartbeat

@@ -4,6 +4,7 @@ use super::errors;
 use super::membership::Caller;
 use corelog_engine::group::GroupError;
 use corelog_engine::group::consumer::{Heartbeat, MemberStatus, Partitions, Status};
+use corelog_engine::limits::NODE_PARTITIONS_MAX;
 use corelog_engine::metadata::Catalog;
 use corelog_engine::model::TopicId;
 use corelog_engine::shard::Shard;
@@ -14,6 +15,8 @@ use corelog_kafka::messages::{
 };
 use std::time::Duration;
 
+/// Names of topics that a member may say.
+const NAMES_MAX: usize = 10_000;
 /// Operations are not told: nobody is refused any.
 const NOT_TOLD: i32 = i32::MIN;
 /// The first description that says by which protocol a member is in: all by this one.
@@ -33,6 +36,13 @@ pub(super) async fn consumer_group_heartbeat(
     let epoch = request.member_epoch;
     let group = request.group_id.to_string();
     let response = ConsumerGroupHeartbeatResponse::default();
+    if says_too_much(&request) {
+        let why = "a member has at most 10,000 names of topics, and as many partitions as a node";
+        return response
+            .with_error_code(errors::of_group(GroupError::InvalidRequest(why)).code())
+            .with_error_message(Some(text(why)))
+            .with_member_epoch(epoch);
+    }
     match shard.consumer_heartbeat(&group, &said(caller, request)).await {
         Ok(told) => response
             .with_member_id(Some(text(&told.member)))
@@ -44,6 +54,14 @@ pub(super) async fn consumer_group_heartbeat(
             .with_error_message(Some(text(&error.to_string())))
             .with_member_epoch(epoch),
     }
+}
+
+/// What it says takes several times as much memory once it is taken apart.
+fn says_too_much(request: &ConsumerGroupHeartbeatRequest) -> bool {
+    let names = request.subscribed_topic_names.as_ref().map_or(0, Vec::len);
+    let owned = request.topic_partitions.iter().flatten();
+    let owned: usize = owned.map(|topic| 1 + topic.partitions.len()).sum();
+    names > NAMES_MAX || owned > 2 * NODE_PARTITIONS_MAX as usize
 }
 
 fn said(caller: Caller, request: ConsumerGroupHeartbeatRequest) -> Heartbeat {

@@ -70,9 +70,12 @@ impl Turn<'_> {
 
     async fn check(&mut self, reactor: &Reactor, section: &[u8], bounds: &mut Bounds) -> Result<(), BatchError> {
         let Some(unpacker) = &mut self.unpacker else { unreachable!("it is here until this is dropped") };
-        for batch in compressed(section) {
+        for (place, batch) in compressed(section).enumerate() {
             if validate(batch.bytes(), ANY_SIZE).is_err() {
                 break;
+            }
+            if place > 0 {
+                reactor.yield_now().await;
             }
             bounds.unpacked -= unpacker.check(&batch, bounds.unpacked, || reactor.yield_now()).await?;
         }
@@ -87,20 +90,30 @@ impl Turn<'_> {
         bounds: &mut Bounds,
     ) -> Result<Option<Vec<u8>>, AppendError> {
         let Some(unpacker) = &mut self.unpacker else { unreachable!("it is here until this is dropped") };
-        let mut out = Vec::new();
+        let (mut out, had) = (Vec::new(), bounds.repacked);
         for batch in batches(section) {
             let Ok(batch) = batch else { return Ok(None) };
-            if validate(batch.bytes(), Limits { batch_bytes_max }).is_err() {
+            let size = batch.bytes().len();
+            if validate(batch.bytes(), ANY_SIZE).is_err() {
                 return Ok(None);
+            }
+            if size > batch_bytes_max {
+                return Err(AppendError::TooLarge { size, max: batch_bytes_max });
+            }
+            if !out.is_empty() {
+                reactor.yield_now().await;
             }
             let bytes_max = batch_bytes_max.min(bounds.repacked);
             let how = Repack { codec, bytes_max, unpacked_max: bounds.unpacked };
             let begin = out.len();
             let unpacked = unpacker.repack(&batch, &how, &mut out, || reactor.yield_now()).await;
             match unpacked {
-                // It is this frame's other batches that leave no room: sent again, it comes without them.
-                Err(BatchError::TooLargeRepacked { .. }) if bytes_max < batch_bytes_max => {
-                    return Err(AppendError::Busy);
+                // It is the frame's other sections that leave no room: sent again, it comes without them. The append says so, for
+                // it takes nothing that is compressed otherwise.
+                Err(BatchError::TooLargeRepacked { .. })
+                    if bytes_max < batch_bytes_max && had < bounds.repacked_max =>
+                {
+                    return Ok(None);
                 }
                 unpacked => bounds.unpacked -= unpacked?,
             }
@@ -115,13 +128,15 @@ impl Turn<'_> {
 pub(crate) struct Bounds {
     /// Bytes of records, unpacked.
     unpacked: usize,
-    /// Bytes of batches that are compressed anew.
+    /// Bytes of batches that are compressed anew; and how many they were at first.
     repacked: usize,
+    repacked_max: usize,
 }
 
 impl Bounds {
     pub(crate) fn of(limits: &limits::Limits) -> Bounds {
-        Bounds { unpacked: limits.unpacked_bytes_max, repacked: limits.repacked_bytes_max }
+        let repacked_max = limits.repacked_bytes_max;
+        Bounds { unpacked: limits.unpacked_bytes_max, repacked: repacked_max, repacked_max }
     }
 }
 

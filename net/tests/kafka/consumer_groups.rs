@@ -95,3 +95,29 @@ fn a_member_that_is_not_heard_of_is_out() {
         assert_eq!((again.error_code, again.member_epoch, told(&again)), (0, 3, vec![0, 1]));
     });
 }
+
+#[test]
+fn what_cannot_be_kept_is_refused_and_nothing_is_left_of_it() {
+    run_default(|client| async move {
+        let mut kafka = Kafka::connect(&client).await;
+        kafka.create("t", 1, &[]).await;
+        let mut kafka = coordinator(&client, "readers").await;
+        let long = "x".repeat(40_000);
+        for request in [
+            join(&long, &["t"]),
+            join("one", &["t"]).with_instance_id(Some(string(&long))),
+            join("one", &[&long]),
+            join("one", &vec!["t"; 10_001]),
+            join("one", &vec![&"x".repeat(249)[..]; 5000]),
+        ] {
+            assert_eq!(kafka.call(0, &request).await.error_code, 42);
+        }
+        let pattern = join("one", &[]).with_subscribed_topic_regex(Some(string("(")));
+        assert_eq!(kafka.call(1, &pattern).await.error_code, 128);
+        assert_eq!(kafka.call(4, &ListGroupsRequest::default()).await.groups, []);
+        assert_eq!(kafka.call(0, &join("one", &["t"])).await.error_code, 0);
+        // A member that is there is held to it too.
+        let more = beat("one", 1).with_subscribed_topic_names(Some(vec![name(&long)]));
+        assert_eq!(kafka.call(0, &more).await.error_code, 42);
+    });
+}

@@ -179,6 +179,8 @@ fn what_grows_when_it_is_compressed_anew_is_bounded() {
         let errors: Vec<_> = response.responses[0].partition_responses.iter().map(|one| one.error_code).collect();
         assert_eq!(errors, [0, 2, 19, 19]);
         assert_eq!(kafka.produce("t", 3, &small).await.error_code, 0);
+        // Batches of one partition that can never go together are refused for good.
+        assert_eq!(kafka.produce("t", 3, &small.repeat(2)).await.error_code, 10);
         assert_eq!((kafka.list_offset("t", 0, -1).await, kafka.list_offset("t", 2, -1).await), ((0, 1), (0, 0)));
         // Checked as any other.
         let mut wrong = small.clone();

@@ -1,7 +1,7 @@
 //! Who is to read what: pure functions of members, topics, and what was decided before.
 
 use super::member::Member;
-use super::{Partitions, Topic, collected, each};
+use super::{Partitions, Topic, each};
 use crate::model::TopicId;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +21,8 @@ const ROUNDS_MAX: usize = 10;
 type Members = BTreeMap<String, Member>;
 type Topics = BTreeMap<TopicId, Topic>;
 type Targets = BTreeMap<String, Partitions>;
+/// Of each topic who wants it, as places in the order of members.
+pub(super) type Wanted = BTreeMap<TopicId, BTreeSet<usize>>;
 
 impl Assignor {
     /// Its name in Kafka's protocol.
@@ -36,30 +38,20 @@ impl Assignor {
         [Assignor::Range, Assignor::Uniform].into_iter().find(|assignor| assignor.name() == name)
     }
 
-    pub(super) fn assign(self, members: &Members, topics: &Topics, before: &Targets) -> Targets {
-        let wanted = wanted(members, topics);
+    pub(super) fn assign(self, members: &Members, topics: &Topics, wanted: &Wanted, before: &Targets) -> Targets {
         match self {
-            Assignor::Range => range(members, topics, &wanted),
-            Assignor::Uniform => uniform(members, topics, &wanted, before),
+            Assignor::Range => range(members, topics, wanted),
+            Assignor::Uniform => uniform(members, topics, wanted, before),
         }
     }
 }
 
-/// Of each topic who wants it, as places in the order of members.
-fn wanted(members: &Members, topics: &Topics) -> BTreeMap<TopicId, Vec<usize>> {
-    let who = |topic: &Topic| {
-        let wants = |(at, member): (usize, &Member)| member.wants(&topic.name).then_some(at);
-        members.values().enumerate().filter_map(wants).collect()
-    };
-    topics.iter().map(|(id, topic)| (*id, who(topic))).collect()
-}
-
-fn range(members: &Members, topics: &Topics, wanted: &BTreeMap<TopicId, Vec<usize>>) -> Targets {
+fn range(members: &Members, topics: &Topics, wanted: &Wanted) -> Targets {
     let mut all = vec![Partitions::new(); members.len()];
+    // By instance first, so that a restart does not change the order.
+    let names: Vec<_> = members.iter().map(|(id, member)| (member.instance.as_ref().unwrap_or(id), id)).collect();
     for (id, topic) in topics {
-        // By instance first, so that a restart does not change the order.
-        let names: Vec<_> = members.iter().map(|(id, member)| (member.instance.as_ref().unwrap_or(id), id)).collect();
-        let mut who = wanted[id].clone();
+        let mut who: Vec<usize> = wanted[id].iter().copied().collect();
         who.sort_by_key(|at| names[*at]);
         let mut next = 0;
         for (place, at) in who.iter().enumerate() {
@@ -76,29 +68,42 @@ fn range(members: &Members, topics: &Topics, wanted: &BTreeMap<TopicId, Vec<usiz
 
 /// Partitions by whom they are given to.
 struct Shares {
-    of: Vec<BTreeSet<(TopicId, u32)>>,
+    of: Vec<Partitions>,
+    counts: Vec<usize>,
     /// Members by how many they have, fewest first.
     by_count: BTreeSet<(usize, usize)>,
 }
 
 impl Shares {
     fn new(members: usize) -> Shares {
-        Shares { of: vec![BTreeSet::new(); members], by_count: (0..members).map(|at| (0, at)).collect() }
+        let by_count = (0..members).map(|at| (0, at)).collect();
+        Shares { of: vec![Partitions::new(); members], counts: vec![0; members], by_count }
     }
 
-    fn give(&mut self, at: usize, one: (TopicId, u32)) {
-        let had = self.of[at].len();
-        self.of[at].insert(one);
-        self.by_count.remove(&(had, at));
-        self.by_count.insert((had + 1, at));
-    }
-
-    fn take(&mut self, at: usize, one: (TopicId, u32)) {
-        let had = self.of[at].len();
-        if self.of[at].remove(&one) {
-            self.by_count.remove(&(had, at));
-            self.by_count.insert((had - 1, at));
+    fn give(&mut self, at: usize, (topic, partition): (TopicId, u32)) {
+        if self.of[at].entry(topic).or_default().insert(partition) {
+            self.count(at, self.counts[at] + 1);
         }
+    }
+
+    /// Moves the last partitions of a topic.
+    fn pass(&mut self, from: usize, to: usize, topic: TopicId, partitions: usize) {
+        let Some(has) = self.of[from].get_mut(&topic) else { return };
+        let moved = partitions.min(has.len());
+        let first = has.iter().rev().nth(moved.saturating_sub(1)).copied();
+        let passed = first.map(|first| has.split_off(&first)).unwrap_or_default();
+        if has.is_empty() {
+            self.of[from].remove(&topic);
+        }
+        self.of[to].entry(topic).or_default().extend(passed);
+        self.count(from, self.counts[from] - moved);
+        self.count(to, self.counts[to] + moved);
+    }
+
+    fn count(&mut self, at: usize, count: usize) {
+        self.by_count.remove(&(self.counts[at], at));
+        self.by_count.insert((count, at));
+        self.counts[at] = count;
     }
 
     /// Who has the fewest, of those that may.
@@ -107,10 +112,8 @@ impl Shares {
     }
 }
 
-fn uniform(members: &Members, topics: &Topics, wanted: &BTreeMap<TopicId, Vec<usize>>, before: &Targets) -> Targets {
-    let wants: BTreeMap<TopicId, BTreeSet<usize>> =
-        wanted.iter().map(|(id, who)| (*id, who.iter().copied().collect())).collect();
-    let may = |at: usize, topic: TopicId| wants.get(&topic).is_some_and(|who| who.contains(&at));
+fn uniform(members: &Members, topics: &Topics, wanted: &Wanted, before: &Targets) -> Targets {
+    let may = |at: usize, topic: TopicId| wanted.get(&topic).is_some_and(|who| who.contains(&at));
     let mut shares = Shares::new(members.len());
     let mut kept = BTreeSet::new();
     for (at, id) in members.keys().enumerate() {
@@ -123,7 +126,7 @@ fn uniform(members: &Members, topics: &Topics, wanted: &BTreeMap<TopicId, Vec<us
     }
     // Those that the fewest may have come first: the others can make up for them.
     let mut order: Vec<TopicId> = topics.keys().copied().collect();
-    order.sort_by_key(|id| (wants[id].len(), *id));
+    order.sort_by_key(|id| (wanted[id].len(), *id));
     for id in &order {
         for partition in (0..topics[id].partitions).filter(|partition| !kept.contains(&(*id, *partition))) {
             if let Some(at) = shares.poorest(|at| may(at, *id)) {
@@ -132,11 +135,12 @@ fn uniform(members: &Members, topics: &Topics, wanted: &BTreeMap<TopicId, Vec<us
         }
     }
     even_out(&mut shares, &may);
-    members.keys().cloned().zip(shares.of.into_iter().map(|share| collected(share.into_iter()))).collect()
+    members.keys().cloned().zip(shares.of).collect()
 }
 
 /// Moves partitions from those who have more to those who have at least two fewer, as long as there are such.
 fn even_out(shares: &mut Shares, may: &impl Fn(usize, TopicId) -> bool) {
+    let fair = shares.counts.iter().sum::<usize>().div_ceil(shares.counts.len().max(1));
     // Each pass is worth less than the one before; few are needed unless everybody wants something else.
     for _ in 0..ROUNDS_MAX {
         // Those who can give nothing away, in this pass.
@@ -144,21 +148,16 @@ fn even_out(shares: &mut Shares, may: &impl Fn(usize, TopicId) -> bool) {
         let mut has_moved = false;
         while let Some((had, from)) = shares.by_count.iter().rev().find(|(_, at)| !stuck.contains(at)).copied() {
             let poorest_for = |topic: TopicId| shares.poorest(|at| at != from && may(at, topic));
-            let topics: BTreeSet<TopicId> = shares.of[from].iter().map(|(topic, _)| *topic).collect();
-            let takers =
-                topics.into_iter().filter_map(|topic| poorest_for(topic).map(|to| (shares.of[to].len(), topic, to)));
-            let poorest = takers.min_by_key(|(has, topic, _)| (*has, Reverse(*topic)));
-            let last = poorest.filter(|(has, ..)| has + 1 < had).and_then(|(_, topic, to)| {
-                let of_topic = shares.of[from].range((topic, 0)..=(topic, u32::MAX));
-                of_topic.last().map(|one| (*one, to))
-            });
-            match last {
-                Some((one, to)) => {
-                    shares.take(from, one);
-                    shares.give(to, one);
+            let topics = shares.of[from].keys().copied();
+            let takers = topics.filter_map(|topic| poorest_for(topic).map(|to| (shares.counts[to], topic, to)));
+            match takers.min_by_key(|(has, topic, _)| (*has, Reverse(*topic))) {
+                Some((has, topic, to)) if has + 1 < had => {
+                    // No more than leaves the giver its share: what it is to keep does not go and come back.
+                    let more = ((had - has) / 2).min(had.saturating_sub(fair)).max(1);
+                    shares.pass(from, to, topic, more);
                     has_moved = true;
                 }
-                None => drop(stuck.insert(from)),
+                _ => drop(stuck.insert(from)),
             }
         }
         if !has_moved {

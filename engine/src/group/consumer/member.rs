@@ -1,6 +1,6 @@
 //! One member: what it wants, what it may read, and how far it is on its way.
 
-use super::{ENTRY_BYTES, JOIN, PATTERN_BYTES_MAX, Partitions, count};
+use super::{ENTRY_BYTES, JOIN, PATTERN_BYTES_MAX, PATTERN_TEXT_MAX, Partitions, count};
 use crate::group::GroupError;
 use crate::reactor::Instant;
 use regex::{Regex, RegexBuilder};
@@ -50,6 +50,9 @@ pub(super) struct Pattern {
 
 impl Pattern {
     pub(super) fn new(text: &str) -> Result<Pattern, GroupError> {
+        if text.len() > PATTERN_TEXT_MAX {
+            return Err(GroupError::InvalidPattern);
+        }
         let mut whole = RegexBuilder::new(&format!("^(?:{text})$"));
         let compiled = whole.size_limit(PATTERN_BYTES_MAX).dfa_size_limit(PATTERN_BYTES_MAX).build();
         let compiled = compiled.map_err(|_| GroupError::InvalidPattern)?;

@@ -45,6 +45,10 @@ const SMALL: usize = 2000;
 const ASSIGN_EVERY: Duration = Duration::from_millis(100);
 /// Bytes that a pattern of topics may take once it is compiled, and again to match with. Members share what is the same.
 const PATTERN_BYTES_MAX: usize = 32 << 10;
+/// Bytes of its text.
+const PATTERN_TEXT_MAX: usize = 4 << 10;
+/// Patterns of a group: each is held against all topics when these change.
+const PATTERNS_MAX: usize = 32;
 /// Of an entry of a map or a list, beside what is in it.
 const ENTRY_BYTES: usize = 64;
 
@@ -88,11 +92,21 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// About what it takes of memory if it is a new member's, in bytes.
+    /// About what it takes of memory as a member, in bytes.
     pub fn bytes(&self) -> usize {
         let names: usize = self.names.iter().flatten().map(|name| name.len() + ENTRY_BYTES).sum();
         let pattern = if self.pattern.is_some() { 2 * PATTERN_BYTES_MAX } else { 0 };
-        size_of::<Member>() + ENTRY_BYTES + names + pattern + self.client_id.len() + self.member.len()
+        let texts = [&self.instance, &self.rack, &self.assignor, &self.pattern];
+        let texts: usize = texts.into_iter().flatten().map(String::len).sum();
+        let who = self.member.len() + self.client_id.len() + self.client_host.len();
+        size_of::<Member>() + ENTRY_BYTES + names + pattern + texts + who
+    }
+
+    /// The texts of it that are kept.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let some = [&self.instance, &self.rack, &self.assignor, &self.pattern].into_iter().flatten();
+        let all = [&self.member, &self.client_id, &self.client_host].into_iter().chain(some);
+        all.chain(self.names.iter().flatten()).map(String::as_str)
     }
 }
 
@@ -120,6 +134,8 @@ pub struct Group {
     taken: BTreeSet<(TopicId, u32)>,
     /// Topics that some member wants, with their partitions.
     topics: BTreeMap<TopicId, Topic>,
+    /// Of each pattern the topics that match it, as of the last look.
+    matching: BTreeMap<String, BTreeSet<TopicId>>,
     /// When it was assigned last.
     assigned_at: Option<Instant>,
     /// What is not as it was last written.
@@ -226,9 +242,17 @@ impl Group {
         })
     }
 
+    fn known_pattern(&self, text: &str) -> Option<Pattern> {
+        let mut members = self.members.values();
+        members.find(|member| member.pattern_text() == Some(text)).and_then(|member| member.pattern.clone())
+    }
+
     fn pattern(&self, text: &str) -> Result<Pattern, GroupError> {
-        let known = self.members.values().find(|member| member.pattern_text() == Some(text));
-        known.and_then(|member| member.pattern.clone()).map_or_else(|| Pattern::new(text), Ok)
+        if let Some(known) = self.known_pattern(text) {
+            return Ok(known);
+        }
+        let texts: BTreeSet<&str> = self.members.values().filter_map(Member::pattern_text).collect();
+        if texts.len() < PATTERNS_MAX { Pattern::new(text) } else { Err(GroupError::Full) }
     }
 
     /// The member that speaks; a new one, or one that takes its instance's place, is made.
@@ -247,7 +271,12 @@ impl Group {
         }
         let id = if said.member.is_empty() { fresh } else { said.member.clone() };
         match of_instance {
-            Some(old) if old != id => self.take_place(&old, &id)?,
+            Some(old) if old != id => {
+                self.check_is_away(&old)?;
+                // It may have been a member under this id without the name.
+                self.remove(&id);
+                self.take_place(&old, &id);
+            }
             _ if self.members.contains_key(&id) => {}
             _ => {
                 self.members.insert(id.clone(), Member::new(now));
@@ -276,12 +305,14 @@ impl Group {
         }
     }
 
-    /// A member that comes back under its instance's name takes over what it had, if it has left.
-    fn take_place(&mut self, old: &str, id: &str) -> Result<(), GroupError> {
-        if self.members.get(old).is_none_or(|member| member.epoch != LEAVE_FOR_A_WHILE) {
-            return Err(GroupError::UnreleasedInstance);
-        }
-        let Some(mut member) = self.members.remove(old) else { return Err(GroupError::UnknownMember) };
+    fn check_is_away(&self, member: &str) -> Result<(), GroupError> {
+        let is_away = self.members.get(member).is_some_and(|member| member.epoch == LEAVE_FOR_A_WHILE);
+        if is_away { Ok(()) } else { Err(GroupError::UnreleasedInstance) }
+    }
+
+    /// A member that comes back under its instance's name takes over what it had.
+    fn take_place(&mut self, old: &str, id: &str) {
+        let Some(mut member) = self.members.remove(old) else { return };
         (member.epoch, member.previous_epoch, member.state) = (JOIN, JOIN, State::Stable);
         self.members.insert(id.to_owned(), member);
         if let Some(target) = self.targets.remove(old) {
@@ -289,7 +320,6 @@ impl Group {
         }
         self.note_member(old);
         self.note_member(id);
-        Ok(())
     }
 
     fn of_instance(&self, instance: &str) -> Option<String> {
@@ -331,7 +361,7 @@ impl Group {
     }
 
     fn raise(&mut self) {
-        self.epoch += 1;
+        self.epoch = self.epoch.checked_add(1).unwrap_or(1);
         self.dirty.insert(Key::Group);
     }
 
@@ -466,14 +496,14 @@ impl Group {
         let patterns: BTreeMap<&str, &Pattern> = self
             .members
             .values()
-            .filter_map(|member| member.pattern.as_ref())
-            .map(|one| (one.text.as_str(), one))
+            .filter_map(|member| Some((member.pattern_text()?, member.pattern.as_ref()?)))
             .collect();
-        let matching = catalog.topics().filter(|topic| {
-            !patterns.is_empty()
-                && !topic.is_internal()
-                && patterns.values().any(|pattern| pattern.compiled.is_match(topic.name.as_str()))
-        });
+        let matched = |pattern: &Pattern| {
+            let own = catalog.topics().filter(|topic| !topic.is_internal());
+            own.filter(|topic| pattern.compiled.is_match(topic.name.as_str())).map(|topic| topic.id).collect()
+        };
+        self.matching = patterns.into_iter().map(|(text, pattern)| (text.to_owned(), matched(pattern))).collect();
+        let matching = self.matching.values().flatten().filter_map(|id| catalog.topic(*id));
         let all = named.chain(matching);
         self.topics = all
             .map(|topic| (topic.id, Topic { name: topic.name.as_str().to_owned(), partitions: topic.partitions }))
@@ -490,7 +520,8 @@ impl Group {
             return;
         }
         self.assigned_at = Some(now);
-        let targets = self.assignor().assign(&self.members, &self.topics, &self.targets);
+        let wanted = self.wanted();
+        let targets = self.assignor().assign(&self.members, &self.topics, &wanted, &self.targets);
         for id in self.members.keys() {
             if targets.get(id) != self.targets.get(id) {
                 self.dirty.insert(Key::Target(id.clone()));
@@ -499,6 +530,23 @@ impl Group {
         self.targets = targets;
         self.assignment_epoch = self.epoch;
         self.dirty.insert(Key::Assignment);
+    }
+
+    /// Of each topic who wants it, as places in the order of members.
+    fn wanted(&self) -> assign::Wanted {
+        let mut wanted: assign::Wanted = self.topics.keys().map(|id| (*id, BTreeSet::new())).collect();
+        let by_name: BTreeMap<&str, TopicId> =
+            self.topics.iter().map(|(id, topic)| (topic.name.as_str(), *id)).collect();
+        for (at, member) in self.members.values().enumerate() {
+            let named = member.names.iter().filter_map(|name| by_name.get(name.as_str()));
+            let matching = member.pattern_text().and_then(|text| self.matching.get(text));
+            for id in named.chain(matching.into_iter().flatten()) {
+                if let Some(who) = wanted.get_mut(id) {
+                    who.insert(at);
+                }
+            }
+        }
+        wanted
     }
 
     /// The one that most members want.

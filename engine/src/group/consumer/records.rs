@@ -80,9 +80,12 @@ impl Group {
         keys.map(|key| self.record(group, &key)).collect()
     }
 
-    /// What takes everything back that is known of a group without members.
-    pub fn farewell(group: &str) -> [RecordBytes; 2] {
-        [Key::Group, Key::Assignment].map(|key| (records::Key::Consumer(group.to_owned(), key).encode(), None))
+    /// What takes everything back that is known of a group without members; that of members that went may not be written yet.
+    pub fn farewell(&mut self, group: &str) -> Vec<RecordBytes> {
+        let members = self.take_changes(group);
+        let rest = [Key::Group, Key::Assignment];
+        let rest = rest.map(|key| (records::Key::Consumer(group.to_owned(), key).encode(), None));
+        members.into_iter().chain(rest).collect()
     }
 
     fn record(&self, group: &str, key: &Key) -> RecordBytes {
@@ -121,8 +124,9 @@ impl Group {
             Key::Group => self.epoch = input.i32()?,
             Key::Assignment => self.assignment_epoch = input.i32()?,
             Key::Member(id) => {
-                let member = self.members.entry(id).or_insert_with(|| Member::new(now));
-                take_wants(member, &mut input)?;
+                let known = |text: &str| self.known_pattern(text);
+                let wants = take_wants(&mut input, known)?;
+                wants.put_in(self.members.entry(id).or_insert_with(|| Member::new(now)));
             }
             Key::Target(id) => drop(self.targets.insert(id, take_partitions(&mut input)?)),
             Key::Current(id) => {
@@ -168,16 +172,39 @@ fn wants(member: &Member) -> Vec<u8> {
     out.i32(millis).compact_nullable(member.assignor.as_deref()).no_tags().0
 }
 
-fn take_wants(member: &mut Member, input: &mut In<'_>) -> Result<(), RecordError> {
-    (member.instance, member.rack) = (input.compact_nullable()?, input.compact_nullable()?);
-    (member.client_id, member.client_host) = (input.compact()?, input.compact()?);
-    member.names = (0..input.count()?).map(|_| input.compact()).collect::<Result<_, _>>()?;
-    let pattern = input.compact_nullable()?;
-    member.pattern = pattern.map(|text| Pattern::new(&text)).transpose().map_err(|_| RecordError::Malformed)?;
-    let millis = u64::try_from(input.i32()?).map_err(|_| RecordError::Malformed)?;
-    member.rebalance = Duration::from_millis(millis);
-    member.assignor = input.compact_nullable()?;
-    Ok(())
+/// What a record says that a member wants.
+struct Wants {
+    instance: Option<String>,
+    rack: Option<String>,
+    client_id: String,
+    client_host: String,
+    names: BTreeSet<String>,
+    pattern: Option<Pattern>,
+    rebalance: Duration,
+    assignor: Option<String>,
+}
+
+impl Wants {
+    fn put_in(self, member: &mut Member) {
+        (member.instance, member.rack, member.assignor) = (self.instance, self.rack, self.assignor);
+        (member.client_id, member.client_host) = (self.client_id, self.client_host);
+        (member.names, member.pattern, member.rebalance) = (self.names, self.pattern, self.rebalance);
+    }
+}
+
+/// `known` has patterns that other members have too: each is made once.
+fn take_wants(input: &mut In<'_>, known: impl Fn(&str) -> Option<Pattern>) -> Result<Wants, RecordError> {
+    let pattern = |text: String| known(&text).map_or_else(|| Pattern::new(&text), Ok);
+    Ok(Wants {
+        instance: input.compact_nullable()?,
+        rack: input.compact_nullable()?,
+        client_id: input.compact()?,
+        client_host: input.compact()?,
+        names: (0..input.count()?).map(|_| input.compact()).collect::<Result<_, _>>()?,
+        pattern: input.compact_nullable()?.map(pattern).transpose().map_err(|_| RecordError::Malformed)?,
+        rebalance: Duration::from_millis(u64::try_from(input.i32()?).map_err(|_| RecordError::Malformed)?),
+        assignor: input.compact_nullable()?,
+    })
 }
 
 fn current(member: &Member) -> Vec<u8> {

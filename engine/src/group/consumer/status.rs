@@ -56,6 +56,11 @@ impl Group {
         self.members.len()
     }
 
+    /// About what a member takes of memory, in bytes.
+    pub fn bytes_of(&self, member: &str) -> usize {
+        self.members.get(member).map_or(0, Member::bytes)
+    }
+
     /// Whether this one is.
     pub fn contains(&self, member: &str) -> bool {
         self.members.contains_key(member)

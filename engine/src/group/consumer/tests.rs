@@ -102,6 +102,19 @@ impl Bench {
         assert_eq!(self.group.state(), "Stable");
     }
 
+    /// The same of clients that say their instances' names.
+    fn settle_as(&mut self, clients: &mut [Client], instances: &[&str]) {
+        for _ in 0..6 {
+            for (client, instance) in clients.iter_mut().zip(instances) {
+                let instance = Some((*instance).to_owned()).filter(|instance| !instance.is_empty());
+                let told = self.say(&Heartbeat { instance, ..beating(client) }).unwrap();
+                client.epoch = told.epoch;
+                client.owned = told.assignment.unwrap_or(client.owned.clone());
+            }
+        }
+        assert_eq!(self.group.state(), "Stable");
+    }
+
     fn pass(&mut self, time: Duration) {
         self.now = self.now.plus(time);
         self.group.tick(self.now);
@@ -201,9 +214,9 @@ fn who_joins_says_what_is_needed() {
     assert!(refused(&mut bench, Heartbeat { owned, ..joining(&["t"]) }));
     let assignor = Some("sticky".to_owned());
     assert_eq!(bench.say(&Heartbeat { assignor, ..joining(&["t"]) }), Err(GroupError::UnsupportedAssignor));
-    for pattern in ["(", "(a{1000}){1000}"] {
-        let said = Heartbeat { pattern: Some(pattern.to_owned()), ..joining(&[]) };
-        assert_eq!(bench.say(&said), Err(GroupError::InvalidPattern), "{pattern}");
+    for pattern in ["(".to_owned(), "(a{1000}){1000}".to_owned(), "a".repeat(5000)] {
+        let said = Heartbeat { pattern: Some(pattern), ..joining(&[]) };
+        assert_eq!(bench.say(&said), Err(GroupError::InvalidPattern));
     }
     assert!(bench.group.is_nothing(), "nothing is left of them");
 }
@@ -249,6 +262,19 @@ fn an_instance_comes_back_to_what_it_had() {
     assert_eq!((back.epoch, &back.owned, bench.group.epoch), (one.epoch, &one.owned, epoch), "nobody noticed");
     let late = Heartbeat { instance: Some("a".to_owned()), ..beating(&one) };
     assert_eq!(bench.say(&late), Err(GroupError::FencedInstance));
+    // A member that was there without the name takes the place: what it had is free.
+    let plain = bench.join(&["t"]);
+    let mut all = [back, two, plain];
+    bench.settle_as(&mut all, &["a", "b", ""]);
+    let [back, two, plain] = all;
+    let away = Heartbeat { epoch: LEAVE_FOR_A_WHILE, instance: Some("a".to_owned()), ..beating(&back) };
+    bench.say(&away).unwrap();
+    let back = bench.join_as(Heartbeat { member: plain.member.clone(), ..instance("a") }).unwrap();
+    assert_eq!(back.member, plain.member);
+    let mut both = [back, two];
+    bench.settle_as(&mut both, &["a", "b"]);
+    assert_eq!(counts(&both), [2, 2]);
+    let [back, two] = both;
     let away = Heartbeat { epoch: LEAVE_FOR_A_WHILE, instance: Some("b".to_owned()), ..beating(&two) };
     bench.say(&away).unwrap();
     bench.pass(TIMES.session - Duration::from_secs(1));
@@ -288,6 +314,17 @@ fn topics_are_followed() {
     one.owned.clear();
     bench.beat(&mut one).unwrap();
     assert_eq!(one.owned.keys().copied().collect::<Vec<_>>(), [id(12)]);
+}
+
+#[test]
+fn a_group_has_so_many_patterns_and_no_more() {
+    let mut bench = Bench::new(&[("t", 1)]);
+    let with = |number: usize| Heartbeat { pattern: Some(format!("t{number}")), names: None, ..joining(&[]) };
+    for number in 0..PATTERNS_MAX {
+        bench.join_as(with(number)).unwrap();
+    }
+    assert_eq!(bench.say(&with(PATTERNS_MAX)), Err(GroupError::Full));
+    bench.join_as(with(0)).unwrap();
 }
 
 #[test]
@@ -382,7 +419,9 @@ fn records_are_written_as_they_always_were() {
     let mut one = bench.join_as(said).unwrap();
     bench.join(&["t"]);
     bench.beat(&mut one).unwrap();
-    let all = bench.group.records("g").into_iter().chain(Group::farewell("g"));
+    let mut all = bench.group.records("g");
+    all.extend(bench.group.farewell("g"));
+    let all = all.into_iter();
     let bytes: Vec<u8> = all
         .flat_map(|(key, value)| {
             let lengths = [key.len() as i32, value.as_ref().map_or(-1, |value| value.len() as i32)];

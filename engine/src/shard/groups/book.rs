@@ -260,6 +260,7 @@ impl Shard {
                 Loading::No => {
                     book.loading.set(Loading::UnderWay);
                     // What is written and not yet to be read would be missing.
+                    book.may_write().await;
                     book.written().await;
                     let read = self.load(&book).await;
                     book.loading.set(if read.is_ok() { Loading::Done } else { Loading::No });
@@ -416,10 +417,14 @@ impl Shard {
     ) -> Result<(), AppendError> {
         let offset = |place: &Place| (Key::Offset(name.to_owned(), place.clone()).encode(), None);
         let group = is_all.then(|| (Key::Group(name.to_owned()).encode(), None));
-        let is_consumer = book.known(name, |entry| entry.consumer.is_some()) == Some(true);
-        let consumer = (is_all && is_consumer).then(|| consumer::Group::farewell(name)).into_iter().flatten();
+        let farewell = |entry: &mut Entry| entry.consumer.as_mut().filter(|_| is_all).map(|one| one.farewell(name));
+        let consumer = book.known(name, farewell).flatten().unwrap_or_default();
         let records: Vec<RecordBytes> = places.iter().map(offset).chain(group).chain(consumer).collect();
-        self.write(book, &records).await?;
+        if let Err(error) = self.write(book, &records).await {
+            // What is no longer noted as changed may be among it.
+            self.read_anew(book);
+            return Err(error);
+        }
         let is_nothing = book.known(name, |entry| {
             places.iter().for_each(|place| entry.forget(place));
             // Somebody may have joined meanwhile: what the group is then will be written again.
@@ -449,12 +454,20 @@ impl Shard {
 
     /// Writes all that is known anew, and deletes what came before, where that is worth it.
     pub(super) async fn rewrite_if_due(&self, book: &Rc<Book>) {
-        if book.is_rewriting.get() || !snapshot_due(book.bytes_since.get(), book.bytes_of_last.get()) {
+        if !book.is_read() || book.is_rewriting.get() || !snapshot_due(book.bytes_since.get(), book.bytes_of_last.get())
+        {
             return;
         }
         book.is_rewriting.set(true);
         // What is written and not yet in memory would be missing.
+        let dropped = book.dropped.get();
         book.written().await;
+        if book.dropped.get() != dropped || !book.is_read() {
+            // Memory is not all that the log has.
+            book.is_rewriting.set(false);
+            book.changed.notify();
+            return;
+        }
         let records: Vec<RecordBytes> =
             book.groups.borrow().iter().flat_map(|(name, entry)| entry.records(name)).collect();
         let before = book.bytes_since.get();

@@ -2,9 +2,10 @@
 
 use super::super::Shard;
 use super::book::{Book, Loading};
+use super::check_texts;
 use crate::group::GroupError;
 use crate::group::classic::Group as Classic;
-use crate::group::consumer::{Group, Heartbeat, Status, Told};
+use crate::group::consumer::{Heartbeat, Status, Told};
 use crate::group::records::Key;
 use std::rc::Rc;
 
@@ -14,16 +15,12 @@ impl Shard {
     /// # Errors
     /// What the member is to do instead.
     pub async fn consumer_heartbeat(&self, group: &str, said: &Heartbeat) -> Result<Told, GroupError> {
-        if group.is_empty() {
-            return Err(GroupError::InvalidId);
-        }
+        check_texts([group].into_iter().chain(said.texts()))?;
         let book = self.book(group).await?;
         let dropped = book.dropped.get();
         let settings = self.0.config.groups;
-        let is_new = book.known(group, |entry| !entry.consumer.as_ref().is_some_and(|one| one.contains(&said.member)));
-        if is_new.unwrap_or(true) {
-            self.check_room(said.bytes())?;
-        }
+        let has = book.known(group, |entry| entry.consumer.as_ref().map_or(0, |one| one.bytes_of(&said.member)));
+        self.check_room(said.bytes().saturating_sub(has.unwrap_or(0)))?;
         let fresh = self.random_uuid().to_string();
         let told = book.change(group, |entry| {
             if !entry.group.is_idle() {
@@ -62,6 +59,7 @@ impl Shard {
         let changes = book.known(name, |entry| {
             let mut changes = entry.consumer.as_mut().map(|consumer| consumer.take_changes(name)).unwrap_or_default();
             if !changes.is_empty() && entry.written.take().is_some() {
+                // Nobody is in it: a group is of one protocol.
                 entry.group = Classic::default();
                 changes.push((Key::Group(name.to_owned()).encode(), None));
             }
@@ -104,7 +102,7 @@ impl Shard {
         }
     }
 
-    fn read_anew(&self, book: &Book) {
+    pub(super) fn read_anew(&self, book: &Book) {
         if book.is_read() {
             book.loading.set(Loading::No);
             self.close_book(book);
@@ -120,9 +118,10 @@ impl Shard {
         match is_idle {
             None => return Ok(()),
             Some(false) => return Err(GroupError::InconsistentProtocol),
-            Some(true) => drop(book.known(name, |entry| entry.consumer.take())),
+            Some(true) => {}
         }
-        match self.write(book, &Group::farewell(name)).await {
+        let farewell = book.known(name, |entry| entry.consumer.take().map(|mut consumer| consumer.farewell(name)));
+        match self.write(book, &farewell.flatten().unwrap_or_default()).await {
             Ok(()) => {
                 book.end_write();
                 Ok(())

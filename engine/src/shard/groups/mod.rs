@@ -92,6 +92,26 @@ pub(super) struct Coordinator {
     ticks: Cell<bool>,
 }
 
+/// Texts of records have their lengths in 16 bits; ids are made of clients' with something behind.
+const TEXT_BYTES_MAX: usize = i16::MAX as usize - 64;
+/// What one request may say that is kept.
+const TEXTS_BYTES_MAX: usize = 1 << 20;
+
+/// Whether a group's name, which comes first, and what is kept of a member can be written down.
+fn check_texts<'a>(mut texts: impl Iterator<Item = &'a str>) -> Result<(), GroupError> {
+    let group = texts.next().unwrap_or_default();
+    if group.is_empty() {
+        return Err(GroupError::InvalidId);
+    }
+    let mut all = group.len();
+    let is_long = |text: &str| text.len() > TEXT_BYTES_MAX;
+    let has_long = is_long(group) || texts.inspect(|text| all += text.len()).any(is_long);
+    if has_long || all > TEXTS_BYTES_MAX {
+        return Err(GroupError::InvalidRequest("a name has at most 32,703 bytes, and all of a member together 1 MiB"));
+    }
+    Ok(())
+}
+
 /// The topic that groups are written to, if there is one.
 fn groups_topic(catalog: &Catalog) -> Option<&TopicInfo> {
     catalog.named(&TopicName::parse(GROUPS_TOPIC).ok()?)
@@ -129,9 +149,7 @@ impl Shard {
     /// Why not, and the id that the member is to use.
     pub async fn join_group(&self, group: &str, join: Join) -> Result<Joined, (GroupError, String)> {
         let refused = |error| (error, join.member.clone());
-        if group.is_empty() {
-            return Err(refused(GroupError::InvalidId));
-        }
+        check_texts([group].into_iter().chain(join.texts())).map_err(refused)?;
         let settings = self.0.config.groups;
         if join.session < settings.session_min || join.session > settings.session_max {
             return Err(refused(GroupError::InvalidSession));
@@ -144,6 +162,10 @@ impl Shard {
         let now = self.reactor().now();
         let fresh = format!("{}-{}", join.client_id, self.random_uuid());
         book.change(group, |entry| {
+            // Another member may have come by the other protocol meanwhile.
+            if entry.consumer.is_some() {
+                return Err(refused(GroupError::InconsistentProtocol));
+            }
             let is_new = !entry.group.members().contains_key(&join.member);
             if is_new && entry.group.members().len() >= settings.members_max {
                 return Err(refused(GroupError::Full));
@@ -220,6 +242,7 @@ impl Shard {
         said: &Said<'_>,
         offsets: Vec<(Place, Committed)>,
     ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
+        check_texts([group].into_iter())?;
         let book = self.book(group).await?;
         let now = self.reactor().now();
         let may = book.change(group, |entry| entry.may_commit(now, said));
