@@ -1,6 +1,7 @@
 //! ConsumerGroupHeartbeat and ConsumerGroupDescribe: groups whose coordinator assigns (KIP-848).
 
 use super::errors;
+use super::groups::{NOT_TOLD, text};
 use super::membership::Caller;
 use corelog_engine::group::GroupError;
 use corelog_engine::group::consumer::{Heartbeat, MemberStatus, Partitions, Status};
@@ -17,15 +18,9 @@ use std::time::Duration;
 
 /// Names of topics that a member may say.
 const NAMES_MAX: usize = 10_000;
-/// Operations are not told: nobody is refused any.
-const NOT_TOLD: i32 = i32::MIN;
 /// The first description that says by which protocol a member is in: all by this one.
 const FIRST_WITH_TYPES: i16 = 1;
 const BY_CONSUMER_PROTOCOL: i8 = 1;
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
 
 pub(super) async fn consumer_group_heartbeat(
     shard: Shard,

@@ -13,13 +13,13 @@ use corelog_kafka::messages::{
 /// What a group is that there is nothing of.
 const DEAD: &str = "Dead";
 /// Operations are not told: nobody is refused any.
-const NOT_TOLD: i32 = i32::MIN;
+pub(super) const NOT_TOLD: i32 = i32::MIN;
 /// The first versions that have these.
 const FIRST_WITH_INSTANCES: i16 = 4;
 const FIRST_LIST_WITH_STATES: i16 = 4;
 const FIRST_LIST_WITH_TYPES: i16 = 5;
 
-fn text(text: &str) -> StrBytes {
+pub(super) fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 

@@ -2,6 +2,7 @@
 
 use super::dialect::Connection;
 use super::errors;
+use super::groups::text;
 use corelog_engine::group::GroupError;
 use corelog_engine::group::classic::{Join, Joined, Said};
 use corelog_engine::shard::Shard;
@@ -35,10 +36,6 @@ impl Caller {
         let client_id = request.client_id.unwrap_or_default().to_owned();
         Caller { client_id, host: format!("/{}", connection.peer().ip()) }
     }
-}
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
 }
 
 fn millis(millis: i32) -> Duration {

@@ -1,4 +1,4 @@
-//! What is written down of groups of the consumer protocol, in Kafka's bytes: a record for the group, one for its assignment, and
+//! What is written down of groups of the consumer protocol, after Kafka's schemas: a record for the group, one for its assignment, and
 //! three for each member.
 
 use super::member::{Member, Pattern, State};
